@@ -1,0 +1,1 @@
+//! sdc's default native backend: tile IR to object code through Cranelift.

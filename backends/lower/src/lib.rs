@@ -1,0 +1,1 @@
+//! Walks tile IR and drives an emitter: what every native backend shares.

@@ -1,0 +1,1 @@
+//! sdc's ONNX frontend: protobuf types, import into graph IR, one module per operator family.

@@ -1,0 +1,1 @@
+//! sdc's reference interpreters for the graph level and the tile level.

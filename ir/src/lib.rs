@@ -1,0 +1,24 @@
+//! sdc's intermediate representations.
+//!
+//! Two levels, each with types, a text form, and a verifier:
+//! - [`graph`]: SSA over tensors; one node per (canonical) operator, names as in ONNX.
+//! - [`tile`]: loop nests over flat buffers; the only thing native backends translate.
+//!
+//! [`registry`] lists the micro-kernels a tile function may call, each with a body in plain tile IR.
+//!
+//! Deliberately absent: anything about ONNX files, targets, object code or the file system. Analyses (liveness,
+//! memory plan) are values beside the IR, indexed by the ids defined here; they live in `passes`.
+#![deny(missing_docs)]
+
+pub mod digest;
+pub mod dtype;
+pub mod entity;
+pub mod graph;
+pub mod registry;
+pub mod tensor;
+pub mod text;
+pub mod tile;
+
+pub use digest::Digest;
+pub use dtype::DType;
+pub use tensor::Tensor;

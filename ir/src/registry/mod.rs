@@ -1,1 +1,73 @@
-//! The kernel registry.
+//! The kernel registry: which micro-kernels a tile function may call, and what each one means.
+//!
+//! An entry gives a kernel's name, operands, parameters and range, *and its body in plain tile IR*. The body is the
+//! meaning: the interpreter runs it, targets without the kernel compile it ([`expand`]), and randomised tests hold the
+//! native kernels against it. Native code lives in `backends/kernels`, which knows nothing of this crate.
+
+use crate::tile::{For, Func, FuncBuilder, KernelCall, Stmt};
+
+/// How a kernel uses an operand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Read.
+    Read,
+    /// Read if present.
+    ReadOptional,
+    /// Written; may be read back by the kernel itself.
+    Write,
+}
+
+/// One operand of a kernel: a view of an `f32` buffer unless its documentation says otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Operand {
+    /// Name.
+    pub name: &'static str,
+    /// Use.
+    pub role: Role,
+}
+
+/// A registry entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    /// Name, as in [`KernelCall::kernel`].
+    pub name: &'static str,
+    /// Operands in order.
+    pub operands: &'static [Operand],
+    /// Parameter names in order.
+    pub params: &'static [&'static str],
+    /// What the work range counts.
+    pub range: &'static str,
+    /// Emits the kernel's body for one call.
+    pub body: fn(&mut FuncBuilder, &KernelCall),
+}
+
+/// Every kernel, in name order.
+pub const KERNELS: &[Kernel] = &[];
+
+/// The kernel with this name.
+pub fn find(name: &str) -> Option<&'static Kernel> {
+    KERNELS.iter().find(|k| k.name == name)
+}
+
+/// The function with each kernel call for which `replace` holds replaced by the kernel's body. Unknown kernels stay.
+pub fn expand(func: &Func, replace: impl Fn(&KernelCall) -> bool) -> Func {
+    let mut b = FuncBuilder::extending(func);
+    expand_block(&mut b, &func.body, &replace);
+    b.finish(func.name.clone(), func.origins.clone())
+}
+
+fn expand_block(b: &mut FuncBuilder, stmts: &[Stmt], replace: &dyn Fn(&KernelCall) -> bool) {
+    for stmt in stmts {
+        match stmt {
+            Stmt::Kernel(call) if replace(call) => match find(&call.kernel) {
+                Some(kernel) => (kernel.body)(b, call),
+                None => b.push(stmt.clone()),
+            },
+            Stmt::For(f) => {
+                let body = b.block(|b| expand_block(b, &f.body, replace));
+                b.push(Stmt::For(For { body, ..f.clone() }));
+            }
+            other => b.push(other.clone()),
+        }
+    }
+}

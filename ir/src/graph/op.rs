@@ -212,6 +212,18 @@ impl AttrValue for Activation {
     }
 }
 
+impl From<UnaryOp> for Op {
+    fn from(op: UnaryOp) -> Op {
+        Op::Unary(op)
+    }
+}
+
+impl From<BinaryOp> for Op {
+    fn from(op: BinaryOp) -> Op {
+        Op::Binary(op)
+    }
+}
+
 /// Declares the operators with attributes: a struct each, the `Op` enum, and conversion to and from named attributes.
 macro_rules! operators {
     ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $ty:ty),* $(,)? })*) => {

@@ -1,0 +1,121 @@
+//! Operators that move elements without computing on them.
+
+use super::{Inferred, attr_len, axis_in, broadcast, count, ensure, one, same_dtype};
+use crate::DType;
+use crate::graph::op::{Concat, Expand, Gather, Pad, PadMode, Reshape, Slice, Transpose};
+use crate::graph::types::shape_text;
+use crate::graph::{Layout, TensorType};
+
+pub(super) fn transpose(op: &Transpose, operands: &[&TensorType]) -> Inferred {
+    let x = one(operands)?;
+    attr_len("perm", op.perm.len(), x.rank())?;
+    ensure(Layout::from_order(op.perm.clone()).is_some(), || {
+        "`perm` is not a permutation".to_owned()
+    })?;
+    Ok(TensorType::new(
+        x.dtype,
+        op.perm.iter().map(|&p| x.shape[p]).collect::<Vec<_>>(),
+    ))
+}
+
+pub(super) fn reshape(op: &Reshape, operands: &[&TensorType]) -> Inferred {
+    let x = one(operands)?;
+    let result = TensorType::new(x.dtype, op.shape.clone());
+    ensure(
+        x.elements().is_some() && x.elements() == result.elements(),
+        || {
+            format!(
+                "{} and {} have different numbers of elements",
+                shape_text(&x.shape),
+                shape_text(&op.shape)
+            )
+        },
+    )?;
+    Ok(result)
+}
+
+pub(super) fn expand(op: &Expand, operands: &[&TensorType]) -> Inferred {
+    let x = one(operands)?;
+    ensure(broadcast(&x.shape, &op.shape).as_ref() == Some(&op.shape), || {
+        format!(
+            "{} does not broadcast to {}",
+            shape_text(&x.shape),
+            shape_text(&op.shape)
+        )
+    })?;
+    Ok(TensorType::new(x.dtype, op.shape.clone()))
+}
+
+pub(super) fn concat(op: &Concat, operands: &[&TensorType]) -> Inferred {
+    let (first, rest) = operands.split_first().ok_or("needs at least one operand")?;
+    same_dtype(operands)?;
+    axis_in(op.axis, first.rank())?;
+    let mut shape = first.shape.clone();
+    for x in rest {
+        let fits =
+            x.rank() == shape.len() && (0..shape.len()).all(|i| i == op.axis || x.shape[i] == shape[i]);
+        ensure(fits, || "operands differ outside the joined dimension".to_owned())?;
+        shape[op.axis] = shape[op.axis]
+            .checked_add(x.shape[op.axis])
+            .ok_or("the joined dimension overflows")?;
+    }
+    Ok(TensorType::new(first.dtype, shape))
+}
+
+pub(super) fn slice(op: &Slice, operands: &[&TensorType]) -> Inferred {
+    let x = one(operands)?;
+    attr_len("starts", op.starts.len(), x.rank())?;
+    attr_len("sizes", op.sizes.len(), x.rank())?;
+    attr_len("steps", op.steps.len(), x.rank())?;
+    for (i, &dim) in x.shape.iter().enumerate() {
+        let (start, size, step) = (op.starts[i], op.sizes[i], op.steps[i]);
+        ensure(step != 0, || format!("dimension {i}: the step is 0"))?;
+        if size > 0 {
+            // A product of two 64-bit numbers does not overflow i128.
+            let last = start as i128 + (size as i128 - 1) * i128::from(step);
+            ensure(start < dim && (0..dim as i128).contains(&last), || {
+                format!("dimension {i}: elements {start} to {last} are not all below {dim}")
+            })?;
+        }
+    }
+    Ok(TensorType::new(x.dtype, op.sizes.clone()))
+}
+
+pub(super) fn pad(op: &Pad, operands: &[&TensorType]) -> Inferred {
+    let x = one(operands)?;
+    attr_len("before", op.before.len(), x.rank())?;
+    attr_len("after", op.after.len(), x.rank())?;
+    let mut shape = Vec::with_capacity(x.rank());
+    for (i, &dim) in x.shape.iter().enumerate() {
+        let (before, after) = (op.before[i], op.after[i]);
+        let fits = match op.mode {
+            PadMode::Constant => true,
+            PadMode::Reflect => before.max(after) == 0 || before.max(after) < dim,
+            PadMode::Edge | PadMode::Wrap => before.max(after) == 0 || dim > 0,
+        };
+        ensure(fits, || {
+            format!(
+                "dimension {i} of size {dim} is too small for a {} border of {before} and {after}",
+                op.mode.name()
+            )
+        })?;
+        let size = dim.checked_add(before).and_then(|n| n.checked_add(after));
+        shape.push(size.ok_or_else(|| format!("dimension {i} overflows"))?);
+    }
+    Ok(TensorType::new(x.dtype, shape))
+}
+
+pub(super) fn gather(op: &Gather, operands: &[&TensorType]) -> Inferred {
+    let [x, indices] = count(operands)?;
+    axis_in(op.axis, x.rank())?;
+    ensure(matches!(indices.dtype, DType::I32 | DType::I64), || {
+        format!("indices are {}, not i32 or i64", indices.dtype)
+    })?;
+    ensure(x.shape[op.axis] > 0 || indices.elements() == Some(0), || {
+        "nothing can be gathered from an empty dimension".to_owned()
+    })?;
+    let mut shape = x.shape[..op.axis].to_vec();
+    shape.extend(&indices.shape);
+    shape.extend(&x.shape[op.axis + 1..]);
+    Ok(TensorType::new(x.dtype, shape))
+}

@@ -1,0 +1,134 @@
+//! Shape and element-type inference: the result types of an operator from its operand types.
+//!
+//! One function per operator family; layouts are not inferred (results are row-major). Attributes are checked against
+//! the operands here, so an operator that passes has attribute lists of the right length, steps that are not zero,
+//! indices in range and sizes that do not overflow. Deliberately absent: any bound on memory, which is the caller's.
+
+mod data;
+mod elementwise;
+mod normalize;
+mod product;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use super::{Op, TensorType};
+
+pub use elementwise::broadcast;
+
+/// Why operands do not fit an operator. Names neither node nor values: the caller adds those.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{op}: {reason}; operands: {}", operands.join(", "))]
+pub struct InferError {
+    /// Operator.
+    pub op: &'static str,
+    /// What is wrong.
+    pub reason: String,
+    /// Operand types as text.
+    pub operands: Vec<String>,
+}
+
+/// Result of a family's function; the reason becomes [`InferError::reason`].
+type Inferred = Result<TensorType, String>;
+
+/// Result types of `op` applied to operands of these types. [`Op::Constant`] is the caller's business (its type is
+/// the weight's).
+///
+/// # Errors
+/// Wrong operand count, ranks, shapes, element types, or attributes that do not fit them; a result whose size
+/// overflows.
+pub fn infer(op: &Op, operands: &[&TensorType]) -> Result<Vec<TensorType>, InferError> {
+    let result = match op {
+        Op::Constant(_) => Err("the type of a constant is its weight's".to_owned()),
+        Op::Relayout(_) => one(operands).cloned(),
+        Op::Unary(u) => elementwise::unary(*u, operands),
+        Op::Binary(b) => elementwise::binary(*b, operands),
+        Op::Clip(_) | Op::LeakyRelu(_) | Op::Elu(_) | Op::HardSigmoid(_) => elementwise::float_map(operands),
+        Op::Where(_) => elementwise::select(operands),
+        Op::Cast(op) => one(operands).map(|x| TensorType::new(op.to, x.shape.clone())),
+        Op::Conv(op) => product::conv(op, operands),
+        Op::ConvTranspose(op) => product::conv_transpose(op, operands),
+        Op::MatMul(op) => product::matmul(op, operands),
+        Op::MaxPool(op) => window::max_pool(op, operands),
+        Op::AveragePool(op) => window::average_pool(op, operands),
+        Op::Resize(op) => window::resize(op, operands),
+        Op::BatchNormalization(_) => normalize::batch(operands),
+        Op::InstanceNormalization(_) => normalize::instance(operands),
+        Op::LayerNormalization(op) => normalize::layer(op, operands),
+        Op::Softmax(op) => normalize::softmax(op, operands),
+        Op::Reduce(op) => normalize::reduce(op, operands),
+        Op::Transpose(op) => data::transpose(op, operands),
+        Op::Reshape(op) => data::reshape(op, operands),
+        Op::Expand(op) => data::expand(op, operands),
+        Op::Concat(op) => data::concat(op, operands),
+        Op::Slice(op) => data::slice(op, operands),
+        Op::Pad(op) => data::pad(op, operands),
+        Op::Gather(op) => data::gather(op, operands),
+    };
+    result
+        .and_then(|ty| {
+            if addressable(&ty) {
+                Ok(vec![TensorType::new(ty.dtype, ty.shape)])
+            } else {
+                Err(format!("a result of type {ty} is too large"))
+            }
+        })
+        .map_err(|reason| InferError {
+            op: op.name(),
+            reason,
+            operands: operands.iter().map(ToString::to_string).collect(),
+        })
+}
+
+/// True if strides and byte offsets of the type are far from overflow, even where a zero dimension makes it empty.
+pub fn addressable(ty: &TensorType) -> bool {
+    let padded: Vec<usize> = ty.shape.iter().map(|&d| d.max(1)).collect();
+    crate::tensor::element_count(&padded).is_some()
+}
+
+fn one<'a>(operands: &[&'a TensorType]) -> Result<&'a TensorType, String> {
+    count(operands).map(|[x]| x)
+}
+
+fn count<'a, const N: usize>(operands: &[&'a TensorType]) -> Result<[&'a TensorType; N], String> {
+    operands
+        .try_into()
+        .map_err(|_| format!("takes {N} operand(s), got {}", operands.len()))
+}
+
+/// Fails with the text unless the condition holds.
+fn ensure(condition: bool, reason: impl FnOnce() -> String) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(reason()) }
+}
+
+fn float(x: &TensorType) -> Result<(), String> {
+    ensure(x.dtype.is_float(), || {
+        format!("elements of type {} are not floating-point", x.dtype)
+    })
+}
+
+fn numeric(x: &TensorType) -> Result<(), String> {
+    ensure(x.dtype != crate::DType::Bool, || {
+        "elements of type bool have no arithmetic".to_owned()
+    })
+}
+
+fn same_dtype(operands: &[&TensorType]) -> Result<(), String> {
+    ensure(operands.windows(2).all(|w| w[0].dtype == w[1].dtype), || {
+        "operands have different element types".to_owned()
+    })
+}
+
+/// Fails unless the attribute has `expected` entries.
+fn attr_len(name: &str, len: usize, expected: usize) -> Result<(), String> {
+    ensure(len == expected, || {
+        format!("`{name}` has {len} entries where {expected} are needed")
+    })
+}
+
+fn axis_in(axis: usize, rank: usize) -> Result<(), String> {
+    ensure(axis < rank, || {
+        format!("axis {axis} is out of range for rank {rank}")
+    })
+}

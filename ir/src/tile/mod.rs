@@ -14,6 +14,7 @@
 
 pub mod affine;
 pub mod build;
+mod renumber;
 pub mod verify;
 
 pub use affine::{Affine, Bound};

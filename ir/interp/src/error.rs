@@ -1,7 +1,7 @@
 //! Why an evaluation failed.
 
 use crate::tile::TileError;
-use sdc_ir::graph::{InferError, Node, Origin, TensorType, Value};
+use sdc_ir::graph::{InferError, Node, Origin, Value};
 use sdc_ir::tensor::TensorError;
 
 /// An operator or graph could not be evaluated.
@@ -37,10 +37,10 @@ pub enum EvalError {
     InputType {
         /// Name of the input.
         name: String,
-        /// Type in the graph.
-        expected: TensorType,
-        /// Type of the tensor given.
-        actual: TensorType,
+        /// Type in the graph, as text.
+        expected: String,
+        /// Type of the tensor given, as text.
+        actual: String,
     },
     /// A value is read that no input and no earlier node defines.
     #[error("value {0} has no definition before its use")]
@@ -53,10 +53,10 @@ pub enum EvalError {
     ResultType {
         /// The value.
         value: Value,
-        /// Type in the graph.
-        declared: TensorType,
-        /// Type of the result.
-        actual: TensorType,
+        /// Type in the graph, as text.
+        declared: String,
+        /// Type of the result, as text.
+        actual: String,
     },
     /// A node of a graph failed.
     #[error("node {node} ({op}, from {}): {source}", origins_text(.origins))]

@@ -21,6 +21,7 @@ mod error;
 mod graph;
 mod ops;
 pub mod tile;
+mod values;
 
 pub use error::EvalError;
 pub use graph::{run_graph, run_graph_values};

@@ -4,6 +4,12 @@
 //! meaning: the interpreter runs it, targets without the kernel compile it ([`expand`]), and randomised tests hold the
 //! native kernels against it. Native code lives in `backends/kernels`, which knows nothing of this crate.
 
+mod call;
+mod conv2d;
+mod depthwise2d;
+mod gemm;
+mod window;
+
 use crate::tile::{For, Func, FuncBuilder, KernelCall, Stmt};
 
 /// How a kernel uses an operand.
@@ -42,7 +48,7 @@ pub struct Kernel {
 }
 
 /// Every kernel, in name order.
-pub const KERNELS: &[Kernel] = &[];
+pub const KERNELS: &[Kernel] = &[conv2d::KERNEL, depthwise2d::KERNEL, gemm::KERNEL];
 
 /// The kernel with this name.
 pub fn find(name: &str) -> Option<&'static Kernel> {

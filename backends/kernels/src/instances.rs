@@ -1,0 +1,102 @@
+//! The embedded objects and what is in them.
+
+use crate::features;
+use crate::params::{Conv2dParams, Depthwise2dParams, GemmParams};
+
+include!(concat!(env!("OUT_DIR"), "/objects.rs"));
+
+/// The kernels built for one instruction set.
+#[derive(Clone, Copy, Debug)]
+pub struct Instance {
+    /// `v4`, `v3` or `v1`, after the x86-64 level.
+    pub name: &'static str,
+    /// f32 elements of a vector: widths of packed weights are multiples of this.
+    pub lanes: usize,
+    /// Output channels of a full block of packed weights.
+    pub nr: usize,
+    /// Bits of the CPU features the code needs; 0 for the baseline.
+    pub features: u64,
+    /// A relocatable object: text and constants, relocations within itself, no undefined symbol. Its `.eh_frame` may be
+    /// dropped.
+    pub object: &'static [u8],
+}
+
+impl Instance {
+    /// Names of the CPU features the code needs.
+    pub fn feature_names(&self) -> Vec<&'static str> {
+        features::names(self.features).collect()
+    }
+
+    /// Whether this machine can run it.
+    pub fn runs_here(&self) -> bool {
+        self.features & !crate::host_features() == 0
+    }
+
+    /// The global symbol of a kernel; `None` if there is no such kernel in this instance. `prepare` is in `v1` only.
+    pub fn symbol(&self, kernel: &str) -> Option<String> {
+        let known = KERNELS.iter().any(|k| k.name == kernel) || (kernel == "prepare" && self.name == "v1");
+        known.then(|| format!("sdc_k_{}_{kernel}", self.name))
+    }
+}
+
+/// All instances, best first; empty where none are built (anything but x86-64 Linux).
+pub fn instances() -> &'static [Instance] {
+    const TABLE: [Instance; OBJECTS.len()] = {
+        let mut table = [Instance {
+            name: "",
+            lanes: 0,
+            nr: 0,
+            features: 0,
+            object: &[],
+        }; OBJECTS.len()];
+        let mut i = 0;
+        while i < OBJECTS.len() {
+            let (name, object) = OBJECTS[i];
+            let (lanes, nr, features) = match name.as_bytes() {
+                b"v4" => (16, 64, features::V4),
+                b"v3" => (8, 16, features::V3),
+                _ => (4, 8, 0),
+            };
+            table[i] = Instance {
+                name,
+                lanes,
+                nr,
+                features,
+                object,
+            };
+            i += 1;
+        }
+        table
+    };
+    &TABLE
+}
+
+/// What a kernel takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    /// Name, as in the registry.
+    pub name: &'static str,
+    /// Operands in the order of the pointer array.
+    pub operands: &'static [&'static str],
+    /// Parameters in memory order.
+    pub params: &'static [&'static str],
+}
+
+/// Every kernel with the common calling convention, by name.
+pub const KERNELS: &[Kernel] = &[
+    Kernel {
+        name: "conv2d_f32",
+        operands: &["x", "w", "bias", "residual", "y"],
+        params: Conv2dParams::NAMES,
+    },
+    Kernel {
+        name: "depthwise2d_f32",
+        operands: &["x", "w", "bias", "residual", "y"],
+        params: Depthwise2dParams::NAMES,
+    },
+    Kernel {
+        name: "gemm_f32",
+        operands: &["a", "b", "bias", "residual", "c"],
+        params: GemmParams::NAMES,
+    },
+];

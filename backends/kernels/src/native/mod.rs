@@ -1,0 +1,26 @@
+//! The kernels themselves: one source, compiled into this library for tests, and once per instruction set into the
+//! objects that travel with the compiler.
+//!
+//! Nothing here may panic, allocate, or call into any library: the objects must not have undefined symbols.
+//! Loops therefore run over raw pointers and fixed arrays, divisions have a non-zero type, and nothing is copied by
+//! slices. Rows and columns are i64 because that is how the parameters arrive.
+#![allow(unsafe_code, reason = "kernels work on raw operands")]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "the contracts of inner functions stand beside their types"
+)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "indices of register tiles must stay visible to the optimiser"
+)]
+
+pub mod arith;
+pub mod conv2d;
+pub mod depthwise2d;
+pub mod epilogue;
+pub mod features;
+pub mod gemm;
+pub mod micro;
+pub mod params;
+pub mod prepare;
+pub mod simd;

@@ -1,0 +1,48 @@
+//! The parameter records of the kernels, exactly as they lie in memory: i64 fields in declaration order.
+//!
+//! Strides count elements. A f32 parameter travels as its bits in the low half of its field.
+
+/// Declares a record together with the list of its field names, so that the two cannot drift apart.
+macro_rules! params {
+    ($(#[$doc:meta])* $record:ident { $($field:ident),* $(,)? }) => {
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the fields are described together above the record")]
+        pub struct $record { $(pub $field: i64),* }
+
+        impl $record {
+            /// Field names in memory order.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
+        }
+    };
+}
+
+params! {
+    /// Parameters of `conv2d_f32`.
+    ///
+    /// `in_h in_w in_c`: extent of the input view; positions outside it read as zero. `out_w out_c`: extent of an
+    /// output row. `kh kw sh sw dh dw pt pl`: window, strides, dilations, padding above and left.
+    /// `xs_h xs_w xs_c x_row0`: input strides, and the input row operand `x` points at. `ys_h ys_w y_row0`,
+    /// `rs_h rs_w r_row0`: the same for output and residual, whose channel stride is one. `nr lanes`: weight packing.
+    /// `act act_a act_b`: see [`super::epilogue`].
+    Conv2dParams {
+        in_h, in_w, in_c, out_w, out_c, kh, kw, sh, sw, dh, dw, pt, pl, xs_h, xs_w, xs_c, x_row0, ys_h, ys_w, y_row0,
+        rs_h, rs_w, r_row0, nr, lanes, has_bias, has_residual, act, act_a, act_b,
+    }
+}
+
+params! {
+    /// Parameters of `gemm_f32`: `c[m][n] = act(bias[n] + residual[m][n] + sum over k of a[m][k] * b[k][n])`.
+    ///
+    /// `as_m as_k`: strides of `a`. `cs_m`, `rs_m`: row strides of `c` and the residual, whose column stride is one.
+    GemmParams { m, n, k, as_m, as_k, cs_m, rs_m, nr, lanes, has_bias, has_residual, act, act_a, act_b }
+}
+
+params! {
+    /// Parameters of `depthwise2d_f32`; names as in [`Conv2dParams`], every channel stride is one.
+    Depthwise2dParams {
+        in_h, in_w, channels, out_w, kh, kw, sh, sw, dh, dw, pt, pl, xs_h, xs_w, x_row0, ys_h, ys_w, y_row0,
+        rs_h, rs_w, r_row0, has_bias, has_residual, act, act_a, act_b,
+    }
+}

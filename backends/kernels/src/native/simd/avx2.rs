@@ -1,0 +1,78 @@
+//! AVX2 and FMA: 8 lanes, `vmaskmov` for partial vectors.
+
+use core::arch::x86_64::*;
+
+#[derive(Clone, Copy)]
+pub struct V(__m256);
+
+// SAFETY (all functions): the caller vouches for the pointers; the module is only built where AVX2 and FMA are enabled
+// for the whole compilation, so the intrinsics are always callable.
+#[allow(
+    unused_unsafe,
+    reason = "value intrinsics are safe where their feature is enabled globally"
+)]
+impl V {
+    pub const LANES: usize = 8;
+    /// Vector columns of a full weight block.
+    pub const COLUMNS: usize = 2;
+
+    #[inline(always)]
+    pub unsafe fn load(p: *const f32) -> V {
+        unsafe { V(_mm256_loadu_ps(p)) }
+    }
+
+    #[inline(always)]
+    pub unsafe fn store(self, p: *mut f32) {
+        unsafe { _mm256_storeu_ps(p, self.0) }
+    }
+
+    /// The first `n` (0 to 8) elements at `p`, zero in the other lanes; nothing beyond `n` is read.
+    #[inline(always)]
+    pub unsafe fn load_n(p: *const f32, n: usize) -> V {
+        unsafe { V(_mm256_maskload_ps(p, mask(n))) }
+    }
+
+    /// Writes the first `n` (0 to 8) lanes and nothing else.
+    #[inline(always)]
+    pub unsafe fn store_n(self, p: *mut f32, n: usize) {
+        unsafe { _mm256_maskstore_ps(p, mask(n), self.0) }
+    }
+
+    #[inline(always)]
+    pub unsafe fn splat(x: f32) -> V {
+        unsafe { V(_mm256_set1_ps(x)) }
+    }
+
+    /// `self * b + c`, rounded once.
+    #[inline(always)]
+    pub unsafe fn mul_add(self, b: V, c: V) -> V {
+        unsafe { V(_mm256_fmadd_ps(self.0, b.0, c.0)) }
+    }
+
+    #[inline(always)]
+    pub unsafe fn add(self, b: V) -> V {
+        unsafe { V(_mm256_add_ps(self.0, b.0)) }
+    }
+
+    /// Larger of the two; `b` where either is NaN.
+    #[inline(always)]
+    pub unsafe fn max(self, b: V) -> V {
+        unsafe { V(_mm256_max_ps(self.0, b.0)) }
+    }
+
+    /// Smaller of the two; `b` where either is NaN.
+    #[inline(always)]
+    pub unsafe fn min(self, b: V) -> V {
+        unsafe { V(_mm256_min_ps(self.0, b.0)) }
+    }
+}
+
+#[inline(always)]
+unsafe fn mask(n: usize) -> __m256i {
+    unsafe {
+        _mm256_cmpgt_epi32(
+            _mm256_set1_epi32(n as i32),
+            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+        )
+    }
+}

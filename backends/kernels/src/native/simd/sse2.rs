@@ -1,0 +1,86 @@
+//! SSE2, which every x86-64 has: 4 lanes, no fused multiply-add.
+
+use core::arch::x86_64::*;
+
+#[derive(Clone, Copy)]
+pub struct V(__m128);
+
+// SAFETY (all functions): the caller vouches for the pointers; SSE2 belongs to the x86-64 baseline.
+#[allow(
+    unused_unsafe,
+    reason = "value intrinsics are safe where their feature is enabled globally"
+)]
+impl V {
+    pub const LANES: usize = 4;
+    /// Vector columns of a full weight block.
+    pub const COLUMNS: usize = 2;
+
+    #[inline(always)]
+    pub unsafe fn load(p: *const f32) -> V {
+        unsafe { V(_mm_loadu_ps(p)) }
+    }
+
+    #[inline(always)]
+    pub unsafe fn store(self, p: *mut f32) {
+        unsafe { _mm_storeu_ps(p, self.0) }
+    }
+
+    /// The first `n` (0 to 4) elements at `p`, zero in the other lanes; nothing beyond `n` is read.
+    #[inline(always)]
+    pub unsafe fn load_n(p: *const f32, n: usize) -> V {
+        unsafe {
+            V(match n {
+                0 => _mm_setzero_ps(),
+                1 => _mm_load_ss(p),
+                2 => _mm_castpd_ps(_mm_load_sd(p.cast())),
+                3 => _mm_movelh_ps(_mm_castpd_ps(_mm_load_sd(p.cast())), _mm_load_ss(p.add(2))),
+                _ => _mm_loadu_ps(p),
+            })
+        }
+    }
+
+    /// Writes the first `n` (0 to 4) lanes and nothing else.
+    #[inline(always)]
+    pub unsafe fn store_n(self, p: *mut f32, n: usize) {
+        unsafe {
+            match n {
+                0 => {}
+                1 => _mm_store_ss(p, self.0),
+                2 => _mm_store_sd(p.cast(), _mm_castps_pd(self.0)),
+                3 => {
+                    _mm_store_sd(p.cast(), _mm_castps_pd(self.0));
+                    _mm_store_ss(p.add(2), _mm_movehl_ps(self.0, self.0));
+                }
+                _ => _mm_storeu_ps(p, self.0),
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub unsafe fn splat(x: f32) -> V {
+        unsafe { V(_mm_set1_ps(x)) }
+    }
+
+    /// `self * b + c`, rounded twice.
+    #[inline(always)]
+    pub unsafe fn mul_add(self, b: V, c: V) -> V {
+        unsafe { V(_mm_add_ps(_mm_mul_ps(self.0, b.0), c.0)) }
+    }
+
+    #[inline(always)]
+    pub unsafe fn add(self, b: V) -> V {
+        unsafe { V(_mm_add_ps(self.0, b.0)) }
+    }
+
+    /// Larger of the two; `b` where either is NaN.
+    #[inline(always)]
+    pub unsafe fn max(self, b: V) -> V {
+        unsafe { V(_mm_max_ps(self.0, b.0)) }
+    }
+
+    /// Smaller of the two; `b` where either is NaN.
+    #[inline(always)]
+    pub unsafe fn min(self, b: V) -> V {
+        unsafe { V(_mm_min_ps(self.0, b.0)) }
+    }
+}

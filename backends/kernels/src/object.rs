@@ -1,0 +1,48 @@
+//! Root of the embedded objects: build.rs compiles this file once per instance, with `--cfg instance="..."`.
+//!
+//! Only the exported symbols are here; they differ between instances so that several can live in one artifact.
+#![no_std]
+#![no_builtins]
+#![allow(dead_code, reason = "names and tables that only the library needs")]
+
+mod native;
+
+macro_rules! export {
+    ($v4:literal, $v3:literal, $v1:literal, $kernel:path) => {
+        const _: () = {
+            #[cfg_attr(instance = "v4", unsafe(export_name = $v4))]
+            #[cfg_attr(instance = "v3", unsafe(export_name = $v3))]
+            #[cfg_attr(instance = "v1", unsafe(export_name = $v1))]
+            unsafe extern "C" fn kernel(operands: *const *mut u8, params: *const i64, begin: i64, end: i64) {
+                // SAFETY: the contract is the kernel's.
+                unsafe { $kernel(operands, params, begin, end) }
+            }
+        };
+    };
+}
+
+export!(
+    "sdc_k_v4_conv2d_f32",
+    "sdc_k_v3_conv2d_f32",
+    "sdc_k_v1_conv2d_f32",
+    native::conv2d::conv2d_f32
+);
+export!(
+    "sdc_k_v4_gemm_f32",
+    "sdc_k_v3_gemm_f32",
+    "sdc_k_v1_gemm_f32",
+    native::gemm::gemm_f32
+);
+export!(
+    "sdc_k_v4_depthwise2d_f32",
+    "sdc_k_v3_depthwise2d_f32",
+    "sdc_k_v1_depthwise2d_f32",
+    native::depthwise2d::depthwise2d_f32
+);
+
+#[cfg(instance = "v1")]
+#[unsafe(export_name = "sdc_k_v1_prepare")]
+unsafe extern "C" fn prepare(weights: *const u8, expected: *const u8, required: u64) -> i32 {
+    // SAFETY: the contract is that of `prepare`.
+    unsafe { native::prepare::prepare(weights, expected, required) }
+}

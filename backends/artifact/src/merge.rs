@@ -96,6 +96,7 @@ impl Merge<'_, '_, '_> {
             self.define(index, id)?;
         }
         let taken = std::mem::take(&mut self.sections);
+        self.name_functions(&taken)?;
         for (section, relocs) in taken.values() {
             for reloc in relocs {
                 let (symbol, addend) = self.target(&taken, *reloc)?;
@@ -175,8 +176,33 @@ impl Merge<'_, '_, '_> {
         Ok(())
     }
 
-    /// The symbol and addend that stand for the target of `reloc` in the object: functions keep a name of their own (for
-    /// profilers), data is reached through its section's symbol.
+    /// Gives every function in the sections taken a local symbol, for profilers and debuggers.
+    fn name_functions(
+        &mut self,
+        taken: &BTreeMap<usize, (SectionId, Vec<Reloc>)>,
+    ) -> Result<(), ObjectError> {
+        for source in self.file.symbols().filter(|s| s.kind() == SymbolKind::Text) {
+            let place = source.section_index().and_then(|section| taken.get(&section.0));
+            let (Some((place, _)), false) = (place, self.symbols.contains_key(&source.index().0)) else {
+                continue;
+            };
+            let id = self.object.add_symbol(write::Symbol {
+                name: source.name_bytes()?.to_vec(),
+                value: source.address(),
+                size: source.size(),
+                kind: SymbolKind::Text,
+                scope: SymbolScope::Compilation,
+                weak: false,
+                section: SymbolSection::Section(*place),
+                flags: SymbolFlags::None,
+            });
+            self.symbols.insert(source.index().0, id);
+        }
+        Ok(())
+    }
+
+    /// The symbol and addend that stand for the target of `reloc` in the object: a function's own symbol, or that of the
+    /// section for data.
     fn target(
         &mut self,
         taken: &BTreeMap<usize, (SectionId, Vec<Reloc>)>,
@@ -190,20 +216,6 @@ impl Merge<'_, '_, '_> {
         let (place, _) = taken
             .get(&section.0)
             .expect("the sections of all targets have been taken");
-        if source.kind() == SymbolKind::Text {
-            let id = self.object.add_symbol(write::Symbol {
-                name: source.name_bytes()?.to_vec(),
-                value: source.address(),
-                size: source.size(),
-                kind: SymbolKind::Text,
-                scope: SymbolScope::Compilation,
-                weak: false,
-                section: SymbolSection::Section(*place),
-                flags: SymbolFlags::None,
-            });
-            self.symbols.insert(reloc.symbol.0, id);
-            return Ok((id, reloc.addend));
-        }
         let addend = i64::try_from(source.address())
             .ok()
             .and_then(|value| value.checked_add(reloc.addend));

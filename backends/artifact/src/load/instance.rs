@@ -126,7 +126,7 @@ fn check(what: &'static str, spec: &TensorSpec, bytes: &[u8]) -> Result<(), Load
             actual,
         });
     }
-    if bytes.as_ptr().addr() % spec.dtype.size() != 0 {
+    if !bytes.as_ptr().addr().is_multiple_of(spec.dtype.size()) {
         return Err(LoadError::Alignment {
             what,
             name: spec.name.clone(),

@@ -7,6 +7,7 @@
 //! nothing from outside, so there is nothing to bind.
 
 mod layout;
+mod plan;
 mod write;
 
 use crate::ObjectError;
@@ -26,7 +27,7 @@ const PAGE: u64 = 4096;
 pub fn link(object: &[u8], soname: &str) -> Result<Vec<u8>, ObjectError> {
     let file = reloc::parse(object)?;
     let layout = Layout::new(&file)?;
-    let names = write::Names::collect(&file, &layout, soname)?;
+    let names = plan::Names::collect(&file, &layout, soname)?;
     let (mut image, placed) = write::write(&file, &layout, &names)?;
     let relative = patch(&file, &layout, &placed, &mut image)?;
     placed.fill_relative(&mut image, &relative);
@@ -38,7 +39,7 @@ pub fn link(object: &[u8], soname: &str) -> Result<Vec<u8>, ObjectError> {
 fn patch(
     file: &ElfObject<'_>,
     layout: &Layout,
-    placed: &write::Placed,
+    placed: &plan::Placed,
     image: &mut [u8],
 ) -> Result<Vec<(u64, u64)>, ObjectError> {
     let mut relative = Vec::new();
@@ -105,7 +106,7 @@ fn patch(
 fn symbol_address(
     file: &ElfObject<'_>,
     layout: &Layout,
-    placed: &write::Placed,
+    placed: &plan::Placed,
     reloc: Reloc,
     from: &str,
 ) -> Result<u64, ObjectError> {

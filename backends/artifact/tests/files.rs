@@ -1,0 +1,209 @@
+//! Manifests, and the all-or-nothing writing of files.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use proptest::prelude::*;
+use sdc_artifact::emit::{EmitError, Package, emit};
+use sdc_artifact::load::map_file;
+use sdc_artifact::manifest::{Kind, Manifest, ManifestError, Origin, Plan};
+use sdc_ir::Digest;
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+use support::*;
+
+/// A manifest as it is written.
+fn manifest() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let interface = interface("toy", false);
+        let object = finished(&interface, false);
+        let weights = weights();
+        let tensors: &[&[u8]] = &[&weights];
+        let mut origin = Origin {
+            model: Some(Digest::of(&[b"model"])),
+            plan: Some(Plan {
+                peak: 160,
+                lower_bound: 160,
+                buffers: 1,
+            }),
+            ..Origin::default()
+        };
+        origin.options.insert("dim".to_owned(), "N=1".to_owned());
+        let package = Package {
+            interface: &interface,
+            object: &object,
+            weights: tensors,
+            origin,
+        };
+        emit(dir.path(), &package, &BTreeSet::from(Kind::ALL)).unwrap();
+        std::fs::read_to_string(dir.path().join("manifest.json")).unwrap()
+    })
+}
+
+#[test]
+fn manifests_round_trip() {
+    let manifest_text = manifest();
+    let parsed = Manifest::parse(manifest_text.as_bytes()).unwrap();
+    assert_eq!(parsed.to_text().unwrap(), manifest_text);
+    assert_eq!(parsed.interface, interface("toy", false));
+    assert_eq!(parsed.origin.model, Some(Digest::of(&[b"model"])));
+    let kinds: Vec<_> = parsed.files.keys().copied().collect();
+    assert_eq!(
+        kinds,
+        [
+            Kind::Object,
+            Kind::Archive,
+            Kind::SharedLibrary,
+            Kind::Header,
+            Kind::Weights
+        ]
+    );
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let text = manifest().trim_end().as_bytes();
+    for len in 0..text.len() {
+        assert!(Manifest::parse(&text[..len]).is_err(), "{len}");
+    }
+}
+
+#[test]
+fn lying_manifests_are_refused() {
+    let replaced = |from: &str, to: &str| {
+        let text = manifest();
+        assert!(text.contains(from), "{from} in {text}");
+        Manifest::parse(text.replacen(from, to, 1).as_bytes())
+    };
+    assert!(matches!(
+        replaced("\"format\": 1", "\"format\": 2"),
+        Err(ManifestError::Format(2))
+    ));
+    assert!(matches!(
+        replaced("\"libtoy.so\"", "\"../libtoy.so\""),
+        Err(ManifestError::FileName { .. })
+    ));
+    assert!(matches!(
+        replaced("\"name\": \"toy\"", "\"name\": \"to y\""),
+        Err(ManifestError::Interface(_))
+    ));
+    assert!(matches!(
+        replaced("\"arena_align\": 64", "\"arena_align\": 65"),
+        Err(ManifestError::Interface(_))
+    ));
+    let huge = format!("\"arena_size\": {}", u64::MAX);
+    assert!(matches!(
+        replaced("\"arena_size\": 160", &huge),
+        Err(ManifestError::Interface(_))
+    ));
+    let huge = format!("[\n          {},\n          {},", 1u64 << 40, 1u64 << 40);
+    assert!(matches!(
+        replaced("[\n          1,\n          4,", &huge),
+        Err(ManifestError::Interface(_))
+    ));
+    assert!(matches!(
+        replaced("\"f32\"", "\"f33\""),
+        Err(ManifestError::Json(_))
+    ));
+    assert!(matches!(
+        replaced("\"weights_size\": 4288", "\"weights_size\": 4352"),
+        Err(ManifestError::WeightsSize { .. })
+    ));
+    assert!(matches!(
+        replaced("\"interface\"", "\"surprise\": 1,\n  \"interface\""),
+        Err(ManifestError::Json(_))
+    ));
+    let deep = format!("{{\"format\": {}1", "[".repeat(100_000));
+    assert!(Manifest::parse(deep.as_bytes()).is_err());
+}
+
+proptest! {
+    #[test]
+    fn damaged_manifests_do_not_panic(
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut text = manifest().as_bytes().to_vec();
+        for (at, value) in flips {
+            *at.get_mut(&mut text) = value;
+        }
+        // What is accepted is valid, so the header it would give can be written and all sizes allocated.
+        if let Ok(manifest) = Manifest::parse(&text) {
+            prop_assert!(manifest.interface.validate().is_ok());
+            sdc_artifact::header::text(&manifest.interface);
+        }
+    }
+}
+
+#[test]
+fn a_failure_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let interface = interface("toy", false);
+    let object = finished(&interface, false);
+    let entries = || std::fs::read_dir(dir.path()).unwrap().count();
+    let attempt = |tensors: &[&[u8]], object: &[u8], kinds: &[Kind]| {
+        let package = Package {
+            interface: &interface,
+            object,
+            weights: tensors,
+            origin: Origin::default(),
+        };
+        emit(dir.path(), &package, &kinds.iter().copied().collect())
+    };
+    let weights = weights();
+    // Other values than the digest promises: noticed only when all has been streamed.
+    let other = vec![3u8; weights.len()];
+    assert!(matches!(
+        attempt(&[&other], &object, &Kind::ALL),
+        Err(EmitError::Io { .. })
+    ));
+    assert_eq!(entries(), 0);
+    assert!(matches!(
+        attempt(&[&weights[..4]], &object, &Kind::ALL),
+        Err(EmitError::WeightsSize { .. })
+    ));
+    assert!(matches!(
+        attempt(&[&weights], &object[..100], &Kind::ALL),
+        Err(EmitError::Object(_))
+    ));
+    assert_eq!(entries(), 0);
+    // A directory in the place of the last file.
+    std::fs::create_dir(dir.path().join("manifest.json")).unwrap();
+    assert!(matches!(
+        attempt(&[&weights], &object, &[Kind::Manifest]),
+        Err(EmitError::Io { .. })
+    ));
+    assert_eq!(entries(), 1);
+    std::fs::remove_dir(dir.path().join("manifest.json")).unwrap();
+    // Only what is asked for.
+    attempt(&[&weights], &object, &[Kind::Header]).unwrap();
+    assert_eq!(entries(), 1);
+    let file = dir.path().join("file");
+    std::fs::write(&file, "in the way").unwrap();
+    let package = Package {
+        interface: &interface,
+        object: &object,
+        weights: &[],
+        origin: Origin::default(),
+    };
+    assert!(matches!(
+        emit(&file, &package, &BTreeSet::new()),
+        Err(EmitError::Io { .. })
+    ));
+}
+
+#[test]
+fn files_are_mapped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.onnx");
+    std::fs::write(&path, "").unwrap();
+    assert!(map_file(&path).unwrap().is_empty());
+    std::fs::write(&path, "content").unwrap();
+    assert_eq!(&map_file(&path).unwrap()[..], b"content");
+    assert!(map_file(dir.path()).is_err());
+    assert!(map_file(&dir.path().join("absent")).is_err());
+    if std::path::Path::new("/dev/zero").exists() {
+        assert!(map_file(std::path::Path::new("/dev/zero")).is_err());
+    }
+}

@@ -53,8 +53,8 @@ impl Window<'_> {
             len: 1,
         }];
         let last = k.len() - 1;
-        for d in 0..k.len() {
-            let (range, first) = self.inside(d, k[d]);
+        for (d, &k) in k.iter().enumerate() {
+            let (range, first) = self.inside(d, k);
             let outer = std::mem::take(&mut runs);
             for run in outer {
                 let (p, c) = (run.position * self.positions[d], run.coordinate * self.size[d]);

@@ -1,16 +1,24 @@
-//! Tile modules.
+//! Tile modules, executed as `sdc_ir::tile` documents them.
+//!
+//! Every load and store is checked against its buffer. Memory that nothing has written reads as NaN (in every float
+//! type) or -1, so that a function which reads it shows. Kernel calls run the kernel's body. A module is expected to have
+//! passed the tile verifier; what would make execution meaningless (types, missing definitions) is checked once
+//! more, without the verifier's detail.
+
+mod error;
+mod exec;
+mod memory;
+mod program;
+mod scalar;
+
+pub use error::TileError;
 
 use crate::EvalError;
+use memory::{Memory, Temps};
+use sdc_ir::entity::EntityId;
+use sdc_ir::registry;
 use sdc_ir::tile::{Buffer, Module};
 use std::collections::BTreeMap;
-
-/// Why a tile module could not be run.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TileError {
-    /// Wrong.
-    #[error("{0}")]
-    Malformed(String),
-}
 
 /// How to run a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,10 +27,11 @@ pub struct TileOptions {
     pub reverse_parallel: bool,
 }
 
-/// Runs a module: bytes per input position to bytes per output position.
+/// Runs a module. `inputs` holds the bytes of each input by position (further ones are ignored), the result the
+/// bytes of each output by position; both little-endian, in the order of elements the module was lowered for.
 ///
 /// # Errors
-/// See [`TileError`].
+/// [`EvalError::Tile`]: inputs that do not fit, a malformed module, or an access out of bounds.
 pub fn run_tile(module: &Module, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, EvalError> {
     run_tile_with(module, inputs, TileOptions::default())
 }
@@ -30,21 +39,20 @@ pub fn run_tile(module: &Module, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, EvalE
 /// As [`run_tile`], with options.
 ///
 /// # Errors
-/// See [`TileError`].
+/// As [`run_tile`].
 pub fn run_tile_with(
     module: &Module,
     inputs: &[&[u8]],
     options: TileOptions,
 ) -> Result<Vec<Vec<u8>>, EvalError> {
-    let _ = (module, inputs, options);
-    Err(TileError::Malformed("not written yet".into()).into())
+    run(module, inputs, &Temps::Separate, options)
 }
 
-/// As [`run_tile`], but `Temp` buffers are ranges of one arena of `arena_size` bytes, at the byte offsets of a memory
+/// As [`run_tile_with`], but `Temp` buffers are ranges of one arena of `arena_size` bytes, at the byte offsets of a memory
 /// plan. Ranges may overlap: an error of the plan shows as a wrong result.
 ///
 /// # Errors
-/// See [`TileError`].
+/// As [`run_tile`]; also a `Temp` buffer without an offset, or one that ends beyond the arena.
 pub fn run_tile_planned(
     module: &Module,
     inputs: &[&[u8]],
@@ -52,6 +60,31 @@ pub fn run_tile_planned(
     arena_size: usize,
     options: TileOptions,
 ) -> Result<Vec<Vec<u8>>, EvalError> {
-    let _ = (module, inputs, offsets, arena_size, options);
-    Err(TileError::Malformed("not written yet".into()).into())
+    run(module, inputs, &Temps::Planned { offsets, arena_size }, options)
+}
+
+fn run(
+    module: &Module,
+    inputs: &[&[u8]],
+    temps: &Temps<'_>,
+    options: TileOptions,
+) -> Result<Vec<Vec<u8>>, EvalError> {
+    let mut memory = Memory::new(module, inputs, temps)?;
+    for func in &module.funcs {
+        let plain = registry::expand(func, |_| true);
+        let program = program::translate(module, &plain)?;
+        exec::run(&program, &mut memory, options).map_err(|fault| {
+            let buffer = Buffer::new(fault.buffer);
+            let data = &module.buffers[buffer];
+            TileError::OutOfBounds {
+                func: func.name.clone(),
+                buffer,
+                name: data.name.clone(),
+                index: fault.index,
+                lanes: fault.lanes,
+                len: data.len,
+            }
+        })?;
+    }
+    Ok(memory.outputs(module)?)
 }

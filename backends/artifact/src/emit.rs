@@ -122,7 +122,10 @@ pub fn emit(dir: &Path, package: &Package<'_>, wanted: &BTreeSet<Kind>) -> Resul
 }
 
 /// Adds the weights image to an object under construction, as the read-only global `NAME_weights`. The sections of the
-/// object hold a copy.
+/// object hold a copy. `header` is [`Header::of`] the tensors.
+///
+/// # Errors
+/// `InvalidData` when `header` is not that of these tensors.
 pub fn embed_weights(
     object: &mut Object<'_>,
     name: &str,

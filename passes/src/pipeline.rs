@@ -1,0 +1,2 @@
+//! temp
+pub use crate::pass::{Class, Ctx, Pass, PassError};

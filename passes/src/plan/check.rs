@@ -1,0 +1,123 @@
+//! An independent checker of memory plans. It shares no code with the planner: it finds out for itself which buffers
+//! each function touches, and compares every two buffers.
+
+use super::{InPlace, Plan};
+use sdc_ir::entity::EntityId;
+use sdc_ir::tile::{Buffer, BufferKind, Inst, Module, Stmt};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// What is wrong with a plan.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PlanFault {
+    /// A temporary that some function touches has no offset.
+    Missing(Buffer),
+    /// An offset for something that is not in the arena.
+    NotTemporary(Buffer),
+    /// An offset that is not a multiple of 64.
+    Unaligned(Buffer, usize),
+    /// A buffer that ends beyond the arena.
+    Outside(Buffer, usize),
+    /// Two buffers overlap while both are live.
+    Overlap(Buffer, Buffer),
+    /// The arena is said to be smaller than the lower bound: one of the two is wrong.
+    BelowBound(usize, usize),
+}
+
+impl fmt::Display for PlanFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlanFault::Missing(b) => write!(f, "{b} has no offset"),
+            PlanFault::NotTemporary(b) => write!(f, "{b} is not a temporary but has an offset"),
+            PlanFault::Unaligned(b, at) => write!(f, "{b} starts at {at}, not a multiple of 64"),
+            PlanFault::Outside(b, end) => write!(f, "{b} ends at {end}, beyond the arena"),
+            PlanFault::Overlap(a, b) => write!(f, "{a} and {b} overlap while both are live"),
+            PlanFault::BelowBound(size, bound) => write!(f, "an arena of {size} is below the bound {bound}"),
+        }
+    }
+}
+
+/// Every fault of a plan: two buffers that overlap while both are live (declared in-place pairs excepted), a buffer
+/// outside the arena, a bad alignment, a missing or superfluous offset. Empty if the plan is right.
+pub fn check(module: &Module, in_place: &[InPlace], plan: &Plan) -> Vec<PlanFault> {
+    let mut faults = Vec::new();
+    let uses = users(module);
+    let mut placed = Vec::new();
+    for (buffer, data) in module.buffers.iter() {
+        let offset = plan.offsets.get(buffer).copied().flatten();
+        match (offset, &data.kind, uses[buffer.index()].is_empty()) {
+            (None, BufferKind::Temp, false) => faults.push(PlanFault::Missing(buffer)),
+            (None, _, _) | (Some(_), BufferKind::Temp, true) => {}
+            (Some(start), BufferKind::Temp, false) => {
+                let end = start.saturating_add(data.len.saturating_mul(data.dtype.size()));
+                if start % 64 != 0 {
+                    faults.push(PlanFault::Unaligned(buffer, start));
+                }
+                if end > plan.arena_size {
+                    faults.push(PlanFault::Outside(buffer, end));
+                }
+                placed.push((buffer, start, end));
+            }
+            (Some(_), _, _) => faults.push(PlanFault::NotTemporary(buffer)),
+        }
+    }
+    for (i, &(a, a_start, a_end)) in placed.iter().enumerate() {
+        for &(b, b_start, b_end) in &placed[i + 1..] {
+            let apart = a_end <= b_start || b_end <= a_start || a_start == a_end || b_start == b_end;
+            if !apart && !may_share(in_place, &uses, (a, a_start), (b, b_start)) {
+                faults.push(PlanFault::Overlap(a, b));
+            }
+        }
+    }
+    if plan.arena_size < plan.lower_bound {
+        faults.push(PlanFault::BelowBound(plan.arena_size, plan.lower_bound));
+    }
+    faults
+}
+
+/// True if the two are never needed at once, or only in a function that may work in place on them.
+fn may_share(
+    in_place: &[InPlace],
+    uses: &[BTreeSet<usize>],
+    (a, a_start): (Buffer, usize),
+    (b, b_start): (Buffer, usize),
+) -> bool {
+    let span = |x: Buffer| (uses[x.index()].first().copied(), uses[x.index()].last().copied());
+    let ((Some(a_first), Some(a_last)), (Some(b_first), Some(b_last))) = (span(a), span(b)) else {
+        return true;
+    };
+    if a_last < b_first || b_last < a_first {
+        return true;
+    }
+    let declared = |input: Buffer, output: Buffer, func: usize| {
+        in_place.contains(&InPlace { func, input, output })
+    };
+    a_start == b_start
+        && ((a_last == b_first && b_first < b_last && declared(a, b, a_last))
+            || (b_last == a_first && a_first < a_last && declared(b, a, b_last)))
+}
+
+/// Per buffer, the functions whose statements name it.
+fn users(module: &Module) -> Vec<BTreeSet<usize>> {
+    let mut uses = vec![BTreeSet::new(); module.buffers.len()];
+    for (index, func) in module.funcs.iter().enumerate() {
+        let mut pending: Vec<&Stmt> = func.body.iter().collect();
+        while let Some(stmt) = pending.pop() {
+            let named: Vec<Buffer> = match stmt {
+                Stmt::Store { buffer, .. } => vec![*buffer],
+                Stmt::Let(_, Inst::Load { buffer, .. }) => vec![*buffer],
+                Stmt::Let(_, Inst::LoadSplat { buffer, .. }) => vec![*buffer],
+                Stmt::Kernel(k) => k.operands.iter().filter_map(|o| Some(o.as_ref()?.buffer)).collect(),
+                Stmt::For(body) => {
+                    pending.extend(&body.body);
+                    Vec::new()
+                }
+                Stmt::Let(..) => Vec::new(),
+            };
+            for buffer in named {
+                uses[buffer.index()].insert(index);
+            }
+        }
+    }
+    uses
+}

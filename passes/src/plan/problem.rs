@@ -1,0 +1,101 @@
+//! The planning problem in the abstract: sizes over intervals of time, and pairs that may share their start.
+
+/// Something that needs `size` bytes from time `first` to time `last`, both included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Item {
+    /// Bytes, a multiple of the alignment.
+    pub size: usize,
+    /// First time.
+    pub first: usize,
+    /// Last time.
+    pub last: usize,
+}
+
+impl Item {
+    /// True if both are needed at some time.
+    pub fn meets(&self, other: &Item) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+/// `input` ends and `output` begins at `time`, and `output` is needed later; they may have the same offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pair {
+    /// When.
+    pub time: usize,
+    /// Item that ends.
+    pub input: usize,
+    /// Item that begins.
+    pub output: usize,
+}
+
+/// Items and the pairs that are legal for them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// Items.
+    pub items: Vec<Item>,
+    /// Legal pairs.
+    pub pairs: Vec<Pair>,
+    /// Per time, what is live in total.
+    live: Vec<usize>,
+}
+
+impl Problem {
+    /// A problem over times `0..times`. Pairs whose input lives on, or whose output lived before, are dropped; also those
+    /// whose output ends at once, so that no three items of a chain of pairs are live together.
+    pub fn new(items: Vec<Item>, pairs: Vec<Pair>, times: usize) -> Self {
+        let legal = |p: &Pair| {
+            let (input, output) = (&items[p.input], &items[p.output]);
+            input.last == p.time && output.first == p.time && output.last > p.time
+        };
+        let pairs = pairs.into_iter().filter(legal).collect();
+        let mut live = vec![0; times];
+        for item in &items {
+            live[item.first..=item.last].iter_mut().for_each(|l| *l += item.size);
+        }
+        Self { items, pairs, live }
+    }
+
+    /// Total size of the items live at a time, nothing shared.
+    pub fn live(&self, time: usize) -> usize {
+        self.live[time]
+    }
+
+    /// Bytes a pair saves.
+    pub fn saving(&self, pair: &Pair) -> usize {
+        self.items[pair.input].size.min(self.items[pair.output].size)
+    }
+
+    /// Bytes that the given pairs save at a time.
+    pub fn saved(&self, time: usize, pairs: &[Pair]) -> usize {
+        pairs
+            .iter()
+            .filter(|p| p.time == time)
+            .map(|p| self.saving(p))
+            .sum()
+    }
+
+    /// A peak that no placement can be below.
+    pub fn lower_bound(&self) -> usize {
+        let mut best = self.live.clone();
+        for time in 0..self.live.len() {
+            best[time] -= self.largest_saving(time);
+        }
+        best.into_iter().max().unwrap_or(0)
+    }
+
+    /// No choice of pairs saves more at this time: every pair has one input and one output, and each item is in at most
+    /// one of them, so neither the best pair of every input nor that of every output can be beaten.
+    fn largest_saving(&self, time: usize) -> usize {
+        let here: Vec<&Pair> = self.pairs.iter().filter(|p| p.time == time).collect();
+        let best_by = |key: fn(&Pair) -> usize| -> usize {
+            let mut keys: Vec<usize> = here.iter().map(|p| key(p)).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys.into_iter()
+                .map(|k| here.iter().filter(|p| key(p) == k).map(|p| self.saving(p)).max().unwrap_or(0))
+                .sum()
+        };
+        best_by(|p| p.input).min(best_by(|p| p.output))
+    }
+}

@@ -1,0 +1,154 @@
+//! A plan as a table and as data for JSON.
+
+use super::{Plan, allocated, label};
+use sdc_ir::entity::EntityId;
+use sdc_ir::tile::{Buffer, Module};
+use serde::Serialize;
+use std::fmt;
+
+/// A memory plan with the user's names.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Report {
+    /// Model.
+    pub model: String,
+    /// Bytes of the arena.
+    pub arena_bytes: usize,
+    /// See [`Plan::lower_bound`].
+    pub lower_bound_bytes: usize,
+    /// Arena beyond the lower bound, in per cent of it.
+    pub waste_percent: f64,
+    /// In execution order.
+    pub functions: Vec<FunctionRow>,
+    /// Temporaries in order of their first use.
+    pub buffers: Vec<BufferRow>,
+    /// Pairs that share memory.
+    pub in_place: Vec<InPlaceRow>,
+}
+
+/// A function of the module.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct FunctionRow {
+    /// Position in execution order.
+    pub index: usize,
+    /// Name.
+    pub name: String,
+    /// The user's nodes.
+    pub origins: Vec<String>,
+    /// Arena bytes in use while it runs.
+    pub live_bytes: usize,
+    /// Temporaries live while it runs, by id.
+    pub live: Vec<String>,
+}
+
+/// A temporary.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct BufferRow {
+    /// Id, as in the text form.
+    pub buffer: String,
+    /// What it holds.
+    pub name: String,
+    /// First byte in the arena.
+    pub offset: usize,
+    /// Bytes in the arena, rounding included.
+    pub bytes: usize,
+    /// First function that touches it.
+    pub first: usize,
+    /// Last function that touches it.
+    pub last: usize,
+}
+
+/// Two temporaries that share their first byte.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct InPlaceRow {
+    /// Function.
+    pub function: usize,
+    /// Buffer that dies there.
+    pub input: String,
+    /// Buffer that begins there.
+    pub output: String,
+}
+
+/// The report of a plan.
+pub fn report(module: &Module, plan: &Plan) -> Report {
+    let mut buffers: Vec<(usize, usize, BufferRow)> = Vec::new();
+    for (id, data) in module.buffers.iter() {
+        let (Some(offset), Some(life)) = (plan.offsets[id], plan.lifetimes[id]) else {
+            continue;
+        };
+        let row = BufferRow {
+            buffer: id.to_string(),
+            name: label(module, id),
+            offset,
+            bytes: allocated(data.bytes()).unwrap_or(usize::MAX),
+            first: life.first,
+            last: life.last,
+        };
+        buffers.push((life.first, offset, row));
+    }
+    buffers.sort_by_key(|&(first, offset, _)| (first, offset));
+    let functions = module.funcs.iter().enumerate().map(|(index, func)| FunctionRow {
+        index,
+        name: func.name.clone(),
+        origins: func.origins.iter().map(ToString::to_string).collect(),
+        live_bytes: plan.live_bytes[index],
+        live: live_at(plan, index).map(|b| b.to_string()).collect(),
+    });
+    let in_place = plan.shared.iter().map(|p| InPlaceRow {
+        function: p.func,
+        input: p.input.to_string(),
+        output: p.output.to_string(),
+    });
+    Report {
+        model: module.name.clone(),
+        arena_bytes: plan.arena_size,
+        lower_bound_bytes: plan.lower_bound,
+        waste_percent: plan.waste_percent(),
+        functions: functions.collect(),
+        buffers: buffers.into_iter().map(|(_, _, row)| row).collect(),
+        in_place: in_place.collect(),
+    }
+}
+
+/// Temporaries with memory while function `index` runs.
+pub(super) fn live_at(plan: &Plan, index: usize) -> impl Iterator<Item = Buffer> {
+    plan.lifetimes.ids().filter(move |&b| {
+        plan.offsets[Buffer::new(b.index())].is_some()
+            && plan.lifetimes[b].is_some_and(|l| l.first <= index && index <= l.last)
+    })
+}
+
+impl fmt::Display for Report {
+    /// The table of `sdc plan`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:>5} {:>12}  {:<40} buffers", "#", "live bytes", "nodes")?;
+        let peak = self.functions.iter().map(|r| r.live_bytes).max().unwrap_or(0);
+        for row in &self.functions {
+            let mark = if row.live_bytes == peak && peak > 0 { '*' } else { ' ' };
+            writeln!(
+                f,
+                "{:>5} {:>12}{mark} {:<40} {}",
+                row.index,
+                row.live_bytes,
+                row.origins.join(" + "),
+                row.live.join(" ")
+            )?;
+        }
+        writeln!(f)?;
+        writeln!(f, "{:>6} {:>12} {:>12} {:>11}  holds", "buffer", "offset", "bytes", "functions")?;
+        for row in &self.buffers {
+            let span = format!("{}..{}", row.first, row.last);
+            writeln!(
+                f,
+                "{:>6} {:>12} {:>12} {span:>11}  {}",
+                row.buffer, row.offset, row.bytes, row.name
+            )?;
+        }
+        for row in &self.in_place {
+            writeln!(f, "in place at {}: {} -> {}", row.function, row.input, row.output)?;
+        }
+        writeln!(f)?;
+        writeln!(f, "arena_bytes: {}", self.arena_bytes)?;
+        writeln!(f, "lower_bound_bytes: {}", self.lower_bound_bytes)?;
+        writeln!(f, "waste_percent: {:.2}", self.waste_percent)
+    }
+}

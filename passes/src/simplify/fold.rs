@@ -1,0 +1,59 @@
+//! Constant folding, by the reference interpreter.
+
+use crate::local::{Outcome, Site};
+use crate::pass::merge_origins;
+use sdc_ir::graph::{Op, TensorType};
+use sdc_ir::tensor::element_count;
+
+/// Results above this size are kept as nodes when they are larger than their operands: an `Expand` or `Pad` of a
+/// constant costs the weights file more than it saves at run time.
+const MAX_GROWN_BYTES: usize = 1 << 20;
+
+/// The interpreter is slow; constants that need more elementary steps than this stay nodes.
+const MAX_STEPS: usize = 1 << 28;
+
+/// A node whose operands are all constants becomes a constant.
+pub fn fold(site: &mut Site<'_>) -> Outcome {
+    if matches!(site.op, Op::Constant(_)) || site.inputs.is_empty() {
+        return Outcome::NoMatch;
+    }
+    let constants: Option<Vec<_>> = site.inputs.iter().map(|&v| site.graph.constant(v)).collect();
+    let Some(constants) = constants else {
+        return Outcome::NoMatch;
+    };
+    let operand_bytes: usize = constants.iter().map(|t| t.bytes().len()).sum();
+    match site.ty.bytes() {
+        Some(n) if n <= operand_bytes.max(MAX_GROWN_BYTES) => {}
+        _ => return Outcome::Declined(format!("the constant {} would be larger than its parts", site.ty)),
+    }
+    let types: Vec<&TensorType> = site.inputs.iter().map(|&v| site.graph.ty(v)).collect();
+    if steps(site.op, &types, site.ty).is_none_or(|n| n > MAX_STEPS) {
+        return Outcome::Declined("too much work for the compiler".into());
+    }
+    let folded = match sdc_interp::eval_op(site.op, &constants) {
+        Ok(mut results) if results.len() == 1 => results.remove(0),
+        Ok(_) => return Outcome::NoMatch,
+        Err(error) => return Outcome::Declined(error.to_string()),
+    };
+    let mut origins = site.origins.to_vec();
+    for i in 0..site.inputs.len() {
+        origins = merge_origins(&origins, site.producer(i).map_or(&[], |p| &p.origins));
+    }
+    Outcome::value(site.graph.add_constant(folded, origins))
+}
+
+/// Elementary steps the interpreter needs, roughly; `None` on overflow.
+fn steps(op: &Op, operands: &[&TensorType], result: &TensorType) -> Option<usize> {
+    let n = result.elements()?;
+    let read = operands.iter().try_fold(0usize, |sum, t| sum.checked_add(t.elements()?))?;
+    let inner = match op {
+        Op::Conv(_) => element_count(&operands[1].shape[1..])?,
+        // Scattering: each result element meets at most all input channels times the kernel.
+        Op::ConvTranspose(_) => operands[0].shape[1].checked_mul(element_count(&operands[1].shape[2..])?)?,
+        Op::MatMul(_) => operands[0].shape.last().copied().unwrap_or(1),
+        Op::MaxPool(p) => element_count(&p.kernel)?,
+        Op::AveragePool(p) => element_count(&p.kernel)?,
+        _ => 1,
+    };
+    n.checked_mul(inner)?.checked_add(read)
+}

@@ -247,6 +247,9 @@ macro_rules! operators {
         }
 
         impl Op {
+            /// Names of all operators but [`UnaryOp`]s and [`BinaryOp`]s, which list their own.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
+
             /// Name in the text form; ONNX's where the operator is ONNX's.
             pub const fn name(&self) -> &'static str {
                 match self {

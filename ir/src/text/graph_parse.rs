@@ -126,11 +126,13 @@ impl<'a> Raw<'a> {
 
 fn node<'a>(p: &mut Parser<'a>, names: &Names<Value>, results: usize) -> Result<RawNode<'a>> {
     let op = p.word("an operator or `input`")?;
-    p.expect("(")?;
-    let inputs = p.list(")", |p| {
-        let value = p.id(Kind::Value, "a value such as `%0`")?;
-        Ok(names.get(p, value))
-    })?;
+    let mut inputs = Vec::new();
+    if p.eat("(") {
+        inputs = p.list(")", |p| {
+            let value = p.id(Kind::Value, "a value such as `%0`")?;
+            Ok(names.get(p, value))
+        })?;
+    }
     let (attrs, weights) = attrs(p)?;
     let mut types = Vec::new();
     let place = p.place();

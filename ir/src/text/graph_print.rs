@@ -12,9 +12,9 @@ impl Display for Graph {
         writeln!(f, "graph {} {{", Quoted(&self.name))?;
         let mut inputs = self.inputs.iter().peekable();
         for node in self.nodes().values() {
-            let first = node.outputs.first().copied();
             // Inputs may be added between nodes; they keep their place, and so their numbers.
-            while let Some(port) = inputs.next_if(|p| first.is_some_and(|first| p.value < first)) {
+            let last = node.inputs.iter().chain(&node.outputs).max();
+            while let Some(port) = inputs.next_if(|p| Some(&p.value) <= last) {
                 input(self, port, f)?;
             }
             self::node(self, node, f)?;
@@ -37,9 +37,12 @@ fn input(graph: &Graph, port: &crate::graph::Port, f: &mut Formatter<'_>) -> fmt
 fn node(graph: &Graph, node: &NodeData, f: &mut Formatter<'_>) -> fmt::Result {
     f.write_str("  ")?;
     separated(&node.outputs, f, |v, f| v.fmt(f))?;
-    write!(f, " = {}(", node.op.name())?;
-    separated(&node.inputs, f, |v, f| v.fmt(f))?;
-    f.write_str(")")?;
+    write!(f, " = {}", node.op.name())?;
+    if !node.inputs.is_empty() {
+        f.write_str("(")?;
+        separated(&node.inputs, f, |v, f| v.fmt(f))?;
+        f.write_str(")")?;
+    }
     let attrs = node.op.attrs();
     if !attrs.is_empty() {
         f.write_str(" {")?;

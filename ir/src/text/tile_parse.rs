@@ -1,6 +1,6 @@
 //! Parsing tile modules.
 
-use super::lexer::{Kind, Token};
+use super::lexer::{Kind, Place, Token};
 use super::parser::{Names, Parser, Result};
 use super::weights::Section;
 use super::{Level, TextError};
@@ -79,14 +79,14 @@ impl<'a> ModuleParser<'a> {
     fn buffer(&mut self, p: &mut Parser<'a>) -> Result<()> {
         let name = p.id(Kind::Buffer, "`func`, a buffer such as `$0`, or `}`")?;
         p.expect("=")?;
+        let mut weight = None;
         let kind = p.word("`input`, `output`, `const` or `temp`")?;
         let kind = match kind.text {
             "input" => BufferKind::Input(p.unsigned("the input's position")?),
             "output" => BufferKind::Output(p.unsigned("the output's position")?),
             "temp" => BufferKind::Temp,
             "const" => {
-                let weight = p.id(Kind::Weight, "a weight such as `@w0`")?;
-                self.consts.push((Buffer::new(self.module.buffers.len()), weight));
+                weight = Some(p.id(Kind::Weight, "a weight such as `@w0`")?);
                 BufferKind::Const(Weight::new(0))
             }
             _ => return Err(p.error_at(kind.place, "expected `input`, `output`, `const` or `temp`")),
@@ -105,6 +105,7 @@ impl<'a> ModuleParser<'a> {
             name: text,
         });
         self.buffers.define(p, name, id);
+        self.consts.extend(weight.map(|w| (id, w)));
         Ok(())
     }
 }
@@ -132,13 +133,13 @@ impl<'m> FuncParser<'m> {
         self.func.name = p.string()?;
         self.func.origins = p.origins()?;
         p.expect("{")?;
-        let (body, _) = self.block(p, None)?;
+        let (body, _) = self.block(p)?;
         self.func.body = body;
         Ok(self.func)
     }
 
-    /// Statements up to and with `}`; inside a loop of `carried` values also the `next` that ends its body.
-    fn block(&mut self, p: &mut Parser<'_>, carried: Option<usize>) -> Result<(Vec<Stmt>, Vec<Val>)> {
+    /// Statements up to and with `}`, and the values of the `next` that ends a loop's body, with its place.
+    fn block(&mut self, p: &mut Parser<'_>) -> Result<(Vec<Stmt>, Option<Next>)> {
         let mut body = Vec::new();
         let mut next = None;
         p.statements(|p| {
@@ -146,18 +147,14 @@ impl<'m> FuncParser<'m> {
                 return Err(p.expected("`}` after `next`"));
             }
             let place = p.place();
-            if p.eat_word("next") {
-                let vals = self.operands(p)?;
-                if vals.len() != carried.unwrap_or(0) {
-                    p.note(place, "`next` has one value per carried value of its loop");
-                }
-                next = Some(vals);
-                return Ok(());
+            if self.depth > 0 && p.eat_word("next") {
+                next = Some((place, self.operands(p)?));
+            } else {
+                body.push(self.statement(p)?);
             }
-            body.push(self.statement(p)?);
             Ok(())
         })?;
-        Ok((body, next.unwrap_or_default()))
+        Ok((body, next))
     }
 
     fn statement(&mut self, p: &mut Parser<'_>) -> Result<Stmt> {
@@ -224,14 +221,16 @@ impl<'m> FuncParser<'m> {
             .map(|&((name, ty), _)| self.define(p, name, ty))
             .collect();
         self.depth += 1;
-        let block = self.block(p, Some(heads.len()));
+        let block = self.block(p);
         self.depth -= 1;
-        let (body, next) = block?;
+        let (body, end) = block?;
+        let (next_place, mut next) = end.unwrap_or((place, Vec::new()));
         if next.len() != heads.len() {
             p.note(
-                place,
-                "the loop's body does not end in `next` with its carried values",
+                next_place,
+                "a loop's body ends in `next` with one value per carried value",
             );
+            next.resize(heads.len(), Val::new(0));
         }
         let carried = results
             .into_iter()
@@ -410,7 +409,7 @@ impl<'m> FuncParser<'m> {
                 && p.peek_local("v").is_some()
             {
                 if sign < 0 || slot.is_some() {
-                    return Err(p.expected("no second and no negative run-time offset"));
+                    return Err(p.error_at(p.place(), "an index has at most one run-time offset, added"));
                 }
                 *slot = Some(self.val(p)?);
             } else if p.peek_local("i").is_some() {
@@ -466,6 +465,9 @@ impl<'m> FuncParser<'m> {
         Ok(Bound::of(exprs))
     }
 }
+
+/// The values that a loop's body ends with, and where the text says so.
+type Next = (Place, Vec<Val>);
 
 /// A value's name in the text, with its type.
 type Typed<'a> = ((u32, Token<'a>), Ty);

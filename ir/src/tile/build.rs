@@ -15,7 +15,7 @@ use crate::graph::Origin;
 /// let (x, y) = (Buffer::new(0), Buffer::new(1));
 /// let mut b = FuncBuilder::new();
 /// b.for_range(0, 16, 4, |b, i| {
-///     let v = b.load(Ty::vector(DType::F32, 4), x, i);
+///     let v = b.load(Ty::vector(DType::F32, 4), x, i.clone());
 ///     b.store(y, i, v);
 /// });
 /// let func = b.finish("copy", Vec::new());

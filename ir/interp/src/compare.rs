@@ -196,9 +196,8 @@ impl Report {
     }
 
     fn floats(&mut self, a: &[f64], b: &[f64]) {
-        // Bits or place of a non-finite element: equal infinities are equal, and so are any two NaN.
+        // Equal infinities are equal, and so are any two NaN.
         let agree = |x: f64, y: f64| x == y || (x.is_nan() && y.is_nan());
-        let misplaced = |x: f64, y: f64| !(x.is_finite() && y.is_finite()) && !agree(x, y);
         for (&x, &y) in a.iter().zip(b) {
             if x.is_finite() && y.is_finite() {
                 self.note(x, y);
@@ -217,14 +216,15 @@ impl Report {
             if agree(x, y) {
                 continue;
             }
-            let excess = if misplaced(x, y) {
-                f64::INFINITY
-            } else {
+            let finite = x.is_finite() && y.is_finite();
+            let excess = if finite {
                 (x - y).abs() - bound(y)
+            } else {
+                f64::INFINITY
             };
-            non_finite |= excess == f64::INFINITY;
-            // Written so that a bound that is NaN fails.
-            if !(excess <= 0.0) {
+            non_finite |= !finite;
+            // A bound that is NaN allows nothing.
+            if excess > 0.0 || excess.is_nan() {
                 beyond += 1;
             }
             if worst.is_none_or(|(_, e)| excess > e) {

@@ -1,0 +1,195 @@
+//! Transposed convolution as ordinary convolutions, one per output phase.
+//!
+//! Output rows `y = stride * q + phase` read input rows `q + (phase + before - tap * dilation) / stride` for the taps
+//! where that division is exact. For a fixed phase this is a convolution with stride 1 over a subset of the taps, in
+//! reverse order: no multiplication by inserted zeros (seed-systems 2.5, EcoFlow), no scatter.
+
+use super::conv::{Conv2d, operands, tensor};
+use super::nest::Ref;
+use super::{Lowering, TileError, pack};
+use sdc_ir::DType;
+use sdc_ir::graph::Node;
+use sdc_ir::graph::op::ConvTranspose;
+use sdc_ir::tile::{Affine, FuncBuilder, View};
+use std::ops::Range;
+
+/// One phase along one dimension: which taps it uses (in increasing order of input position), the distance between
+/// the inputs they read, and the padding before.
+#[derive(Debug, PartialEq, Eq)]
+struct Phase {
+    taps: Vec<usize>,
+    dilation: usize,
+    before: i64,
+}
+
+fn phase(r: usize, kernel: usize, stride: usize, dilation: usize, before: i64) -> Phase {
+    let numerator = |tap: usize| r as i64 + before - (tap * dilation) as i64;
+    let taps: Vec<usize> = (0..kernel)
+        .rev()
+        .filter(|&tap| numerator(tap).rem_euclid(stride as i64) == 0)
+        .collect();
+    let offset = |tap: usize| numerator(tap).div_euclid(stride as i64);
+    let distance = match taps.as_slice() {
+        [a, b, ..] => offset(*b) - offset(*a),
+        _ => 1,
+    };
+    Phase {
+        dilation: distance as usize,
+        before: taps.first().map_or(0, |&t| -offset(t)),
+        taps,
+    }
+}
+
+/// Lowers output rows `rows` of a transposed convolution.
+pub fn lower(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    op: &ConvTranspose,
+    rows: Range<usize>,
+) -> Result<(), TileError> {
+    let data = &cx.graph.nodes()[node];
+    let o = operands(&data.inputs, op.bias, false);
+    let (x, y) = (cx.place(o.x), cx.place(data.outputs[0]));
+    let weights = cx
+        .graph
+        .constant(o.w)
+        .filter(|t| t.dtype() == DType::F32)
+        .cloned();
+    let Some(weights) = weights else {
+        return Err(cx.unsupported(node, "weights must be a constant of f32"));
+    };
+    if x.shape.len() != 4 || y.strides[1] != 1 {
+        return Err(cx.unsupported(node, "only two spatial dimensions are supported"));
+    }
+    let bias = o.bias.map(|v| cx.place(v));
+    let [_, out_c, kh, kw] = [0, 1, 2, 3].map(|d| weights.shape()[d]);
+    let in_c = x.shape[1] / op.group;
+    let elements = weights
+        .elements::<f32>()
+        .map_err(|e| cx.unsupported(node, e.to_string()))?;
+    let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);
+    let mut b = FuncBuilder::new();
+    for ry in 0..op.strides[0].min(y.shape[2]) {
+        let py = phase(ry, kh, op.strides[0], op.dilations[0], op.pads[0]);
+        for rx in 0..op.strides[1].min(y.shape[3]) {
+            let px = phase(rx, kw, op.strides[1], op.dilations[1], op.pads[1]);
+            let k = py.taps.len() * px.taps.len() * in_c;
+            let mut packed = Vec::new();
+            for g in 0..op.group {
+                let group = pack::columns(k, out_c, block, lanes, |row, column| {
+                    let (tap, c) = (row / in_c, g * in_c + row % in_c);
+                    let (ky, kx) = (py.taps[tap / px.taps.len()], px.taps[tap % px.taps.len()]);
+                    elements[((c * out_c + column) * kh + ky) * kw + kx]
+                });
+                let group = group.map_err(|e| cx.unsupported(node, e.to_string()))?;
+                packed.extend_from_slice(
+                    &group
+                        .elements::<f32>()
+                        .map_err(|e| cx.unsupported(node, e.to_string()))?,
+                );
+            }
+            let per_group = packed.len() / op.group;
+            let packed = tensor(cx, node, packed)?;
+            let w = cx.constant(packed, &format!("{} phase {ry},{rx} packed", o.w));
+            let call = phase_call(op, &x, &y, w, bias.as_ref(), (ry, &py), (rx, &px), [in_c, out_c]);
+            // Output rows of this phase: stride * q + ry in `rows`.
+            let first = |row: usize| row.saturating_sub(ry).div_ceil(op.strides[0]);
+            let range = first(rows.start)..first(rows.end);
+            for_images_serial(&mut b, x.shape[0], |b, image| {
+                b.for_range(0, op.group, 1, |b, g| {
+                    let shift = [
+                        image.clone() * x.strides[0] + g.clone() * (in_c as i64 * x.strides[1]),
+                        g.clone() * per_group as i64,
+                        g.clone() * out_c as i64,
+                        Affine::default(),
+                        image.clone() * y.strides[0] + g * out_c as i64,
+                    ];
+                    b.kernel(call.call(block, lanes, range.start.into()..range.end.into(), &shift));
+                });
+            });
+        }
+    }
+    cx.push_func(b, data.origins.clone(), &y, &[]);
+    Ok(())
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one call site; a struct would only rename the arguments"
+)]
+fn phase_call(
+    op: &ConvTranspose,
+    x: &Ref,
+    y: &Ref,
+    w: sdc_ir::tile::Buffer,
+    bias: Option<&Ref>,
+    (ry, py): (usize, &Phase),
+    (rx, px): (usize, &Phase),
+    [in_c, out_c]: [usize; 2],
+) -> Conv2d {
+    let [sy, sx] = [op.strides[0], op.strides[1]];
+    let every = |size: usize, from: usize, step: usize| (size - from).div_ceil(step);
+    let part = y.slice(
+        &[0, 0, ry, rx],
+        &[1, out_c, every(y.shape[2], ry, sy), every(y.shape[3], rx, sx)],
+        &[1, 1, sy as i64, sx as i64],
+    );
+    let image_of = |r: &Ref| Ref {
+        strides: r.strides[1..].to_vec(),
+        shape: r.shape[1..].to_vec(),
+        ..r.clone()
+    };
+    Conv2d {
+        rows: [py.taps.len(), 1, py.dilation],
+        columns: [px.taps.len(), 1, px.dilation],
+        before: [py.before, px.before],
+        x: image_of(&x.narrow(1, 0, in_c)),
+        w: View {
+            buffer: w,
+            offset: 0.into(),
+        },
+        bias: bias.map(|r| View {
+            buffer: r.buffer,
+            offset: r.offset.into(),
+        }),
+        residual: None,
+        y: image_of(&part),
+        act: op.act,
+    }
+}
+
+fn for_images_serial(b: &mut FuncBuilder, images: usize, body: impl FnOnce(&mut FuncBuilder, Affine)) {
+    if images == 1 {
+        body(b, 0.into())
+    } else {
+        b.for_range(0, images, 1, body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_share_out_the_taps() {
+        // Kernel 3, stride 2, padding 1: even outputs use the middle tap, odd ones the outer two.
+        assert_eq!(
+            phase(0, 3, 2, 1, 1),
+            Phase {
+                taps: vec![1],
+                dilation: 1,
+                before: 0
+            }
+        );
+        assert_eq!(
+            phase(1, 3, 2, 1, 1),
+            Phase {
+                taps: vec![2, 0],
+                dilation: 1,
+                before: 0
+            }
+        );
+        // Stride above the kernel: some phases have no tap.
+        assert!(phase(2, 2, 3, 1, 0).taps.is_empty());
+    }
+}

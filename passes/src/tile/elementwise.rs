@@ -1,0 +1,389 @@
+//! Element-wise operators: one loop nest for a whole expression tree.
+
+use super::nest::{self, Access, Ref};
+use super::{Lowering, TileError, math};
+use sdc_ir::DType;
+use sdc_ir::graph::{BinaryOp, Node, Op, UnaryOp, Value};
+use sdc_ir::tile::{Arith1, Arith2, CompareOp, FuncBuilder, Inst, Ty, Val, build::mask_type};
+
+/// True for operators computed element by element from broadcast operands.
+pub fn is_elementwise(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Where(_)
+            | Op::Clip(_)
+            | Op::LeakyRelu(_)
+            | Op::Elu(_)
+            | Op::HardSigmoid(_)
+            | Op::Cast(_)
+            | Op::BatchNormalization(_)
+    )
+}
+
+/// A value read by the expression.
+enum Leaf {
+    /// Loaded; position among the nest's operands.
+    Memory(Value, usize),
+    /// A constant of one element.
+    Scalar(Value, f64),
+}
+
+impl Leaf {
+    fn value(&self) -> Value {
+        match *self {
+            Leaf::Memory(v, _) | Leaf::Scalar(v, _) => v,
+        }
+    }
+}
+
+/// Lowers the tree of element-wise operators rooted at `node` to one function.
+pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Result<(), TileError> {
+    let result = cx.graph.nodes()[node].outputs[0];
+    let out = cx.place(result);
+    let mut operands = vec![out.clone()];
+    let mut leaves = Vec::new();
+    let mut origins = Vec::new();
+    let mut vectorisable = true;
+    collect(
+        cx,
+        node,
+        &out.shape,
+        &mut operands,
+        &mut leaves,
+        &mut origins,
+        &mut vectorisable,
+    )?;
+    // Outermost operator last in the walk, first in the list people read.
+    origins.reverse();
+    let lanes = if vectorisable { cx.options.lanes } else { 1 };
+    let refs: Vec<&Ref> = operands.iter().collect();
+    let mut b = FuncBuilder::new();
+    let tree = Tree { cx, leaves: &leaves };
+    nest::emit(&mut b, &refs, lanes, true, &mut |b, lanes, access| {
+        let loaded: Vec<Val> = leaves
+            .iter()
+            .map(|leaf| tree.load(b, leaf, lanes, &refs, access))
+            .collect();
+        let x = tree.eval(b, node, lanes, &loaded);
+        let x = to_storage(b, cx.graph.ty(result).dtype, x);
+        b.store(out.buffer, access[0].index.clone(), x);
+    });
+    let in_place: Vec<Ref> = operands[1..].to_vec();
+    cx.push_func(b, origins, &out, &in_place);
+    Ok(())
+}
+
+/// Walks the tree: collects what it reads, and checks that every operator can be computed.
+fn collect(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    shape: &[usize],
+    operands: &mut Vec<Ref>,
+    leaves: &mut Vec<Leaf>,
+    origins: &mut Vec<sdc_ir::graph::Origin>,
+    vectorisable: &mut bool,
+) -> Result<(), TileError> {
+    let graph = cx.graph;
+    let data = &graph.nodes()[node];
+    supported(cx, node)?;
+    let scalar_only = matches!(data.op, Op::Unary(UnaryOp::Sin | UnaryOp::Cos));
+    *vectorisable &= !scalar_only && graph.ty(data.outputs[0]).dtype == DType::F32;
+    for &v in &data.inputs {
+        *vectorisable &= graph.ty(v).dtype == DType::F32;
+        if cx.storage.is_inlined(v) {
+            let inner = graph.def_node(v).expect("inlined values are results");
+            collect(cx, inner, shape, operands, leaves, origins, vectorisable)?;
+        } else if leaves.iter().all(|l| l.value() != v) {
+            match scalar_constant(cx, v) {
+                Some(x) => leaves.push(Leaf::Scalar(v, x)),
+                None => {
+                    let mut place = cx.place(v);
+                    if matches!(data.op, Op::BatchNormalization(_)) && v != data.inputs[0] {
+                        place = per_channel(&place, shape.len());
+                    }
+                    leaves.push(Leaf::Memory(v, operands.len()));
+                    operands.push(place.broadcast(shape));
+                }
+            }
+        }
+    }
+    for origin in data.origins.iter().rev() {
+        if !origins.contains(origin) {
+            origins.push(origin.clone());
+        }
+    }
+    Ok(())
+}
+
+/// A `[C]` vector seen as `[C, 1, 1..]`, to broadcast along dimension 1 of a tensor of this rank.
+fn per_channel(vector: &Ref, rank: usize) -> Ref {
+    let trailing = rank.saturating_sub(2);
+    let mut place = vector.clone();
+    place.shape.extend(std::iter::repeat_n(1, trailing));
+    place.strides.extend(std::iter::repeat_n(0, trailing));
+    place
+}
+
+fn scalar_constant(cx: &Lowering<'_>, v: Value) -> Option<f64> {
+    let tensor = cx.graph.constant(v)?;
+    // Integers beyond 2^53 would not survive.
+    let exact = tensor.dtype().is_float() || tensor.dtype().size() < 8;
+    (tensor.len() == 1 && exact).then(|| tensor.to_f64_vec()[0])
+}
+
+/// Element type of arithmetic on values of this type: half floats compute in `f32`.
+fn compute_dtype(dtype: DType) -> DType {
+    if matches!(dtype, DType::F16 | DType::BF16) {
+        DType::F32
+    } else {
+        dtype
+    }
+}
+
+/// Refuses what the tile arithmetic cannot express.
+fn supported(cx: &Lowering<'_>, node: Node) -> Result<(), TileError> {
+    let data = &cx.graph.nodes()[node];
+    let dtype = compute_dtype(cx.graph.ty(data.inputs[0]).dtype);
+    let single_only = match &data.op {
+        Op::Unary(u) => {
+            use UnaryOp::*;
+            matches!(u, Exp | Log | Tanh | Sigmoid | Erf | Softplus | Sin | Cos)
+        }
+        Op::Binary(BinaryOp::Pow) | Op::Elu(_) => true,
+        _ => false,
+    };
+    if single_only && dtype != DType::F32 {
+        return Err(cx.unsupported(
+            node,
+            format!("{} elements; only f32, f16 and bf16 are supported", dtype),
+        ));
+    }
+    Ok(())
+}
+
+struct Tree<'c, 'g> {
+    cx: &'c Lowering<'g>,
+    leaves: &'c [Leaf],
+}
+
+impl Tree<'_, '_> {
+    fn load(&self, b: &mut FuncBuilder, leaf: &Leaf, lanes: u8, refs: &[&Ref], access: &[Access]) -> Val {
+        let stored = self.cx.graph.ty(leaf.value()).dtype;
+        match leaf {
+            Leaf::Scalar(_, x) => constant(b, Ty::vector(compute_dtype(stored), lanes), *x),
+            Leaf::Memory(_, at) => {
+                let (ty, access) = (Ty::vector(stored, lanes), &access[*at]);
+                let x = if access.splat && lanes > 1 {
+                    b.load_splat(ty, refs[*at].buffer, access.index.clone())
+                } else {
+                    b.load(ty, refs[*at].buffer, access.index.clone())
+                };
+                if compute_dtype(stored) == stored {
+                    x
+                } else {
+                    b.convert(compute_dtype(stored), x)
+                }
+            }
+        }
+    }
+
+    fn eval(&self, b: &mut FuncBuilder, node: Node, lanes: u8, loaded: &[Val]) -> Val {
+        let graph = self.cx.graph;
+        let data = &graph.nodes()[node];
+        let args: Vec<Val> = data
+            .inputs
+            .iter()
+            .map(|&v| match self.leaves.iter().position(|l| l.value() == v) {
+                Some(at) => loaded[at],
+                None => {
+                    let inner = graph.def_node(v).expect("inlined values are results");
+                    self.eval(b, inner, lanes, loaded)
+                }
+            })
+            .collect();
+        apply(b, &data.op, &args)
+    }
+}
+
+/// The operator on values already in their computing type.
+fn apply(b: &mut FuncBuilder, op: &Op, args: &[Val]) -> Val {
+    let x = args[0];
+    let ty = b.ty(x);
+    match op {
+        Op::Unary(u) => unary(b, *u, x),
+        Op::Binary(f) => binary(b, *f, x, args[1]),
+        Op::Clip(c) => {
+            let (lo, hi) = (constant(b, ty, c.min.into()), constant(b, ty, c.max.into()));
+            // In this order a NaN stays.
+            let x = b.max(lo, x);
+            b.min(hi, x)
+        }
+        Op::LeakyRelu(l) => {
+            let alpha = constant(b, ty, l.alpha.into());
+            let low = b.mul(x, alpha);
+            where_negative(b, x, low)
+        }
+        Op::Elu(e) => {
+            let (alpha, one) = (constant(b, ty, e.alpha.into()), constant(b, ty, 1.0));
+            let low = math::exp(b, x);
+            let low = b.sub(low, one);
+            let low = b.mul(low, alpha);
+            where_negative(b, x, low)
+        }
+        Op::HardSigmoid(h) => {
+            let (alpha, beta) = (constant(b, ty, h.alpha.into()), constant(b, ty, h.beta.into()));
+            let y = b.fma(x, alpha, beta);
+            let (zero, one) = (constant(b, ty, 0.0), constant(b, ty, 1.0));
+            let y = b.max(zero, y);
+            b.min(one, y)
+        }
+        Op::Where(_) => {
+            let ty = b.ty(args[1]);
+            let mask = truth(b, x, ty);
+            b.select(mask, args[1], args[2])
+        }
+        Op::Cast(c) => {
+            let to = compute_dtype(c.to);
+            let x = if to == ty.dtype { x } else { b.convert(to, x) };
+            if to == c.to {
+                return x;
+            }
+            // Round to the half type even if the value is used further in f32.
+            let rounded = b.convert(c.to, x);
+            b.convert(to, rounded)
+        }
+        Op::BatchNormalization(bn) => {
+            let epsilon = constant(b, ty, bn.epsilon.into());
+            let var = b.add(args[4], epsilon);
+            let deviation = b.arith1(Arith1::Sqrt, var);
+            let scale = b.div(args[1], deviation);
+            let centred = b.sub(x, args[3]);
+            b.fma(centred, scale, args[2])
+        }
+        _ => unreachable!("only element-wise operators are collected"),
+    }
+}
+
+fn unary(b: &mut FuncBuilder, op: UnaryOp, x: Val) -> Val {
+    let ty = b.ty(x);
+    match op {
+        UnaryOp::Abs if ty.dtype.is_float() || ty.dtype.is_signed_int() => b.arith1(Arith1::Abs, x),
+        UnaryOp::Abs => x,
+        UnaryOp::Neg => b.arith1(Arith1::Neg, x),
+        UnaryOp::Exp => math::exp(b, x),
+        UnaryOp::Log => math::log(b, x),
+        UnaryOp::Sqrt => b.arith1(Arith1::Sqrt, x),
+        UnaryOp::Reciprocal => {
+            let one = constant(b, ty, 1.0);
+            b.div(one, x)
+        }
+        UnaryOp::Floor => b.arith1(Arith1::Floor, x),
+        UnaryOp::Ceil => b.arith1(Arith1::Ceil, x),
+        UnaryOp::Round => b.arith1(Arith1::Nearest, x),
+        UnaryOp::Sign => {
+            let (zero, one) = (constant(b, ty, 0.0), constant(b, ty, 1.0));
+            let above = b.compare(CompareOp::Gt, x, zero);
+            // Zero and NaN are their own sign.
+            let up = b.select(above, one, x);
+            if !ty.dtype.is_float() && !ty.dtype.is_signed_int() {
+                return up;
+            }
+            let minus = constant(b, ty, -1.0);
+            let below = b.compare(CompareOp::Lt, x, zero);
+            b.select(below, minus, up)
+        }
+        UnaryOp::Tanh => math::tanh(b, x),
+        UnaryOp::Sigmoid => math::sigmoid(b, x),
+        UnaryOp::Erf => math::erf(b, x),
+        UnaryOp::Relu => {
+            let zero = constant(b, ty, 0.0);
+            b.max(zero, x)
+        }
+        UnaryOp::Softplus => math::softplus(b, x),
+        UnaryOp::Sin => math::sin_cos(b, x, false),
+        UnaryOp::Cos => math::sin_cos(b, x, true),
+        UnaryOp::Not => {
+            let one = b.int(ty, 1);
+            b.arith2(Arith2::Xor, x, one)
+        }
+    }
+}
+
+fn binary(b: &mut FuncBuilder, op: BinaryOp, x: Val, y: Val) -> Val {
+    let compare = |b: &mut FuncBuilder, op| {
+        let mask = b.compare(op, x, y);
+        b.convert(DType::Bool, mask)
+    };
+    match op {
+        BinaryOp::Add => b.add(x, y),
+        BinaryOp::Sub => b.sub(x, y),
+        BinaryOp::Mul => b.mul(x, y),
+        BinaryOp::Div => b.div(x, y),
+        BinaryOp::Pow => math::pow(b, x, y),
+        BinaryOp::Max => {
+            let larger = b.max(x, y);
+            keep_nan(b, x, larger)
+        }
+        BinaryOp::Min => {
+            let smaller = b.min(x, y);
+            keep_nan(b, x, smaller)
+        }
+        BinaryOp::Equal => compare(b, CompareOp::Eq),
+        BinaryOp::Less => compare(b, CompareOp::Lt),
+        BinaryOp::LessOrEqual => compare(b, CompareOp::Le),
+        BinaryOp::Greater => compare(b, CompareOp::Gt),
+        BinaryOp::GreaterOrEqual => compare(b, CompareOp::Ge),
+        BinaryOp::And => b.arith2(Arith2::And, x, y),
+        BinaryOp::Or => b.arith2(Arith2::Or, x, y),
+        BinaryOp::Xor => b.arith2(Arith2::Xor, x, y),
+    }
+}
+
+/// `x` if it is NaN, else `otherwise`.
+fn keep_nan(b: &mut FuncBuilder, x: Val, otherwise: Val) -> Val {
+    if !b.ty(x).dtype.is_float() {
+        return otherwise;
+    }
+    let is_nan = b.compare(CompareOp::Ne, x, x);
+    b.select(is_nan, x, otherwise)
+}
+
+/// `low` where `x` is negative, else `x` (so NaN stays).
+fn where_negative(b: &mut FuncBuilder, x: Val, low: Val) -> Val {
+    let zero = constant(b, b.ty(x), 0.0);
+    let negative = b.compare(CompareOp::Lt, x, zero);
+    b.select(negative, low, x)
+}
+
+/// A `bool` as a mask for selecting values of type `of`.
+fn truth(b: &mut FuncBuilder, x: Val, of: Ty) -> Val {
+    let mask = mask_type(of);
+    let wide = b.convert(mask.dtype, x);
+    let zero = b.int(mask, 0);
+    b.compare(CompareOp::Ne, wide, zero)
+}
+
+/// A constant of any element type.
+pub fn constant(b: &mut FuncBuilder, ty: Ty, x: f64) -> Val {
+    match ty.dtype {
+        DType::F32 => b.f32(ty.lanes, x as f32),
+        DType::F64 => b.inst(ty, Inst::Const(x.to_bits())),
+        DType::Bool => b.int(ty, i64::from(x != 0.0)),
+        DType::F16 | DType::BF16 => {
+            let wide = b.f32(ty.lanes, x as f32);
+            b.convert(ty.dtype, wide)
+        }
+        _ => b.int(ty, x as i64),
+    }
+}
+
+/// From the computing type back to the type in memory.
+pub fn to_storage(b: &mut FuncBuilder, dtype: DType, x: Val) -> Val {
+    if b.ty(x).dtype == dtype {
+        x
+    } else {
+        b.convert(dtype, x)
+    }
+}

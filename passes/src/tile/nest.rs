@@ -1,0 +1,264 @@
+//! Loop nests over strided operands: the skeleton of every element-wise and data-movement lowering.
+
+use sdc_ir::tile::{Affine, Bound, Buffer, FuncBuilder};
+
+/// A tensor in memory: a buffer, the element its origin lies at, and a stride per logical dimension.
+///
+/// Strides may be zero (broadcast) or negative (reversed); offsets and strides are in elements.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ref {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// Element of the origin.
+    pub offset: i64,
+    /// Stride of each logical dimension.
+    pub strides: Vec<i64>,
+    /// Size of each logical dimension.
+    pub shape: Vec<usize>,
+}
+
+impl Ref {
+    /// The same data seen through numpy broadcasting to `shape`.
+    pub fn broadcast(&self, shape: &[usize]) -> Ref {
+        let missing = shape.len() - self.shape.len();
+        let strides = (0..shape.len())
+            .map(|d| match d.checked_sub(missing) {
+                Some(own) if self.shape[own] == shape[d] => self.strides[own],
+                _ => 0,
+            })
+            .collect();
+        Ref {
+            buffer: self.buffer,
+            offset: self.offset,
+            strides,
+            shape: shape.to_vec(),
+        }
+    }
+
+    /// The box `starts[d] .. starts[d] + sizes[d]`, taken in steps.
+    pub fn slice(&self, starts: &[usize], sizes: &[usize], steps: &[i64]) -> Ref {
+        let offset = starts
+            .iter()
+            .zip(&self.strides)
+            .fold(self.offset, |sum, (&at, &s)| sum + at as i64 * s);
+        let strides = self
+            .strides
+            .iter()
+            .zip(steps)
+            .map(|(&s, &step)| s * step)
+            .collect();
+        Ref {
+            buffer: self.buffer,
+            offset,
+            strides,
+            shape: sizes.to_vec(),
+        }
+    }
+
+    /// Only the indices `lo..hi` of one dimension.
+    pub fn narrow(&self, dim: usize, lo: usize, hi: usize) -> Ref {
+        let mut narrowed = self.clone();
+        narrowed.offset += lo as i64 * self.strides[dim];
+        narrowed.shape[dim] = hi - lo;
+        narrowed
+    }
+
+    /// Dimensions in another order: dimension `k` of the result is dimension `perm[k]`.
+    pub fn permuted(&self, perm: &[usize]) -> Ref {
+        Ref {
+            buffer: self.buffer,
+            offset: self.offset,
+            strides: perm.iter().map(|&d| self.strides[d]).collect(),
+            shape: perm.iter().map(|&d| self.shape[d]).collect(),
+        }
+    }
+
+    /// Element index at these coordinates.
+    pub fn at(&self, coordinates: &[Affine]) -> Affine {
+        coordinates
+            .iter()
+            .zip(&self.strides)
+            .fold(Affine::constant(self.offset), |sum, (c, &stride)| {
+                sum + c.clone() * stride
+            })
+    }
+}
+
+/// One loop: its trip count and the stride of every operand.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Level {
+    size: usize,
+    strides: Vec<i64>,
+}
+
+/// How the body may touch an operand at some point of the nest.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Element index.
+    pub index: Affine,
+    /// The operand does not move along the vectorised dimension: load one element into all lanes.
+    pub splat: bool,
+}
+
+/// Emits loops over all elements of operands that share a shape (broadcast beforehand; operand 0 is the result).
+///
+/// Dimensions run in the order of operand 0's strides, largest outermost, and adjacent ones are merged where every
+/// operand allows it. If `lanes > 1` and the innermost dimension has stride 0 or 1 in every operand (1 in operand 0),
+/// the body is emitted twice: with `lanes` lanes, then for the remaining elements with one. With `parallel`, the
+/// outermost loop is cut into independent chunks, at least `MIN_CHUNK` elements each; the nest must then be the
+/// function's only statement.
+pub fn emit(
+    b: &mut FuncBuilder,
+    operands: &[&Ref],
+    lanes: u8,
+    parallel: bool,
+    body: &mut dyn FnMut(&mut FuncBuilder, u8, &[Access]),
+) {
+    let levels = levels(operands);
+    let start: Vec<Affine> = operands.iter().map(|r| Affine::constant(r.offset)).collect();
+    if levels.iter().any(|l| l.size == 0) {
+        return;
+    }
+    let inner = levels.last().map(|l| l.strides.as_slice());
+    let vector = lanes > 1 && inner.is_some_and(|s| s[0] == 1 && s.iter().all(|&s| s == 0 || s == 1));
+    let nest = Nest {
+        levels: &levels,
+        lanes: if vector { lanes } else { 1 },
+    };
+    match parallel.then(|| nest.chunks()).flatten() {
+        Some((count, chunk)) => b.parallel_for(count, |b, c| {
+            let size = levels[0].size;
+            let lo = c * chunk as i64;
+            let hi = Bound::of(vec![lo.clone() + chunk, Affine::from(size)]);
+            nest.level(b, 0, &start, Some((lo, hi)), body);
+        }),
+        None => nest.level(b, 0, &start, None, body),
+    }
+}
+
+/// Fewest elements worth a task of their own.
+const MIN_CHUNK: usize = 16 * 1024;
+/// Most tasks of one function.
+const MAX_CHUNKS: usize = 16;
+
+struct Nest<'a> {
+    levels: &'a [Level],
+    lanes: u8,
+}
+
+impl Nest<'_> {
+    /// Number and length of the chunks of the outermost loop, if there should be more than one.
+    fn chunks(&self) -> Option<(usize, usize)> {
+        let outer = self.levels.first()?.size;
+        let total: usize = self.levels.iter().map(|l| l.size).product();
+        let wanted = (total / MIN_CHUNK).min(MAX_CHUNKS).min(outer);
+        if wanted < 2 {
+            return None;
+        }
+        let mut chunk = outer.div_ceil(wanted);
+        if self.levels.len() == 1 {
+            chunk = chunk.next_multiple_of(self.lanes.into());
+        }
+        Some((outer.div_ceil(chunk), chunk))
+    }
+
+    fn level(
+        &self,
+        b: &mut FuncBuilder,
+        depth: usize,
+        at: &[Affine],
+        range: Option<(Affine, Bound)>,
+        body: &mut dyn FnMut(&mut FuncBuilder, u8, &[Access]),
+    ) {
+        let Some(level) = self.levels.get(depth) else {
+            let access: Vec<Access> = at
+                .iter()
+                .map(|index| Access {
+                    index: index.clone(),
+                    splat: false,
+                })
+                .collect();
+            return body(b, 1, &access);
+        };
+        let (lo, hi) = range.unwrap_or_else(|| (Affine::constant(0), level.size.into()));
+        let step = |at: &[Affine], i: &Affine| -> Vec<Affine> {
+            at.iter()
+                .zip(&level.strides)
+                .map(|(a, &s)| a.clone() + i.clone() * s)
+                .collect()
+        };
+        if depth + 1 < self.levels.len() {
+            b.for_range(lo, hi, 1, |b, i| {
+                self.level(b, depth + 1, &step(at, &i), None, body)
+            });
+            return;
+        }
+        let main = level.size - level.size % usize::from(self.lanes);
+        let innermost = |b: &mut FuncBuilder,
+                         lo: Bound,
+                         hi: Bound,
+                         lanes: u8,
+                         body: &mut dyn FnMut(&mut FuncBuilder, u8, &[Access])| {
+            b.for_range(lo, hi, lanes.into(), |b, i| {
+                let access: Vec<Access> = step(at, &i)
+                    .into_iter()
+                    .zip(&level.strides)
+                    .map(|(index, &s)| Access { index, splat: s == 0 })
+                    .collect();
+                body(b, lanes, &access);
+            });
+        };
+        if self.lanes > 1 && main > 0 {
+            let mut exprs = hi.exprs().to_vec();
+            exprs.push(main.into());
+            innermost(b, lo.clone().into(), simplest(exprs), self.lanes, body);
+        }
+        if main < level.size || self.lanes == 1 {
+            let first = if self.lanes > 1 { main } else { 0 };
+            let lo = if lo == Affine::constant(0) {
+                Bound::from(first)
+            } else {
+                Bound::of(vec![lo, first.into()])
+            };
+            innermost(b, lo, hi, 1, body);
+        }
+    }
+}
+
+/// An upper bound with its constants merged.
+fn simplest(exprs: Vec<Affine>) -> Bound {
+    let constant = exprs.iter().filter_map(Affine::as_constant).min();
+    let mut kept: Vec<Affine> = exprs.into_iter().filter(|e| e.as_constant().is_none()).collect();
+    kept.extend(constant.map(Affine::constant));
+    Bound::of(kept)
+}
+
+/// The loops of a nest, outermost first.
+fn levels(operands: &[&Ref]) -> Vec<Level> {
+    let shape = &operands[0].shape;
+    let mut dims: Vec<usize> = (0..shape.len()).filter(|&d| shape[d] != 1).collect();
+    dims.sort_by_key(|&d| std::cmp::Reverse(operands[0].strides[d].abs()));
+    let mut levels: Vec<Level> = Vec::new();
+    for d in dims {
+        let level = Level {
+            size: shape[d],
+            strides: operands.iter().map(|r| r.strides[d]).collect(),
+        };
+        match levels.last_mut() {
+            Some(outer)
+                if outer
+                    .strides
+                    .iter()
+                    .zip(&level.strides)
+                    .all(|(&o, &i)| o == i * level.size as i64) =>
+            {
+                *outer = Level {
+                    size: outer.size * level.size,
+                    strides: level.strides,
+                };
+            }
+            _ => levels.push(level),
+        }
+    }
+    levels
+}

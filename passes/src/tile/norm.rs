@@ -1,0 +1,164 @@
+//! Instance and layer normalisation: mean, variance about the mean, result; three passes over the data.
+
+use super::nest::{self, Ref};
+use super::reduce::Reduction;
+use super::{Lowering, TileError};
+use sdc_ir::DType;
+use sdc_ir::graph::Node;
+use sdc_ir::graph::op::{LayerNormalization, ReduceKind};
+use sdc_ir::tile::{Affine, Arith1, FuncBuilder, Ty, Val};
+
+/// Normalises each channel of each image over its spatial dimensions.
+pub fn instance(cx: &mut Lowering<'_>, node: Node, epsilon: f32) -> Result<(), TileError> {
+    let data = &cx.graph.nodes()[node];
+    let spatial: Vec<usize> = (2..cx.graph.ty(data.inputs[0]).rank()).collect();
+    let channel = |cx: &mut Lowering<'_>, at: usize, rank: usize| {
+        let mut place = cx.place(data.inputs[at]);
+        place.shape.extend(std::iter::repeat_n(1, rank - 2));
+        place.strides.extend(std::iter::repeat_n(0, rank - 2));
+        place
+    };
+    let rank = spatial.len() + 2;
+    let (scale, bias) = (channel(cx, 1, rank), channel(cx, 2, rank));
+    normalise(cx, node, &spatial, scale, bias, epsilon)
+}
+
+/// Normalises over the trailing dimensions.
+pub fn layer(cx: &mut Lowering<'_>, node: Node, op: &LayerNormalization) -> Result<(), TileError> {
+    let data = &cx.graph.nodes()[node];
+    let axes: Vec<usize> = (op.axis..cx.graph.ty(data.inputs[0]).rank()).collect();
+    let (scale, bias) = (cx.place(data.inputs[1]), cx.place(data.inputs[2]));
+    normalise(cx, node, &axes, scale, bias, op.epsilon)
+}
+
+fn normalise(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    axes: &[usize],
+    scale: Ref,
+    bias: Ref,
+    epsilon: f32,
+) -> Result<(), TileError> {
+    let data = &cx.graph.nodes()[node];
+    if cx.dtype(data.inputs[0]) != DType::F32 {
+        return Err(cx.unsupported(node, "only f32 is supported"));
+    }
+    let (x, out) = (cx.place(data.inputs[0]), cx.place(data.outputs[0]));
+    let (scale, bias) = (scale.broadcast(&x.shape), bias.broadcast(&x.shape));
+    let others: Vec<usize> = (0..x.shape.len()).filter(|d| !axes.contains(d)).collect();
+    let mut inner: Vec<usize> = axes.to_vec();
+    inner.sort_by_key(|&d| std::cmp::Reverse(x.strides[d].abs()));
+    let reduced: Vec<(usize, i64)> = inner.iter().map(|&d| (x.shape[d], x.strides[d])).collect();
+    let count: usize = reduced.iter().map(|&(size, _)| size).product();
+    let along = reduced.last().is_some_and(|&(_, stride)| stride == 1);
+    let (lanes, fold) = if along {
+        (1, cx.options.lanes)
+    } else {
+        (cx.options.lanes, 1)
+    };
+    let refs = [&out, &x, &scale, &bias].map(|r| r.permuted(&others));
+    let sum = Reduction {
+        kind: ReduceKind::Sum,
+        x: &x,
+        axes: &reduced,
+    };
+    let mut b = FuncBuilder::new();
+    nest::emit(&mut b, &refs.each_ref(), lanes, true, &mut |b, lanes, access| {
+        let ty = Ty::vector(DType::F32, lanes);
+        let n = b.f32(lanes, count as f32);
+        let total = sum.emit(b, ty, &access[1].index, 0, fold);
+        let mean = b.div(total, n);
+        let squares = sum.emit_mapped(b, ty, &access[1].index, 0, fold, &mut |b, x| {
+            let mean = widened(b, mean, x);
+            let centred = b.sub(x, mean);
+            b.mul(centred, centred)
+        });
+        let variance = b.div(squares, n);
+        let eps = b.f32(lanes, epsilon);
+        let variance = b.add(variance, eps);
+        let deviation = b.arith1(Arith1::Sqrt, variance);
+        let one = b.f32(lanes, 1.0);
+        let inverse = b.div(one, deviation);
+        let at: Vec<Affine> = access.iter().map(|a| a.index.clone()).collect();
+        let loops = Results {
+            refs: [&out, &x, &scale, &bias],
+            inner: &inner,
+            splat: [access[2].splat, access[3].splat],
+            mean,
+            inverse,
+        };
+        loops.emit(b, &at, 0, lanes, if along { fold } else { lanes });
+    });
+    cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
+    Ok(())
+}
+
+/// A value repeated to as many lanes as another has.
+fn widened(b: &mut FuncBuilder, x: Val, like: Val) -> Val {
+    let lanes = b.ty(like).lanes;
+    if b.ty(x).lanes == lanes {
+        x
+    } else {
+        b.splat(lanes, x)
+    }
+}
+
+/// The third pass: loops over the normalised dimensions that write the results.
+struct Results<'a> {
+    refs: [&'a Ref; 4],
+    inner: &'a [usize],
+    splat: [bool; 2],
+    mean: Val,
+    inverse: Val,
+}
+
+impl Results<'_> {
+    /// `lanes` results lie side by side already; the last loop takes `wide` elements at a time.
+    fn emit(&self, b: &mut FuncBuilder, at: &[Affine], depth: usize, lanes: u8, wide: u8) {
+        let Some(&d) = self.inner.get(depth) else {
+            return self.element(b, at, lanes, self.splat);
+        };
+        let size = self.refs[0].shape[d];
+        let moved = |i: &Affine| -> Vec<Affine> {
+            at.iter()
+                .zip(self.refs)
+                .map(|(a, r)| a.clone() + i.clone() * r.strides[d])
+                .collect()
+        };
+        let unit = |r: &Ref| matches!(r.strides[d], 0 | 1);
+        let last = depth + 1 == self.inner.len();
+        if last && wide > lanes && self.refs[0].strides[d] == 1 && self.refs.iter().all(|r| unit(r)) {
+            let main = size - size % usize::from(wide);
+            let splat = [self.refs[2].strides[d] == 0, self.refs[3].strides[d] == 0];
+            b.for_range(0, main, wide.into(), |b, i| {
+                self.element(b, &moved(&i), wide, splat)
+            });
+            if main < size {
+                b.for_range(main, size, 1, |b, i| self.element(b, &moved(&i), 1, splat));
+            }
+        } else {
+            b.for_range(0, size, 1, |b, i| {
+                self.emit(b, &moved(&i), depth + 1, lanes, wide)
+            });
+        }
+    }
+
+    fn element(&self, b: &mut FuncBuilder, at: &[Affine], lanes: u8, splat: [bool; 2]) {
+        let ty = Ty::vector(DType::F32, lanes);
+        let parameter = |b: &mut FuncBuilder, i: usize| {
+            if splat[i] && lanes > 1 {
+                b.load_splat(ty, self.refs[2 + i].buffer, at[2 + i].clone())
+            } else {
+                b.load(ty, self.refs[2 + i].buffer, at[2 + i].clone())
+            }
+        };
+        let x = b.load(ty, self.refs[1].buffer, at[1].clone());
+        let mean = widened(b, self.mean, x);
+        let inverse = widened(b, self.inverse, x);
+        let centred = b.sub(x, mean);
+        let unit = b.mul(centred, inverse);
+        let (scale, bias) = (parameter(b, 0), parameter(b, 1));
+        let y = b.fma(unit, scale, bias);
+        b.store(self.refs[0].buffer, at[0].clone(), y);
+    }
+}

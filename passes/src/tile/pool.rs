@@ -1,0 +1,235 @@
+//! MaxPool and AveragePool.
+
+use super::nest::Ref;
+use super::{Lowering, TileError, elementwise};
+use sdc_ir::graph::op::{AveragePool, MaxPool};
+use sdc_ir::graph::{Node, Op};
+use sdc_ir::tile::{Affine, Bound, FuncBuilder, Ty, Val};
+use sdc_ir::{DType, Tensor};
+use std::ops::Range;
+
+/// A window over the two spatial dimensions.
+struct Pool<'a> {
+    kernel: &'a [usize],
+    strides: &'a [usize],
+    pads: &'a [usize],
+    dilations: &'a [usize],
+}
+
+/// Lowers output rows `rows`: loops over images, rows, columns, vectors of channels, then the taps inside the input.
+pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<(), TileError> {
+    let data = &cx.graph.nodes()[node];
+    let (pool, average) = match &data.op {
+        Op::MaxPool(MaxPool {
+            kernel,
+            strides,
+            pads,
+            dilations,
+        }) => (
+            Pool {
+                kernel,
+                strides,
+                pads,
+                dilations,
+            },
+            None,
+        ),
+        Op::AveragePool(
+            op @ AveragePool {
+                kernel,
+                strides,
+                pads,
+                dilations,
+                ..
+            },
+        ) => (
+            Pool {
+                kernel,
+                strides,
+                pads,
+                dilations,
+            },
+            Some(op),
+        ),
+        other => return Err(cx.unsupported(node, format!("{} is not a pooling operator", other.name()))),
+    };
+    let dtype = cx.dtype(data.inputs[0]);
+    let (x, y) = (cx.place(data.inputs[0]), cx.place(data.outputs[0]));
+    if x.shape.len() != 4 {
+        return Err(cx.unsupported(node, "only two spatial dimensions are supported"));
+    }
+    if matches!(dtype, DType::F16 | DType::BF16) || (average.is_some() && !dtype.is_float()) {
+        return Err(cx.unsupported(node, format!("{dtype} elements are not supported")));
+    }
+    let divisor = match average {
+        Some(op) => Some(Divisor::of(
+            cx,
+            node,
+            op,
+            [x.shape[2], x.shape[3]],
+            [y.shape[2], y.shape[3]],
+        )?),
+        None => None,
+    };
+    let vector = dtype == DType::F32 && x.strides[1] == 1 && y.strides[1] == 1;
+    let lanes = if vector { cx.options.lanes } else { 1 };
+    let channels = x.shape[1];
+    let main = channels - channels % usize::from(lanes);
+    let mut b = FuncBuilder::new();
+    let chunks = super::conv::chunks(
+        &rows,
+        y.shape[1..].iter().product::<usize>() * pool.kernel.iter().product::<usize>(),
+        0,
+    );
+    super::conv::for_images(&mut b, x.shape[0], &chunks, &rows, |b, image, range| {
+        b.for_range(range.start, range.end, 1, |b, oy| {
+            b.for_range(0, y.shape[3], 1, |b, ox| {
+                let element = |b: &mut FuncBuilder, c: Affine, lanes: u8| {
+                    let ty = Ty::vector(dtype, lanes);
+                    let at = [image.clone(), c, oy.clone(), ox.clone()];
+                    let value = pool.window(b, &x, &at, ty, average.is_some());
+                    let value = match &divisor {
+                        Some(d) => d.divide(b, value, &oy, &ox),
+                        None => value,
+                    };
+                    b.store(y.buffer, y.at(&at), value);
+                };
+                b.for_range(0, main, lanes.into(), |b, c| element(b, c, lanes));
+                if main < channels {
+                    b.for_range(main, channels, 1, |b, c| element(b, c, 1));
+                }
+            });
+        });
+    });
+    cx.push_func(b, data.origins.clone(), &y, &[]);
+    Ok(())
+}
+
+impl Pool<'_> {
+    /// Sum or maximum over the taps of one window that lie inside the input.
+    fn window(&self, b: &mut FuncBuilder, x: &Ref, at: &[Affine; 4], ty: Ty, sum: bool) -> Val {
+        let init = match (sum, ty.dtype.is_float()) {
+            (true, _) => elementwise::constant(b, ty, 0.0),
+            (false, true) => elementwise::constant(b, ty, f64::NEG_INFINITY),
+            (false, false) => {
+                let least = if ty.dtype.is_signed_int() {
+                    i64::MIN >> (64 - 8 * ty.dtype.size())
+                } else {
+                    0
+                };
+                b.int(ty, least)
+            }
+        };
+        let over = |b: &mut FuncBuilder,
+                    d: usize,
+                    init: Val,
+                    body: &mut dyn FnMut(&mut FuncBuilder, Affine, Val) -> Val| {
+            let (kernel, dilation, size) = (self.kernel[d], self.dilations[d], x.shape[2 + d]);
+            let start = at[2 + d].clone() * self.strides[d] as i64 - self.pads[d];
+            if dilation == 1 {
+                let lo = Bound::of(vec![0.into(), start.clone() * -1]);
+                let hi = Bound::of(vec![kernel.into(), start.clone() * -1 + size]);
+                return b.for_carried(lo, hi, 1, &[init], |b, tap, v| {
+                    vec![body(b, start.clone() + tap, v[0])]
+                })[0];
+            }
+            // With dilation the valid taps are no affine interval: each tap is its own loop of at most one round,
+            // over the rows of the input it hits.
+            (0..kernel).fold(init, |v, tap| {
+                let row = start.clone() + tap * dilation;
+                let lo = Bound::of(vec![0.into(), row.clone()]);
+                let hi = Bound::of(vec![size.into(), row.clone() + 1]);
+                b.for_carried(lo, hi, 1, &[v], |b, row, v| vec![body(b, row, v[0])])[0]
+            })
+        };
+        over(b, 0, init, &mut |b, iy, v| {
+            over(b, 1, v, &mut |b, ix, v| {
+                let x = b.load(
+                    ty,
+                    x.buffer,
+                    x.at(&[at[0].clone(), at[1].clone(), iy.clone(), ix]),
+                );
+                if sum {
+                    b.add(v, x)
+                } else {
+                    // A NaN in either operand stays: Max returns its second one, and `v` is checked.
+                    let larger = b.max(v, x);
+                    if !ty.dtype.is_float() {
+                        return larger;
+                    }
+                    let is_nan = b.compare(sdc_ir::tile::CompareOp::Ne, v, v);
+                    b.select(is_nan, v, larger)
+                }
+            })
+        })
+    }
+}
+
+/// The number of elements each average divides by: a product of one count per row and one per column.
+enum Divisor {
+    Constant(f64),
+    Table {
+        rows: sdc_ir::tile::Buffer,
+        columns: sdc_ir::tile::Buffer,
+    },
+}
+
+impl Divisor {
+    fn of(
+        cx: &mut Lowering<'_>,
+        node: Node,
+        op: &AveragePool,
+        input: [usize; 2],
+        output: [usize; 2],
+    ) -> Result<Self, TileError> {
+        let counts = |d: usize| -> Vec<f32> {
+            let (before, after) = (op.counted[d] as i64, op.counted[d + 2] as i64);
+            let inside = -before..input[d] as i64 + after;
+            (0..output[d])
+                .map(|o| {
+                    let start = (o * op.strides[d]) as i64 - op.pads[d] as i64;
+                    let taps = (0..op.kernel[d]).map(|k| start + (k * op.dilations[d]) as i64);
+                    taps.filter(|at| inside.contains(at)).count() as f32
+                })
+                .collect()
+        };
+        let (rows, columns) = (counts(0), counts(1));
+        let constant = |counts: &[f32]| {
+            counts
+                .iter()
+                .all(|&c| c == counts[0])
+                .then(|| f64::from(counts[0]))
+        };
+        if let (Some(r), Some(c)) = (constant(&rows), constant(&columns)) {
+            return Ok(Divisor::Constant(r * c));
+        }
+        let mut table = |counts: Vec<f32>, what: &str| -> Result<_, TileError> {
+            let tensor = Tensor::from_elements(vec![counts.len()], counts);
+            let tensor = tensor.map_err(|e| cx.unsupported(node, e.to_string()))?;
+            Ok(cx.constant(tensor, what))
+        };
+        Ok(Divisor::Table {
+            rows: table(rows, "row counts")?,
+            columns: table(columns, "column counts")?,
+        })
+    }
+
+    fn divide(&self, b: &mut FuncBuilder, sum: Val, oy: &Affine, ox: &Affine) -> Val {
+        let ty = b.ty(sum);
+        let divisor = match self {
+            Divisor::Constant(c) => elementwise::constant(b, ty, *c),
+            Divisor::Table { rows, columns } => {
+                let single = Ty::vector(DType::F32, ty.lanes);
+                let r = b.load_splat(single, *rows, oy.clone());
+                let c = b.load_splat(single, *columns, ox.clone());
+                let product = b.mul(r, c);
+                if ty.dtype == DType::F32 {
+                    product
+                } else {
+                    b.convert(ty.dtype, product)
+                }
+            }
+        };
+        b.div(sum, divisor)
+    }
+}

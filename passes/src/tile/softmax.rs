@@ -1,0 +1,93 @@
+//! Softmax and LogSoftmax.
+
+use super::nest;
+use super::reduce::Reduction;
+use super::{Lowering, TileError, math};
+use sdc_ir::DType;
+use sdc_ir::graph::Node;
+use sdc_ir::graph::op::{ReduceKind, Softmax};
+use sdc_ir::tile::{FuncBuilder, Ty};
+
+/// Lowers a softmax: for each position of the other dimensions the maximum, the sum of exponentials, the results.
+pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), TileError> {
+    let data = &cx.graph.nodes()[node];
+    if cx.dtype(data.inputs[0]) != DType::F32 {
+        return Err(cx.unsupported(node, "only f32 is supported"));
+    }
+    let (x, out) = (cx.place(data.inputs[0]), cx.place(data.outputs[0]));
+    let others: Vec<usize> = (0..x.shape.len()).filter(|&d| d != op.axis).collect();
+    let (size, stride) = (x.shape[op.axis], x.strides[op.axis]);
+    let contiguous = stride == 1 && out.strides[op.axis] == 1;
+    // Either the lanes run along the axis, or they run across it.
+    let across = if contiguous { 1 } else { cx.options.lanes };
+    let along = if contiguous { cx.options.lanes } else { 1 };
+    let axes = [(size, stride)];
+    let largest = Reduction {
+        kind: ReduceKind::Max,
+        x: &x,
+        axes: &axes,
+    };
+    let sum = Reduction {
+        kind: ReduceKind::Sum,
+        x: &x,
+        axes: &axes,
+    };
+    let (x_others, out_others) = (x.permuted(&others), out.permuted(&others));
+    let mut b = FuncBuilder::new();
+    nest::emit(
+        &mut b,
+        &[&out_others, &x_others],
+        across,
+        true,
+        &mut |b, lanes, access| {
+            let ty = Ty::vector(DType::F32, lanes);
+            let (to, from) = (&access[0].index, &access[1].index);
+            let max = largest.emit(b, ty, from, 0, along);
+            let shift = |b: &mut FuncBuilder, x| {
+                let wide = b.ty(x).lanes;
+                let max = if wide > b.ty(max).lanes {
+                    b.splat(wide, max)
+                } else {
+                    max
+                };
+                b.sub(x, max)
+            };
+            let total = sum.emit_mapped(b, ty, from, 0, along, &mut |b, x| {
+                let shifted = shift(b, x);
+                math::exp(b, shifted)
+            });
+            let scale = if op.log {
+                math::log(b, total)
+            } else {
+                let one = b.f32(lanes, 1.0);
+                b.div(one, total)
+            };
+            let element = |b: &mut FuncBuilder, i: sdc_ir::tile::Affine, wide: u8| {
+                let ty = Ty::vector(DType::F32, wide);
+                let x = b.load(ty, x.buffer, from.clone() + i.clone() * stride);
+                let shifted = shift(b, x);
+                let scale = if wide > b.ty(scale).lanes {
+                    b.splat(wide, scale)
+                } else {
+                    scale
+                };
+                let y = if op.log {
+                    b.sub(shifted, scale)
+                } else {
+                    let e = math::exp(b, shifted);
+                    b.mul(e, scale)
+                };
+                b.store(out.buffer, to.clone() + i * out.strides[op.axis], y);
+            };
+            let main = size - size % usize::from(along);
+            b.for_range(0, main, along.into(), |b, i| element(b, i, along.max(lanes)));
+            if main < size {
+                b.for_range(main, size, 1, |b, i| element(b, i, lanes));
+            }
+        },
+    );
+    // Whole rows are read before the first element of a row is written, and each element again just before its own
+    // result: the result may lie over the operand.
+    cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
+    Ok(())
+}

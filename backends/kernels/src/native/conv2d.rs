@@ -1,9 +1,13 @@
 //! Convolution as an implicit matrix product: pixels by output channels, reduced over (ky, kx, ic).
 //!
 //! Loops, outermost first: a band of output pixels (flattened over rows and columns, so short rows waste nothing), a
-//! block of output channels, a chunk of the reduction, a tile of pixels. Input is read in place through a table of
-//! offsets where a tile's windows lie inside the input; otherwise the tile's part of the input is gathered, zeros
-//! included, into a small buffer on the stack. GEMM is the case of a 1x1 window.
+//! block of output channels, a chunk of the reduction, a tile of pixels. There are two ways to read the input:
+//! - *tap by tap*, for many contiguous channels: a chunk is a run of channels of one tap, and a pixel whose tap lies
+//!   outside the input reads a row of zeros;
+//! - otherwise chunks span taps. Where a tile's windows lie inside the input it is read in place through a table of
+//!   offsets; elsewhere the tile's part is gathered, zeros included, into a small buffer on the stack.
+//!
+//! GEMM is the case of a 1x1 window.
 
 use core::mem::MaybeUninit;
 
@@ -19,6 +23,9 @@ pub const NR: usize = V::COLUMNS * LANES;
 /// Longest run of the reduction done at once: the weights of a run (`KC * NR` floats) should stay in the caches
 /// nearest to the core while all tiles of a band pass over them.
 const KC: usize = 256;
+
+/// Channels from which on a tap is worth a chunk of its own.
+const TAP_CHANNELS: usize = 96;
 
 /// Row pitch of the gather buffer: room to store a whole vector beyond `KC`, and not a multiple of the page size.
 const PITCH: usize = KC + 16;
@@ -88,6 +95,62 @@ struct Pixel {
 struct Chunk {
     k0: usize,
     len: usize,
+    /// Tap by tap: where the tap is from the first of the window, in rows and columns, and in elements including the
+    /// first channel.
+    tap: Pixel,
+    offset: isize,
+}
+
+/// How the reduction is cut.
+#[derive(Clone, Copy)]
+struct Chunks {
+    reduction: usize,
+    tapwise: bool,
+    count: usize,
+    /// Length of what is cut into `parts`: a tap, or everything.
+    span: usize,
+    parts: usize,
+}
+
+impl Chunks {
+    #[inline(always)]
+    fn new(p: &Conv2dParams) -> Chunks {
+        let (taps, in_c) = ((p.kh * p.kw) as usize, p.in_c as usize);
+        let tapwise = p.xs_c == 1 && (taps == 1 || in_c >= TAP_CHANNELS);
+        let (spans, span) = if tapwise { (taps, in_c) } else { (1, taps * in_c) };
+        let parts = if span > KC { span.div_ceil(KC) } else { 1 };
+        Chunks {
+            reduction: taps * in_c,
+            tapwise,
+            count: spans * parts,
+            span,
+            parts,
+        }
+    }
+
+    #[inline(always)]
+    fn chunk(&self, p: &Conv2dParams, index: usize) -> Chunk {
+        // Equal parts: a short last one would pay for loading and storing the sums without doing much.
+        let len = div(self.span + self.parts - 1, self.parts);
+        let tap = div(index, self.parts);
+        let from = (index - tap * self.parts) * len;
+        let ky = div(tap, p.kw as usize);
+        let kx = tap - ky * p.kw as usize;
+        let tap_at = Pixel {
+            row: ky as isize * p.dh as isize,
+            column: kx as isize * p.dw as isize,
+        };
+        Chunk {
+            k0: tap * self.span + from,
+            len: if self.span - from < len {
+                self.span - from
+            } else {
+                len
+            },
+            tap: tap_at,
+            offset: tap_at.row * p.xs_h as isize + tap_at.column * p.xs_w as isize + from as isize,
+        }
+    }
 }
 
 /// Computes output rows `rows.0 .. rows.1` for the channel blocks `blocks.0 .. blocks.1`.
@@ -98,14 +161,14 @@ struct Chunk {
 #[inline(never)]
 pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), blocks: (usize, usize)) {
     let pixels = (rows.1 - rows.0).max(0) as usize * p.out_w as usize;
-    let reduction = (p.kh * p.kw * p.in_c) as usize;
-    let chunks = reduction.div_ceil(KC).max(1);
-    // Equal chunks: a short last one would pay for loading and storing the sums without doing much.
-    let chunk_len = reduction.div_ceil(chunks);
-    let plain = p.kh * p.kw == 1 && p.xs_c == 1;
+    let plan = Chunks::new(p);
+    let reduction = plan.reduction;
     let mut offsets = [const { MaybeUninit::<isize>::uninit() }; KC];
     let mut gather = [const { MaybeUninit::<f32>::uninit() }; MR * PITCH];
     let mut table_of = usize::MAX;
+    let mut zeros = [const { MaybeUninit::<f32>::uninit() }; PITCH];
+    // SAFETY: the buffer has room for a whole vector after KC.
+    unsafe { zero(zeros.as_mut_ptr().cast(), KC) };
 
     let mut band_pixel = Pixel {
         row: rows.0 as isize,
@@ -118,13 +181,9 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
         for block in blocks.0..blocks.1 {
             let columns = (p.out_c as usize - block * NR).min(NR);
             let vectors = columns.div_ceil(LANES);
-            for index in 0..chunks {
-                let k0 = index * chunk_len;
-                let chunk = Chunk {
-                    k0,
-                    len: (reduction - k0).min(chunk_len),
-                };
-                if !plain && table_of != index {
+            for index in 0..plan.count {
+                let chunk = plan.chunk(p, index);
+                if !plan.tapwise && table_of != index {
                     fill_offsets(p, chunk, offsets.as_mut_ptr().cast());
                     table_of = index;
                 }
@@ -133,7 +192,7 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
                 unsafe {
                     let weights = operands
                         .weights
-                        .add(block * NR * reduction + k0 * vectors * LANES);
+                        .add(block * NR * reduction + chunk.k0 * vectors * LANES);
                     let first = index == 0;
                     let step = Step {
                         offsets: offsets.as_ptr().cast(),
@@ -145,7 +204,7 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
                             core::ptr::null()
                         },
                         has_start: !first || !operands.residual.is_null(),
-                        last: index + 1 == chunks,
+                        last: index + 1 == plan.count,
                         columns,
                         vectors,
                         epilogue: Epilogue::new(p.act, p.act_a, p.act_b),
@@ -156,8 +215,9 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
                         chunk,
                         step: &step,
                         first,
-                        plain,
+                        tapwise: plan.tapwise,
                         channel: block * NR,
+                        zeros: zeros.as_ptr().cast(),
                     };
                     next = band_tiles(&pass, band_pixel, band, gather.as_mut_ptr().cast());
                 }
@@ -175,8 +235,9 @@ struct Pass<'a> {
     chunk: Chunk,
     step: &'a Step,
     first: bool,
-    plain: bool,
+    tapwise: bool,
     channel: usize,
+    zeros: *const f32,
 }
 
 /// All tiles of `count` pixels from `at` on; returns the pixel after them.
@@ -229,12 +290,21 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
                 };
             }
         }
-        let offsets = inside && !pass.plain && m == MR;
+        let offsets = inside && !pass.tapwise && m == MR;
         // SAFETY: the tile's windows lie inside the input, or are gathered into a buffer of MR rows.
         unsafe {
-            if inside && pass.plain {
+            if pass.tapwise {
+                let chunk = pass.chunk;
                 for i in 0..m {
-                    tile.x[i] = tile.x[i].wrapping_add(pass.chunk.k0);
+                    let row = window[i].row + chunk.tap.row;
+                    let column = window[i].column + chunk.tap.column;
+                    let exists =
+                        (0..p.in_h as isize).contains(&row) && (0..p.in_w as isize).contains(&column);
+                    tile.x[i] = if exists {
+                        tile.x[i].wrapping_offset(chunk.offset)
+                    } else {
+                        pass.zeros
+                    };
                 }
             } else if !offsets {
                 for i in 0..m {

@@ -1,0 +1,181 @@
+//! The graph under construction: inference, limits, and constant folding as nodes are added.
+
+use crate::Remark;
+use crate::error::{Code, Fault};
+use crate::options::Limits;
+use sdc_interp::eval_op;
+use sdc_ir::graph::infer::addressable;
+use sdc_ir::graph::{Graph, Op, Origin, TensorType, Value};
+use sdc_ir::{DType, Tensor};
+
+pub(crate) struct Builder<'a> {
+    pub graph: Graph,
+    pub limits: &'a Limits,
+    pub remarks: Vec<Remark>,
+    /// Bytes computed so far, under `limits.max_folded_bytes`.
+    folded_bytes: usize,
+    /// Bytes of weights that may still be rearranged: each weight grants twice its size, so that rearranging is linear
+    /// in the model whatever its nodes ask for.
+    movable_bytes: usize,
+    /// Some constant expression was left in the graph because it is too large.
+    pub left_unfolded: bool,
+}
+
+impl<'a> Builder<'a> {
+    pub fn new(name: &str, limits: &'a Limits) -> Self {
+        Self {
+            graph: Graph::new(name),
+            limits,
+            remarks: Vec::new(),
+            folded_bytes: 0,
+            movable_bytes: 0,
+            left_unfolded: false,
+        }
+    }
+
+    /// Fails if a value of this type exceeds the limits.
+    pub fn check_size(&self, ty: &TensorType) -> Result<(), Fault> {
+        let limits = self.limits;
+        if ty.rank() > limits.max_rank {
+            let text = format!("a tensor of rank {} exceeds the limit of {}", ty.rank(), limits.max_rank);
+            return Err(Fault::new(Code::TooLarge, text));
+        }
+        if !addressable(ty) || ty.elements().is_none_or(|n| n > limits.max_elements) {
+            let text = format!("a tensor of type {ty} exceeds the limit of {} elements", limits.max_elements);
+            return Err(Fault::new(Code::TooLarge, text));
+        }
+        Ok(())
+    }
+
+    /// A constant of the model.
+    pub fn weight(&mut self, tensor: Tensor, origin: &Origin) -> Result<Value, Fault> {
+        self.movable_bytes = self.movable_bytes.saturating_add(tensor.bytes().len().saturating_mul(2));
+        self.constant(tensor, origin)
+    }
+
+    /// A constant made by a lowering.
+    pub fn constant(&mut self, tensor: Tensor, origin: &Origin) -> Result<Value, Fault> {
+        self.check_size(&TensorType::new(tensor.dtype(), tensor.shape()))?;
+        self.check_nodes()?;
+        Ok(self.graph.add_constant(tensor, vec![origin.clone()]))
+    }
+
+    fn check_nodes(&self) -> Result<(), Fault> {
+        if self.graph.nodes().len() < self.limits.max_nodes {
+            return Ok(());
+        }
+        let text = format!("the imported graph exceeds the limit of {} nodes", self.limits.max_nodes);
+        Err(Fault::new(Code::TooManyNodes, text))
+    }
+
+    /// Appends a node of one result, or the constant it amounts to.
+    pub fn emit(&mut self, op: Op, inputs: &[Value], origin: &Origin) -> Result<Value, Fault> {
+        let ty = {
+            let operands: Vec<&TensorType> = inputs.iter().map(|&v| self.graph.ty(v)).collect();
+            let types = sdc_ir::graph::infer::infer(&op, &operands);
+            let mut types = types.map_err(|e| {
+                // The caller adds the ONNX node and its operands.
+                let lowered = if origin.op == e.op { String::new() } else { format!("as {}: ", e.op) };
+                Fault::new(Code::BadOperands, lowered + &e.reason)
+            })?;
+            types.swap_remove(0)
+        };
+        self.check_size(&ty)?;
+        self.check_nodes()?;
+        if let Some(tensor) = self.fold(&op, inputs, &ty) {
+            return self.constant(tensor, origin);
+        }
+        Ok(self.graph.push_node(op, inputs.to_vec(), vec![ty], vec![origin.clone()])[0])
+    }
+
+    /// The result if all operands are constant and it is cheap.
+    fn fold(&mut self, op: &Op, inputs: &[Value], ty: &TensorType) -> Option<Tensor> {
+        let operands: Vec<&Tensor> = inputs
+            .iter()
+            .map(|&v| self.graph.constant(v))
+            .collect::<Option<_>>()?;
+        let bytes = ty.bytes()?;
+        if bytes <= self.movable_bytes
+            && let Some(moved) = rearranged(op, &operands)
+        {
+            self.movable_bytes -= bytes;
+            return Some(moved);
+        }
+        let read = operands.iter().try_fold(0usize, |n, t| n.checked_add(t.len()))?;
+        let small = ty.elements()? <= self.limits.max_folded_elements
+            && work(op, &operands, ty)? <= self.limits.max_folded_elements.saturating_mul(16)
+            && read <= self.limits.max_folded_elements.saturating_mul(16)
+            && self.folded_bytes.checked_add(bytes)? <= self.limits.max_folded_bytes;
+        // An operator the interpreter refuses (an integer division by zero) stays in the graph.
+        let folded = small.then(|| eval_op(op, &operands).ok()?.pop()).flatten();
+        match &folded {
+            Some(_) => self.folded_bytes += bytes,
+            None => self.left_unfolded = true,
+        }
+        folded
+    }
+}
+
+/// Elementary steps of an operator, in rough terms.
+fn work(op: &Op, operands: &[&Tensor], ty: &TensorType) -> Option<usize> {
+    let out = ty.elements()?;
+    match op {
+        Op::MatMul(_) => out.checked_mul(*operands[0].shape().last()?),
+        // Windows multiply the work, and no shape computation needs them.
+        Op::Conv(_) | Op::ConvTranspose(_) | Op::MaxPool(_) | Op::AveragePool(_) | Op::Resize(_) => None,
+        _ => Some(out),
+    }
+}
+
+/// Rearrangements worth doing on weights of any size: another shape, and the transposition of a matrix.
+fn rearranged(op: &Op, operands: &[&Tensor]) -> Option<Tensor> {
+    match (op, operands) {
+        (Op::Reshape(r), [x]) => x.reshaped(r.shape.clone()).ok(),
+        (Op::Transpose(t), [x]) if t.perm == [1, 0] => transposed(x),
+        _ => None,
+    }
+}
+
+/// The transposed matrix, copied in square blocks so that both sides stay in cache.
+fn transposed(x: &Tensor) -> Option<Tensor> {
+    const BLOCK: usize = 32;
+    let &[rows, columns] = x.shape() else { return None };
+    let size = x.dtype().size();
+    let from = x.bytes();
+    let mut to = vec![0u8; from.len()];
+    for r0 in (0..rows).step_by(BLOCK) {
+        for c0 in (0..columns).step_by(BLOCK) {
+            for r in r0..(r0 + BLOCK).min(rows) {
+                for c in c0..(c0 + BLOCK).min(columns) {
+                    let (src, dst) = ((r * columns + c) * size, (c * rows + r) * size);
+                    to[dst..dst + size].copy_from_slice(&from[src..src + size]);
+                }
+            }
+        }
+    }
+    Tensor::new(x.dtype(), vec![columns, rows], to.into()).ok()
+}
+
+/// A rank-0 tensor of any element type; integers truncate.
+pub(crate) fn scalar_tensor(dtype: DType, value: f64) -> Tensor {
+    match dtype {
+        DType::F64 => Tensor::scalar(value),
+        DType::F32 => Tensor::scalar(value as f32),
+        DType::F16 => Tensor::scalar(half::f16::from_f64(value)),
+        DType::BF16 => Tensor::scalar(half::bf16::from_f64(value)),
+        DType::I64 => Tensor::scalar(value as i64),
+        DType::I32 => Tensor::scalar(value as i32),
+        DType::I16 => Tensor::scalar(value as i16),
+        DType::I8 => Tensor::scalar(value as i8),
+        DType::U64 => Tensor::scalar(value as u64),
+        DType::U32 => Tensor::scalar(value as u32),
+        DType::U16 => Tensor::scalar(value as u16),
+        DType::U8 => Tensor::scalar(value as u8),
+        DType::Bool => bool_scalar(value != 0.0),
+    }
+}
+
+fn bool_scalar(value: bool) -> Tensor {
+    let byte = bytes::Bytes::copy_from_slice(&[u8::from(value)]);
+    Tensor::new(DType::Bool, Vec::new(), byte).expect("one byte is a bool scalar")
+}

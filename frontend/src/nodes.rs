@@ -1,0 +1,289 @@
+//! The import in progress: names in scope, and one node after the other.
+
+use crate::builder::Builder;
+use crate::ctx::NodeCtx;
+use crate::error::{Code, Fault, ImportError};
+use crate::ops::{self, Entry, Lowering};
+use crate::options::ExternalData;
+use crate::order::{all_reads, order};
+use crate::proto::{FunctionProto, GraphProto, NodeProto, TensorProto};
+use crate::tensor::to_tensor;
+use crate::Remark;
+use sdc_ir::Tensor;
+use sdc_ir::graph::{Origin, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a name stands for.
+pub(crate) enum Slot {
+    Value(Value),
+    /// An initialiser nothing has read yet.
+    Weight(Tensor, Origin),
+    /// An initialiser sdc cannot hold; reported where it is read.
+    Refused(Fault),
+    /// The result of something that failed and was reported. What reads it is skipped.
+    Poisoned,
+}
+
+pub(crate) struct Importer<'a> {
+    pub builder: Builder<'a>,
+    pub errors: Vec<ImportError>,
+    /// Names of the graph and, further on, of the subgraphs being inlined.
+    pub scopes: Vec<BTreeMap<String, Slot>>,
+    pub external: Option<&'a dyn ExternalData>,
+    /// Version of the default operator set.
+    pub opset: i64,
+    /// Model-local functions by domain, name and overload.
+    pub functions: BTreeMap<(String, String, String), FunctionProto>,
+    /// Names of the inlined nodes we are inside of, and the outermost one's position.
+    pub path: Vec<(String, u32)>,
+    /// Nodes seen, those of inlined bodies counted each time.
+    pub visited: usize,
+}
+
+/// The default domain has two spellings.
+pub(crate) fn is_default_domain(domain: &str) -> bool {
+    domain.is_empty() || domain == "ai.onnx"
+}
+
+impl Importer<'_> {
+    pub fn fail(&mut self, fault: Fault, node: Option<Origin>) {
+        self.errors.push(fault.at(node));
+    }
+
+    /// Binds a name in the innermost scope.
+    pub fn define(&mut self, name: &str, slot: Slot, origin: Option<&Origin>) {
+        if name.is_empty() {
+            return;
+        }
+        let scope = self.scopes.last_mut().expect("the graph's own scope is never popped");
+        if scope.insert(name.to_owned(), slot).is_some() {
+            self.fail(Fault::new(Code::DuplicateName, format!("value `{name}` is defined twice")), origin.cloned());
+        }
+    }
+
+    /// Defines the initialisers of a graph.
+    pub fn initializers(&mut self, graph: &mut GraphProto) {
+        let dense = std::mem::take(&mut graph.initializer);
+        for (index, mut pb) in dense.into_iter().enumerate() {
+            let name = pb.name.take().unwrap_or_default();
+            let origin = Origin {
+                name: name.clone(),
+                op: "Initializer".into(),
+                index: index as u32,
+            };
+            let slot = self.initializer(pb, &origin);
+            self.define(&name, slot, Some(&origin));
+        }
+        for sparse in &graph.sparse_initializer {
+            let name = sparse.values.as_ref().and_then(|v| v.name.as_deref()).unwrap_or("");
+            let fault = Fault::new(Code::Sparse, format!("initialiser `{name}` is sparse, which is not supported"));
+            self.define(name, Slot::Refused(fault), None);
+        }
+    }
+
+    fn initializer(&mut self, pb: TensorProto, origin: &Origin) -> Slot {
+        match to_tensor(pb, self.external) {
+            Ok(tensor) => Slot::Weight(tensor, origin.clone()),
+            // A type we do not have is no problem while nothing reads it.
+            Err(fault) if fault.code == Code::ElementType => {
+                let text = format!("initialiser `{}`: {}", origin.name, fault.message);
+                Slot::Refused(Fault::new(Code::ElementType, text))
+            }
+            Err(fault) => {
+                self.fail(fault, Some(origin.clone()));
+                Slot::Poisoned
+            }
+        }
+    }
+
+    /// The value of a name; `Ok(None)` if it is poisoned.
+    pub fn lookup(&mut self, name: &str) -> Result<Option<Value>, Fault> {
+        let slot = self.scopes.iter_mut().rev().find_map(|scope| scope.get_mut(name));
+        let slot = slot.ok_or_else(|| Fault::new(Code::UndefinedValue, format!("value `{name}` is not defined")))?;
+        match slot {
+            Slot::Value(v) => Ok(Some(*v)),
+            Slot::Poisoned => Ok(None),
+            Slot::Refused(fault) => Err(fault.clone()),
+            Slot::Weight(tensor, origin) => {
+                let made = self.builder.weight(tensor.clone(), origin);
+                *slot = match &made {
+                    Ok(v) => Slot::Value(*v),
+                    Err(_) => Slot::Poisoned,
+                };
+                made.map(Some)
+            }
+        }
+    }
+
+    /// Lowers nodes in dependence order, binding their outputs in the innermost scope.
+    pub fn run_nodes<'m>(&mut self, nodes: &'m [NodeProto], outputs: impl Iterator<Item = &'m str>) {
+        let read = all_reads(nodes, outputs);
+        let order = match order(nodes) {
+            Ok(order) => order,
+            Err(circle) => {
+                let names: Vec<String> = circle.iter().take(8).map(|&i| self.origin(&nodes[i], i).to_string()).collect();
+                let text = format!("{} nodes depend on each other in a circle: {}", circle.len(), names.join(", "));
+                self.fail(Fault::new(Code::Cycle, text), None);
+                return;
+            }
+        };
+        if !order.is_sorted() {
+            let message = "the nodes are not in dependence order; they were sorted".to_owned();
+            self.builder.remarks.push(Remark { node: None, message });
+        }
+        for i in order {
+            self.visited += 1;
+            if self.visited > self.builder.limits.max_nodes {
+                let text = format!("more than {} nodes", self.builder.limits.max_nodes);
+                self.fail(Fault::new(Code::TooManyNodes, text), None);
+                return;
+            }
+            self.node(&nodes[i], i, &read);
+        }
+    }
+
+    fn origin(&self, node: &NodeProto, index: usize) -> Origin {
+        let op = node.op_type.clone().unwrap_or_default();
+        let own = match node.name.as_deref() {
+            None | Some("") => format!("{op}_{index}"),
+            Some(name) => name.to_owned(),
+        };
+        let mut name = String::new();
+        for (outer, _) in &self.path {
+            name.push_str(outer);
+            name.push('/');
+        }
+        name.push_str(&own);
+        // Inside an inlined body the position is that of the node in the model's own list.
+        let index = self.path.first().map_or(index as u32, |&(_, outer)| outer);
+        Origin { name, op, index }
+    }
+
+    fn node(&mut self, node: &NodeProto, index: usize, read: &BTreeSet<&str>) {
+        let origin = self.origin(node, index);
+        let results = self.lower(node, &origin, read);
+        let results = match results {
+            Ok(values) => values,
+            Err(Stop::Skip) => Vec::new(),
+            Err(Stop::Fault(fault)) => {
+                let mut error = fault.at(Some(origin.clone()));
+                error.operands = self.operand_texts(node);
+                self.errors.push(error);
+                Vec::new()
+            }
+        };
+        let failed = results.is_empty();
+        for (i, name) in node.output.iter().enumerate() {
+            match results.get(i) {
+                Some(&v) => self.define(name, Slot::Value(v), Some(&origin)),
+                None => {
+                    if !failed && !name.is_empty() && read.contains(name.as_str()) {
+                        let text = format!("output {i} (`{name}`) is not supported");
+                        self.fail(Fault::new(Code::Form, text), Some(origin.clone()));
+                    }
+                    self.define(name, Slot::Poisoned, Some(&origin));
+                }
+            }
+        }
+    }
+
+    /// Operands as `name: type`, as far as they are known.
+    fn operand_texts(&self, node: &NodeProto) -> Vec<String> {
+        let text = |name: &String| {
+            let slot = self.scopes.iter().rev().find_map(|scope| scope.get(name));
+            match slot {
+                Some(Slot::Value(v)) => format!("{name}: {}", self.builder.graph.ty(*v)),
+                _ => name.clone(),
+            }
+        };
+        node.input.iter().filter(|n| !n.is_empty()).map(text).collect()
+    }
+
+    fn lower(&mut self, node: &NodeProto, origin: &Origin, read: &BTreeSet<&str>) -> Result<Vec<Value>, Stop> {
+        let domain = node.domain.as_deref().unwrap_or("");
+        let op = origin.op.as_str();
+        let function = self.function_of(node);
+        if !is_default_domain(domain) && function.is_none() {
+            let text = format!("operator {op} of domain `{domain}` is not supported");
+            return Err(Fault::new(Code::Domain, text).into());
+        }
+        let entry = ops::find(op).filter(|_| is_default_domain(domain));
+        if entry.is_none() && function.is_none() {
+            return Err(Fault::new(Code::Operator, format!("operator {op} is not supported")).into());
+        }
+        let inputs = self.operands(node)?;
+        // A function the model brings is the operator's meaning for this model, whatever the name.
+        if let Some(function) = function {
+            return self.call(&function, node, origin, inputs);
+        }
+        let Some(entry) = entry else { return Ok(Vec::new()) };
+        self.check_use(entry, node)?;
+        let is_read: Vec<bool> = node.output.iter().map(|n| read.contains(n.as_str())).collect();
+        let mut ctx = NodeCtx::new(&mut self.builder, node, origin.clone(), self.opset, inputs, is_read);
+        let values = match entry.lowering {
+            Lowering::One(f) => vec![f(&mut ctx)?],
+            Lowering::Many(f) => f(&mut ctx)?,
+            Lowering::If => {
+                let condition = ctx.const_scalar(0, "condition")? != 0.0;
+                return self.branch(node, origin, condition);
+            }
+        };
+        let unknown = ctx.unknown_attributes();
+        for name in &unknown {
+            let text = format!("attribute `{name}` is not supported");
+            self.fail(Fault::new(Code::Attribute, text), Some(origin.clone()));
+        }
+        if unknown.is_empty() { Ok(values) } else { Err(Stop::Skip) }
+    }
+
+    fn check_use(&self, entry: &Entry, node: &NodeProto) -> Result<(), Fault> {
+        if self.opset < entry.since {
+            let text = format!("{} came with operator set {}, the model declares {}", entry.name, entry.since, self.opset);
+            return Err(Fault::new(Code::NotInOpset, text));
+        }
+        let (least, most) = entry.operands;
+        if node.input.len() < least || node.input.len() > most {
+            let text = format!("takes {least} to {most} operands, the node has {}", node.input.len());
+            return Err(Fault::new(Code::BadOperands, text));
+        }
+        let repeated = node.attribute.iter().enumerate();
+        let repeated = repeated.into_iter().find(|(i, a)| node.attribute[..*i].iter().any(|b| a.name == b.name));
+        match repeated {
+            Some((_, a)) => {
+                let name = a.name.as_deref().unwrap_or("");
+                Err(Fault::new(Code::BadAttribute, format!("attribute `{name}` is given twice")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Values of a node's operands.
+    fn operands(&mut self, node: &NodeProto) -> Result<Vec<Option<Value>>, Stop> {
+        let mut values = Vec::with_capacity(node.input.len());
+        let mut poisoned = false;
+        for name in &node.input {
+            if name.is_empty() {
+                values.push(None);
+                continue;
+            }
+            let value = self.lookup(name)?;
+            poisoned |= value.is_none();
+            values.push(value);
+        }
+        if poisoned { Err(Stop::Skip) } else { Ok(values) }
+    }
+}
+
+/// Why a node has no results.
+pub(crate) enum Stop {
+    /// To be reported.
+    Fault(Fault),
+    /// Reported already, here or at what it depends on.
+    Skip,
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Stop::Fault(fault)
+    }
+}

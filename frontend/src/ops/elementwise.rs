@@ -1,0 +1,132 @@
+//! Arithmetic, comparisons, logic, selection and conversion, element by element.
+
+use crate::builder::scalar_tensor;
+use crate::ctx::{Lowered, NodeCtx};
+use crate::error::{Code, Fault};
+use crate::tensor::dtype_of;
+use sdc_ir::graph::op::Where;
+use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
+
+/// The operators that are canonical unary ones under the same name.
+pub(super) fn unary(c: &mut NodeCtx) -> Lowered {
+    let x = c.input(0)?;
+    let op = UnaryOp::from_name(c.op_type()).ok_or_else(|| super::unknown(c))?;
+    c.unary(op, x)
+}
+
+/// The operators that are canonical binary ones under the same name.
+pub(super) fn binary(c: &mut NodeCtx) -> Lowered {
+    let (a, b) = (c.input(0)?, c.input(1)?);
+    let op = BinaryOp::from_name(c.op_type()).ok_or_else(|| super::unknown(c))?;
+    c.binary(op, a, b)
+}
+
+fn chain(c: &mut NodeCtx, op: BinaryOp) -> Lowered {
+    let all = c.all_inputs()?;
+    let (&first, rest) = all
+        .split_first()
+        .ok_or_else(|| Fault::new(Code::BadOperands, "needs at least one operand"))?;
+    rest.iter().try_fold(first, |acc, &x| c.binary(op, acc, x))
+}
+
+/// Max, Min (any number of operands).
+pub(super) fn extremum(c: &mut NodeCtx) -> Lowered {
+    let op = if c.op_type() == "Max" { BinaryOp::Max } else { BinaryOp::Min };
+    chain(c, op)
+}
+
+pub(super) fn sum(c: &mut NodeCtx) -> Lowered {
+    chain(c, BinaryOp::Add)
+}
+
+pub(super) fn mean(c: &mut NodeCtx) -> Lowered {
+    let count = c.all_inputs()?.len();
+    let sum = chain(c, BinaryOp::Add)?;
+    c.with_scalar(BinaryOp::Div, sum, count as f64)
+}
+
+/// Pow: the result has the base's type, the exponent may have another.
+pub(super) fn pow(c: &mut NodeCtx) -> Lowered {
+    let (base, exponent) = (c.input(0)?, c.input(1)?);
+    let (b, e) = (c.dtype(base), c.dtype(exponent));
+    if b.is_int() && e.is_float() {
+        let wide = c.cast(base, e)?;
+        let result = c.binary(BinaryOp::Pow, wide, exponent)?;
+        return c.cast(result, b);
+    }
+    let exponent = c.cast(exponent, b)?;
+    c.binary(BinaryOp::Pow, base, exponent)
+}
+
+/// Mod of integers: by default the sign follows the divisor, with `fmod` the dividend.
+pub(super) fn modulo(c: &mut NodeCtx) -> Lowered {
+    let (a, b) = (c.input(0)?, c.input(1)?);
+    let fmod = c.flag("fmod", false)?;
+    if !c.dtype(a).is_int() {
+        return Err(Fault::new(Code::Form, "Mod of floating-point operands is not supported"));
+    }
+    let quotient = c.binary(BinaryOp::Div, a, b)?;
+    let product = c.binary(BinaryOp::Mul, quotient, b)?;
+    let remainder = c.binary(BinaryOp::Sub, a, product)?;
+    if fmod || !c.dtype(a).is_signed_int() {
+        return Ok(remainder);
+    }
+    let exact = c.with_scalar(BinaryOp::Equal, remainder, 0.0)?;
+    let inexact = c.unary(UnaryOp::Not, exact)?;
+    let below = c.with_scalar(BinaryOp::Less, remainder, 0.0)?;
+    let divisor_below = c.with_scalar(BinaryOp::Less, b, 0.0)?;
+    let signs_differ = c.binary(BinaryOp::Xor, below, divisor_below)?;
+    let fix = c.binary(BinaryOp::And, inexact, signs_differ)?;
+    let moved = c.binary(BinaryOp::Add, remainder, b)?;
+    c.emit(Where {}, &[fix, moved, remainder])
+}
+
+pub(super) fn is_nan(c: &mut NodeCtx) -> Lowered {
+    let x = c.input(0)?;
+    let same = c.binary(BinaryOp::Equal, x, x)?;
+    c.unary(UnaryOp::Not, same)
+}
+
+pub(super) fn is_inf(c: &mut NodeCtx) -> Lowered {
+    let x = c.input(0)?;
+    match (c.flag("detect_positive", true)?, c.flag("detect_negative", true)?) {
+        (true, true) => {
+            let magnitude = c.unary(UnaryOp::Abs, x)?;
+            c.with_scalar(BinaryOp::Equal, magnitude, f64::INFINITY)
+        }
+        (true, false) => c.with_scalar(BinaryOp::Equal, x, f64::INFINITY),
+        (false, true) => c.with_scalar(BinaryOp::Equal, x, f64::NEG_INFINITY),
+        (false, false) => {
+            let no = c.constant(scalar_tensor(sdc_ir::DType::Bool, 0.0))?;
+            let shape = c.shape(x);
+            c.expand(no, shape)
+        }
+    }
+}
+
+pub(super) fn select(c: &mut NodeCtx) -> Lowered {
+    let operands = [c.input(0)?, c.input(1)?, c.input(2)?];
+    c.emit(Where {}, &operands)
+}
+
+pub(super) fn cast(c: &mut NodeCtx) -> Lowered {
+    // Both concern conversion to 8-bit floats only, which we do not have.
+    c.ignore(&["saturate", "round_mode"]);
+    let x = c.input(0)?;
+    let to = c.opt_int("to")?.ok_or_else(|| c.bad_attr("to", "is missing"))?;
+    let to = dtype_of(i32::try_from(to).unwrap_or(0))?;
+    c.cast(x, to)
+}
+
+pub(super) fn cast_like(c: &mut NodeCtx) -> Lowered {
+    c.ignore(&["saturate", "round_mode"]);
+    let (x, like) = (c.input(0)?, c.input(1)?);
+    let to = c.dtype(like);
+    c.cast(x, to)
+}
+
+/// `x` with every element below `bound` (above, for Min) replaced by it; the bound is a scalar operand.
+pub(super) fn bounded(c: &mut NodeCtx, op: BinaryOp, x: Value, bound: Value) -> Lowered {
+    let scalar = c.reshape(bound, Vec::new())?;
+    c.binary(op, x, scalar)
+}

@@ -1,0 +1,210 @@
+//! The operators: one module per family, and the one table that finds them.
+//!
+//! To add an operator: write `fn name(c: &mut NodeCtx) -> Lowered` in its family's module and add its line to the table.
+
+mod activation;
+mod constant;
+mod conv;
+mod elementwise;
+mod matmul;
+mod normalize;
+mod pad;
+mod pool;
+mod reduce;
+mod reshape;
+mod resize;
+mod slice;
+mod window;
+
+use crate::ctx::{Lowered, NodeCtx};
+use crate::error::{Code, Fault};
+use sdc_ir::graph::Value;
+
+/// Newest operator set whose changes the lowerings know (ONNX 1.23).
+pub(crate) const NEWEST_OPSET: i64 = 28;
+/// Oldest operator set accepted: the first with numpy broadcasting.
+pub(crate) const OLDEST_OPSET: i64 = 7;
+
+/// How a node becomes graph IR.
+#[derive(Clone, Copy)]
+pub(crate) enum Lowering {
+    One(fn(&mut NodeCtx) -> Lowered),
+    Many(fn(&mut NodeCtx) -> Result<Vec<Value>, Fault>),
+    /// A branch known at compile time is put in place of the node; done by the importer, which owns the scopes.
+    If,
+}
+
+/// One line of the table.
+pub(crate) struct Entry {
+    pub name: &'static str,
+    /// Operator set that introduced the operator.
+    pub since: i64,
+    /// Number of operands: least and most.
+    pub operands: (usize, usize),
+    pub lowering: Lowering,
+}
+
+/// The entry of an operator of the default domain.
+pub(crate) fn find(name: &str) -> Option<&'static Entry> {
+    let at = TABLE.binary_search_by(|e| e.name.cmp(name)).ok()?;
+    Some(&TABLE[at])
+}
+
+/// Names of the operators with a lowering, in alphabetical order.
+pub fn supported_operators() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|e| e.name)
+}
+
+/// A lowering was entered in the table under a name it does not handle.
+fn unknown(c: &NodeCtx) -> Fault {
+    Fault::new(Code::Operator, format!("operator {} is not supported", c.op_type()))
+}
+
+const ANY: usize = usize::MAX;
+
+const fn one(name: &'static str, since: i64, operands: (usize, usize), f: fn(&mut NodeCtx) -> Lowered) -> Entry {
+    Entry {
+        name,
+        since,
+        operands,
+        lowering: Lowering::One(f),
+    }
+}
+
+const fn many(
+    name: &'static str,
+    since: i64,
+    operands: (usize, usize),
+    f: fn(&mut NodeCtx) -> Result<Vec<Value>, Fault>,
+) -> Entry {
+    Entry {
+        name,
+        since,
+        operands,
+        lowering: Lowering::Many(f),
+    }
+}
+
+/// Sorted by name.
+#[rustfmt::skip]
+static TABLE: &[Entry] = &[
+    one("Abs", 1, (1, 1), elementwise::unary),
+    one("Add", 1, (2, 2), elementwise::binary),
+    one("And", 1, (2, 2), elementwise::binary),
+    one("AveragePool", 1, (1, 1), pool::average_pool),
+    one("BatchNormalization", 1, (5, 5), normalize::batch),
+    one("Cast", 1, (1, 1), elementwise::cast),
+    one("CastLike", 15, (2, 2), elementwise::cast_like),
+    one("Ceil", 1, (1, 1), elementwise::unary),
+    one("Celu", 12, (1, 1), activation::celu),
+    one("Clip", 1, (1, 3), activation::clip),
+    one("Concat", 1, (1, ANY), slice::concat),
+    one("Constant", 1, (0, 0), constant::constant),
+    one("ConstantOfShape", 9, (1, 1), constant::constant_of_shape),
+    one("Conv", 1, (2, 3), conv::conv),
+    one("ConvTranspose", 1, (2, 3), conv::conv_transpose),
+    one("Cos", 7, (1, 1), elementwise::unary),
+    one("DepthToSpace", 1, (1, 1), reshape::depth_to_space),
+    one("Div", 1, (2, 2), elementwise::binary),
+    many("Dropout", 1, (1, 3), constant::dropout),
+    one("Elu", 1, (1, 1), activation::elu),
+    one("Equal", 1, (2, 2), elementwise::binary),
+    one("Erf", 9, (1, 1), elementwise::unary),
+    one("Exp", 1, (1, 1), elementwise::unary),
+    one("Expand", 8, (2, 2), reshape::expand),
+    one("Flatten", 1, (1, 1), reshape::flatten),
+    one("Floor", 1, (1, 1), elementwise::unary),
+    one("Gather", 1, (2, 2), slice::gather),
+    one("Gelu", 20, (1, 1), activation::gelu),
+    one("Gemm", 1, (2, 3), matmul::gemm),
+    one("GlobalAveragePool", 1, (1, 1), pool::global),
+    one("GlobalMaxPool", 1, (1, 1), pool::global),
+    one("Greater", 1, (2, 2), elementwise::binary),
+    one("GreaterOrEqual", 12, (2, 2), elementwise::binary),
+    one("GroupNormalization", 18, (3, 3), normalize::group),
+    one("HardSigmoid", 1, (1, 1), activation::hard_sigmoid),
+    one("HardSwish", 14, (1, 1), activation::hard_swish),
+    one("Identity", 1, (1, 1), constant::identity),
+    Entry { name: "If", since: 1, operands: (1, 1), lowering: Lowering::If },
+    one("InstanceNormalization", 1, (3, 3), normalize::instance),
+    one("IsInf", 10, (1, 1), elementwise::is_inf),
+    one("IsNaN", 9, (1, 1), elementwise::is_nan),
+    one("LRN", 1, (1, 1), pool::lrn),
+    one("LayerNormalization", 17, (2, 3), normalize::layer),
+    one("LeakyRelu", 1, (1, 1), activation::leaky_relu),
+    one("Less", 1, (2, 2), elementwise::binary),
+    one("LessOrEqual", 12, (2, 2), elementwise::binary),
+    one("Log", 1, (1, 1), elementwise::unary),
+    one("LogSoftmax", 1, (1, 1), normalize::softmax),
+    one("MatMul", 1, (2, 2), matmul::matmul),
+    one("Max", 1, (1, ANY), elementwise::extremum),
+    one("MaxPool", 1, (1, 1), pool::max_pool),
+    one("Mean", 1, (1, ANY), elementwise::mean),
+    one("MeanVarianceNormalization", 9, (1, 1), normalize::mean_variance),
+    one("Min", 1, (1, ANY), elementwise::extremum),
+    one("Mish", 18, (1, 1), activation::mish),
+    one("Mod", 10, (2, 2), elementwise::modulo),
+    one("Mul", 1, (2, 2), elementwise::binary),
+    one("Neg", 1, (1, 1), elementwise::unary),
+    one("Not", 1, (1, 1), elementwise::unary),
+    one("Or", 1, (2, 2), elementwise::binary),
+    one("PRelu", 1, (2, 2), activation::prelu),
+    one("Pad", 1, (1, 4), pad::pad),
+    one("Pow", 1, (2, 2), elementwise::pow),
+    one("RMSNormalization", 23, (2, 2), normalize::rms),
+    one("Range", 11, (3, 3), constant::range),
+    one("Reciprocal", 1, (1, 1), elementwise::unary),
+    one("ReduceL1", 1, (1, 2), reduce::l1),
+    one("ReduceL2", 1, (1, 2), reduce::l2),
+    one("ReduceLogSum", 1, (1, 2), reduce::log_sum),
+    one("ReduceLogSumExp", 1, (1, 2), reduce::log_sum_exp),
+    one("ReduceMax", 1, (1, 2), reduce::plain),
+    one("ReduceMean", 1, (1, 2), reduce::plain),
+    one("ReduceMin", 1, (1, 2), reduce::plain),
+    one("ReduceProd", 1, (1, 2), reduce::plain),
+    one("ReduceSum", 1, (1, 2), reduce::plain),
+    one("ReduceSumSquare", 1, (1, 2), reduce::sum_square),
+    one("Relu", 1, (1, 1), elementwise::unary),
+    one("Reshape", 1, (2, 2), reshape::reshape),
+    one("Resize", 10, (1, 4), resize::resize),
+    one("Round", 11, (1, 1), elementwise::unary),
+    one("Selu", 1, (1, 1), activation::selu),
+    one("Shape", 1, (1, 1), constant::shape),
+    one("Shrink", 9, (1, 1), activation::shrink),
+    one("Sigmoid", 1, (1, 1), elementwise::unary),
+    one("Sign", 9, (1, 1), elementwise::unary),
+    one("Sin", 7, (1, 1), elementwise::unary),
+    one("Size", 1, (1, 1), constant::size),
+    one("Slice", 1, (1, 5), slice::slice),
+    one("Softmax", 1, (1, 1), normalize::softmax),
+    one("Softplus", 1, (1, 1), elementwise::unary),
+    one("Softsign", 1, (1, 1), activation::softsign),
+    one("SpaceToDepth", 1, (1, 1), reshape::space_to_depth),
+    many("Split", 1, (1, 2), slice::split),
+    one("Sqrt", 1, (1, 1), elementwise::unary),
+    one("Squeeze", 1, (1, 2), reshape::squeeze),
+    one("Sub", 1, (2, 2), elementwise::binary),
+    one("Sum", 1, (1, ANY), elementwise::sum),
+    one("SwiGLU", 28, (2, 2), activation::swiglu),
+    one("Swish", 24, (1, 1), activation::swish),
+    one("Tanh", 1, (1, 1), elementwise::unary),
+    one("ThresholdedRelu", 10, (1, 1), activation::thresholded_relu),
+    one("Tile", 1, (2, 2), reshape::tile),
+    one("Transpose", 1, (1, 1), reshape::transpose),
+    one("Unsqueeze", 1, (1, 2), reshape::unsqueeze),
+    one("Upsample", 1, (1, 2), resize::upsample),
+    one("Where", 9, (3, 3), elementwise::select),
+    one("Xor", 1, (2, 2), elementwise::binary),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::TABLE;
+
+    #[test]
+    fn the_table_is_sorted_and_without_repetition() {
+        for pair in TABLE.windows(2) {
+            assert!(pair[0].name < pair[1].name, "{} before {}", pair[0].name, pair[1].name);
+        }
+    }
+}

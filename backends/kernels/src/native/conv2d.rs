@@ -250,7 +250,12 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
         x: [null; MR],
         y: [null.cast_mut(); MR],
         start: [null; MR],
+        next: null,
     };
+    // Weights lie in the order they are used, so those of the next pass follow; each tile fetches a part of them.
+    let part = pass.step.k * LANES;
+    let mut next = pass.step.weights.wrapping_add(part * pass.step.vectors);
+    let mut parts = pass.step.vectors;
     let mut at = at;
     let mut left = count;
     while left > 0 {
@@ -312,6 +317,13 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
                     gather_pixel(p, tile.x[i], window[i], pass.chunk, row);
                     tile.x[i] = row;
                 }
+            }
+            tile.next = next;
+            if parts > 0 {
+                parts -= 1;
+                next = next.wrapping_add(part);
+            } else {
+                next = pass.step.weights;
             }
             micro::run(m, offsets, &tile, pass.step);
         }

@@ -10,6 +10,9 @@ use super::simd::{LANES, V};
 /// Pixels of a full tile.
 pub const MR: usize = 6;
 
+/// Rows of weights that small tiles fetch ahead: with little arithmetic per weight, memory is what they wait for.
+const AHEAD: usize = 16;
+
 /// Where the pixels of one tile are.
 pub struct Tile {
     /// Input of each pixel; element k is `x[m][offsets[k]]`, or `x[m][k]` when the step has no offsets.
@@ -18,6 +21,8 @@ pub struct Tile {
     pub y: [*mut f32; MR],
     /// What each sum starts from besides the bias (the residual, or an earlier partial sum); unused if the step says so.
     pub start: [*const f32; MR],
+    /// Weights of the next step, or any address: a full tile hints that it will need `k` vectors from here.
+    pub next: *const f32,
 }
 
 /// One run of the reduction over one block of output channels.
@@ -96,9 +101,15 @@ unsafe fn micro<const M: usize, const NV: usize, const OFFSETS: bool>(tile: &Til
         let mut w = step.weights;
         for k in 0..step.k {
             let at = if OFFSETS { *step.offsets.add(k) } else { k as isize };
+            if M == MR {
+                V::prefetch(tile.next.wrapping_add(k * LANES));
+            }
             let mut row = [V::splat(0.0); NV];
             for v in 0..NV {
                 row[v] = V::load(w.add(v * LANES));
+                if M < MR {
+                    V::prefetch(w.wrapping_add((AHEAD * NV + v) * LANES));
+                }
             }
             w = w.add(NV * LANES);
             for m in 0..M {

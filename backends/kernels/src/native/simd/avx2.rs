@@ -38,6 +38,12 @@ impl V {
         unsafe { _mm256_maskstore_ps(p, mask(n), self.0) }
     }
 
+    /// A hint that the line at `p`, which need not be a valid address, will be read.
+    #[inline(always)]
+    pub unsafe fn prefetch(p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
     #[inline(always)]
     pub unsafe fn splat(x: f32) -> V {
         unsafe { V(_mm256_set1_ps(x)) }

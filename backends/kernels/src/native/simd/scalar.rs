@@ -38,6 +38,12 @@ impl V {
         }
     }
 
+    /// A hint that the line at `p`, which need not be a valid address, will be read.
+    #[inline(always)]
+    pub unsafe fn prefetch(p: *const f32) {
+        let _ = p;
+    }
+
     #[inline(always)]
     pub unsafe fn splat(x: f32) -> V {
         V([x; 4])

@@ -56,6 +56,12 @@ impl V {
         }
     }
 
+    /// A hint that the line at `p`, which need not be a valid address, will be read.
+    #[inline(always)]
+    pub unsafe fn prefetch(p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
     #[inline(always)]
     pub unsafe fn splat(x: f32) -> V {
         unsafe { V(_mm_set1_ps(x)) }

@@ -1,5 +1,12 @@
 //! sdc's passes: simplify, fuse, layout, tile, plan, and the driver that runs them.
+//!
+//! - [`pass`]: what a pass is. [`local`]: rewriting by local rules. [`driver`]: runs passes. [`pipeline`]: their order.
+//! - [`simplify`], [`fuse`], [`layout`]: graph to graph.
+//! - [`tile`]: graph to tile module. [`plan`]: tile module to arena offsets.
+//!
+//! Not here: ONNX, targets, object code, files. Passes know the IR and the interpreter only.
 pub mod constant;
+pub mod driver;
 pub mod fuse;
 pub mod layout;
 pub mod local;
@@ -8,3 +15,5 @@ pub mod pipeline;
 pub mod plan;
 pub mod simplify;
 pub mod tile;
+#[cfg(test)]
+mod testing;

@@ -29,7 +29,7 @@ impl Site<'_> {
     /// The node that computes operand `i`, unless it is a graph input.
     pub fn producer(&self, i: usize) -> Option<&NodeData> {
         self.graph
-            .def_node(self.inputs[i])
+            .def_node(*self.inputs.get(i)?)
             .map(|n| &self.graph.nodes()[n])
     }
     /// Type of operand `i`.
@@ -129,7 +129,7 @@ struct Local<'a, 'c> {
     /// Per destination value: reads by the source of the values it stands for.
     uses: Vec<usize>,
     source_uses: Vec<usize>,
-    /// Emitted nodes by operator and operands.
+    /// Emitted nodes by operator and operands, constants by digest; `None` if equal nodes are to stay.
     emitted: Option<BTreeMap<String, Value>>,
     count: usize,
     ctx: &'c mut Ctx,
@@ -144,6 +144,19 @@ impl Local<'_, '_> {
             data.outputs.iter().for_each(|&v| self.note_uses(v));
             return Ok(());
         };
+        if let Op::Constant(c) = &data.op {
+            let key = format!("Constant {}", src.weights.digest(c.weight));
+            let known = self.emitted.as_ref().and_then(|e| e.get(&key)).copied();
+            match known {
+                Some(value) => self.rewrite.set(result, value),
+                None => self.rewrite.copy(n),
+            }
+            if let Some(emitted) = &mut self.emitted {
+                emitted.insert(key, self.rewrite.get(result));
+            }
+            self.note_uses(result);
+            return Ok(());
+        }
         let ty = src.ty(result).clone();
         let mut inputs = self.rewrite.get_all(&data.inputs);
         let mut op = data.op.clone();
@@ -216,9 +229,7 @@ impl Local<'_, '_> {
         let data = &src.nodes()[n];
         // `Debug` of an operator spells out every attribute, floats so that they read back to the same bits.
         let key = format!("{op:?}{inputs:?}");
-        let constant = matches!(op, Op::Constant(_));
         if let Some(emitted) = &self.emitted
-            && !constant
             && let Some(&value) = emitted.get(&key)
             && self.rewrite.dst.ty(value) == src.ty(data.outputs[0])
         {
@@ -237,20 +248,13 @@ impl Local<'_, '_> {
                 added.map_err(|error| PassError::Infer { rule, origins, error })?
             }
         };
-        if let Some(emitted) = &mut self.emitted
-            && !constant
-        {
+        if let Some(emitted) = &mut self.emitted {
             emitted.insert(key, value);
         }
         Ok(value)
     }
 
-    fn settle(
-        &mut self,
-        source: Value,
-        value: Value,
-        rule: Option<&'static str>,
-    ) -> Result<(), PassError> {
+    fn settle(&mut self, source: Value, value: Value, rule: Option<&'static str>) -> Result<(), PassError> {
         let (from, to) = (self.rewrite.src.ty(source), self.rewrite.dst.ty(value));
         if from != to {
             let origins = self

@@ -1,2 +1,316 @@
-//! temp
-pub use crate::pass::{Class, Ctx, Pass, PassError};
+//! The passes in their order, from an imported graph to a planned tile module.
+
+use crate::driver::{CheckInputs, Driver, DriverError, Observer, Timing};
+use crate::fuse::Fuse;
+use crate::layout::AssignLayouts;
+use crate::pass::{Class, Pass, Remark};
+use crate::plan::check::{PlanFault, check};
+use crate::plan::{self, Plan, PlanError, PlanOptions};
+use crate::simplify::Simplify;
+use crate::tile::{self, Lowered, TileError, TileOptions};
+use sdc_interp::{EvalError, run_tile, run_tile_planned};
+use sdc_ir::Tensor;
+use sdc_ir::graph::Graph;
+
+/// Name of the stage before the first pass: the graph as the frontend made it.
+pub const IMPORT: &str = "import";
+/// Name of the pass from graph to tile level.
+pub const TILE: &str = "tile";
+/// Name of the memory plan.
+pub const PLAN: &str = "plan";
+
+/// The graph passes in the order of the pipeline.
+pub fn graph_passes() -> Vec<Box<dyn Pass>> {
+    vec![Box::new(Simplify), Box::new(Fuse), Box::new(AssignLayouts)]
+}
+
+/// A line of `--list-passes`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct PassInfo {
+    /// Name.
+    pub name: &'static str,
+    /// What it does.
+    pub summary: &'static str,
+    /// What it may do to results.
+    pub class: Class,
+}
+
+/// All passes in order.
+pub fn list_passes() -> Vec<PassInfo> {
+    let mut all: Vec<PassInfo> = graph_passes()
+        .iter()
+        .map(|p| PassInfo {
+            name: p.name(),
+            summary: p.summary(),
+            class: p.class(),
+        })
+        .collect();
+    all.push(PassInfo {
+        name: TILE,
+        summary: "lower each group of nodes to a function of loops and kernel calls",
+        class: Class::Rounding,
+    });
+    all.push(PassInfo {
+        name: PLAN,
+        summary: "give every temporary buffer its place in one static arena",
+        class: Class::Exact,
+    });
+    all
+}
+
+/// Options of a compilation up to the tile level.
+#[derive(Clone, Debug, Default)]
+pub struct PipelineOptions {
+    /// The first pass to run, the graph given being what the passes before it would have left.
+    pub start_from: Option<String>,
+    /// The last pass to run; `import` for none.
+    pub stop_after: Option<String>,
+    /// Run the interpreter before and after each pass.
+    pub check_each_pass: Option<CheckInputs>,
+    /// Of the tile pass.
+    pub tile: TileOptions,
+    /// Of the memory plan.
+    pub plan: PlanOptions,
+}
+
+/// Why the pipeline did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// A graph pass, the verifier or the interpreter.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// `start_from`, `stop_after` or a pass asked for does not exist, or not there.
+    #[error("no pass `{name}` here (there are: {})", known.join(", "))]
+    UnknownPass {
+        /// Name asked for.
+        name: String,
+        /// Names that exist.
+        known: Vec<&'static str>,
+    },
+    /// Nodes that have no lowering.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Tile(Vec<TileError>),
+    /// No plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The plan is wrong: a bug.
+    #[error("the memory plan is wrong: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    WrongPlan(Vec<PlanFault>),
+}
+
+impl PipelineError {
+    /// True if the fault is sdc's, not the caller's.
+    pub fn is_bug(&self) -> bool {
+        match self {
+            PipelineError::Driver(error) => error.is_bug(),
+            PipelineError::WrongPlan(_) => true,
+            PipelineError::UnknownPass { .. } | PipelineError::Tile(_) | PipelineError::Plan(_) => false,
+        }
+    }
+}
+
+/// What a compilation came to. With `stop_after`, what the later passes would have made is missing.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// After the last graph pass that ran.
+    pub graph: Graph,
+    /// After the tile pass.
+    pub lowered: Option<Lowered>,
+    /// The memory plan.
+    pub plan: Option<Plan>,
+    /// What passes did and did not do.
+    pub remarks: Vec<Remark>,
+    /// Time per pass.
+    pub timings: Vec<Timing>,
+}
+
+/// A graph compiled down to the tile level.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// After the last graph pass.
+    pub graph: Graph,
+    /// Functions and buffers, and the in-place pairs.
+    pub lowered: Lowered,
+    /// The memory plan.
+    pub plan: Plan,
+    /// What passes did and did not do.
+    pub remarks: Vec<Remark>,
+    /// Time per pass.
+    pub timings: Vec<Timing>,
+}
+
+/// Runs the named graph passes, in the order given, on a graph.
+///
+/// # Errors
+/// See [`PipelineError`].
+pub fn run_passes(
+    graph: &Graph,
+    names: &[&str],
+    check: Option<&CheckInputs>,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, PipelineError> {
+    let passes = graph_passes();
+    let mut chosen = Vec::new();
+    for &name in names {
+        let found = passes.iter().find(|p| p.name() == name);
+        chosen.push(found.ok_or_else(|| unknown(name, passes.iter().map(|p| p.name())))?);
+    }
+    let mut driver = Driver::new(graph, check, observer)?;
+    let mut graph = graph.clone();
+    for pass in chosen {
+        graph = driver.run(pass.as_ref(), &graph)?;
+    }
+    Ok(outcome(graph, None, None, driver))
+}
+
+/// Runs the pipeline, or the part of it that the options ask for.
+///
+/// # Errors
+/// See [`PipelineError`].
+pub fn run_pipeline(
+    graph: &Graph,
+    options: &PipelineOptions,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, PipelineError> {
+    let passes = graph_passes();
+    let stages: Vec<&'static str> = std::iter::once(IMPORT)
+        .chain(list_passes().iter().map(|p| p.name))
+        .collect();
+    let position = |name: &Option<String>, default: usize| match name {
+        None => Ok(default),
+        Some(name) => stages
+            .iter()
+            .position(|s| s == name)
+            .ok_or_else(|| unknown(name, stages.iter().copied())),
+    };
+    // Stage numbers: 0 is `import`, graph pass i is stage i + 1.
+    let first = position(&options.start_from, 1)?.max(1);
+    let last = position(&options.stop_after, stages.len() - 1)?;
+    let (tile_stage, plan_stage) = (passes.len() + 1, passes.len() + 2);
+    if first > tile_stage {
+        // The plan works on a module, which the caller does not give.
+        return Err(unknown(stages[first], stages[..=tile_stage].iter().copied()));
+    }
+
+    let mut driver = Driver::new(graph, options.check_each_pass.as_ref(), observer)?;
+    let mut graph = graph.clone();
+    for (i, pass) in passes.iter().enumerate() {
+        if (first..=last).contains(&(i + 1)) {
+            graph = driver.run(pass.as_ref(), &graph)?;
+        }
+    }
+    if last < tile_stage {
+        return Ok(outcome(graph, None, None, driver));
+    }
+    let lowered = lower(&mut driver, &graph, &options.tile)?;
+    if last < plan_stage {
+        return Ok(outcome(graph, Some(lowered), None, driver));
+    }
+    let plan = make_plan(&mut driver, &graph, &lowered, &options.plan)?;
+    Ok(outcome(graph, Some(lowered), Some(plan), driver))
+}
+
+/// Runs the whole pipeline, whatever `stop_after` says.
+///
+/// # Errors
+/// See [`PipelineError`].
+pub fn compile_pipeline(
+    graph: &Graph,
+    options: &PipelineOptions,
+    observer: &mut dyn Observer,
+) -> Result<Compiled, PipelineError> {
+    let options = PipelineOptions {
+        stop_after: None,
+        ..options.clone()
+    };
+    let done = run_pipeline(graph, &options, observer)?;
+    Ok(Compiled {
+        graph: done.graph,
+        lowered: done.lowered.expect("the pipeline ran to its end"),
+        plan: done.plan.expect("the pipeline ran to its end"),
+        remarks: done.remarks,
+        timings: done.timings,
+    })
+}
+
+fn lower(driver: &mut Driver<'_>, graph: &Graph, options: &TileOptions) -> Result<Lowered, PipelineError> {
+    let lowered = driver
+        .timed(TILE, || tile::lower(graph, options))
+        .map_err(PipelineError::Tile)?;
+    let faults: Vec<String> = sdc_ir::tile::verify::verify(&lowered.module)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    if !faults.is_empty() {
+        return Err(DriverError::Unverified { pass: TILE, faults }.into());
+    }
+    compare_tile(driver, TILE, Class::Rounding, graph, |inputs| {
+        run_tile(&lowered.module, inputs)
+    })?;
+    driver.observer().lowered(&lowered);
+    Ok(lowered)
+}
+
+fn make_plan(
+    driver: &mut Driver<'_>,
+    graph: &Graph,
+    lowered: &Lowered,
+    options: &PlanOptions,
+) -> Result<Plan, PipelineError> {
+    let Lowered { module, in_place, .. } = lowered;
+    let plan = driver.timed(PLAN, || plan::plan(module, in_place, options))?;
+    let faults = check(module, in_place, &plan);
+    if !faults.is_empty() {
+        return Err(PipelineError::WrongPlan(faults));
+    }
+    compare_tile(driver, PLAN, Class::Exact, graph, |inputs| {
+        run_tile_planned(
+            module,
+            inputs,
+            &plan.offset_map(),
+            plan.arena_size,
+            Default::default(),
+        )
+    })?;
+    driver.observer().planned(module, &plan);
+    Ok(plan)
+}
+
+/// Runs a module on the driver's inputs, if there are any, and compares its outputs with those before.
+fn compare_tile(
+    driver: &mut Driver<'_>,
+    pass: &'static str,
+    class: Class,
+    graph: &Graph,
+    run: impl FnOnce(&[&[u8]]) -> Result<Vec<Vec<u8>>, EvalError>,
+) -> Result<(), DriverError> {
+    let Some(inputs) = driver.check_inputs() else {
+        return Ok(());
+    };
+    let bytes: Vec<&[u8]> = inputs.iter().map(|t| &t.bytes()[..]).collect();
+    let failed = |error| DriverError::Eval { pass, error };
+    let mut outputs = Vec::new();
+    for (data, port) in run(&bytes).map_err(failed)?.into_iter().zip(&graph.outputs) {
+        let ty = graph.ty(port.value);
+        let tensor = Tensor::new(ty.dtype, ty.shape.clone(), data.into());
+        outputs.push(tensor.map_err(|e| failed(e.into()))?);
+    }
+    driver.compare(pass, class, graph, outputs)
+}
+
+fn outcome(graph: Graph, lowered: Option<Lowered>, plan: Option<Plan>, driver: Driver<'_>) -> Outcome {
+    Outcome {
+        graph,
+        lowered,
+        plan,
+        remarks: driver.remarks,
+        timings: driver.timings,
+    }
+}
+
+fn unknown(name: &str, known: impl Iterator<Item = &'static str>) -> PipelineError {
+    PipelineError::UnknownPass {
+        name: name.to_owned(),
+        known: known.collect(),
+    }
+}

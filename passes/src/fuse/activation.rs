@@ -9,7 +9,10 @@ use sdc_ir::graph::{Op, UnaryOp};
 pub fn into_linear(site: &mut Site<'_>) -> Outcome {
     let act = match site.op {
         Op::Unary(UnaryOp::Relu) => Activation::Relu,
-        Op::Clip(c) => Activation::Clip { min: c.min, max: c.max },
+        Op::Clip(c) => Activation::Clip {
+            min: c.min,
+            max: c.max,
+        },
         Op::LeakyRelu(l) => Activation::LeakyRelu { alpha: l.alpha },
         _ => return Outcome::NoMatch,
     };

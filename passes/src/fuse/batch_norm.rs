@@ -20,7 +20,7 @@ pub fn into_linear(site: &mut Site<'_>) -> Outcome {
         Ok(both) => both,
         Err(reason) => return Outcome::Declined(reason),
     };
-    if linear.channel_axis(site.graph) != Some(1) {
+    if linear.channel_axis() != 1 {
         return Outcome::Declined("dimension 1 does not count the filters".into());
     }
     let shift_origins = site.origins.to_vec();
@@ -55,9 +55,11 @@ pub fn to_scale(site: &mut Site<'_>) -> Outcome {
     let origins = site.origins.to_vec();
     let scale = site.graph.add_constant(scale, origins.clone());
     let shift = site.graph.add_constant(shift, origins.clone());
-    let product = site
-        .graph
-        .add1(Op::Binary(BinaryOp::Mul), &[site.inputs[0], scale], origins.clone());
+    let product = site.graph.add1(
+        Op::Binary(BinaryOp::Mul),
+        &[site.inputs[0], scale],
+        origins.clone(),
+    );
     match product {
         Ok(product) => Outcome::node(Op::Binary(BinaryOp::Add), &[product, shift], origins),
         Err(error) => Outcome::Declined(error.reason),

@@ -61,12 +61,11 @@ impl Linear {
         !matches!(self.op, Op::ConvTranspose(_))
     }
 
-    /// The dimension of the result that counts filters; `None` for a product with a vector.
-    pub fn channel_axis(&self, graph: &Graph) -> Option<usize> {
+    /// The dimension of the result that counts filters.
+    pub fn channel_axis(&self) -> usize {
         match self.op {
-            Op::MatMul(_) if graph.ty(self.weights).rank() < 2 => None,
-            Op::MatMul(_) => self.ty.rank().checked_sub(1),
-            _ => Some(1),
+            Op::MatMul(_) => self.ty.rank() - 1,
+            _ => 1,
         }
     }
 
@@ -95,9 +94,13 @@ impl Linear {
             return Err("the weights are shared with another node".into());
         }
         let weights = self.constant(site.graph, self.weights, "weights")?;
-        let scaled = map(weights, |i, w| w * factors[self.filter(weights.shape(), factors.len(), i)])?;
+        let scaled = map(weights, |i, w| {
+            w * factors[self.filter(weights.shape(), factors.len(), i)]
+        })?;
         let bias = match self.bias {
-            Some(bias) => Some(map(self.constant(site.graph, bias, "bias")?, |i, b| b * factors[i])?),
+            Some(bias) => Some(map(self.constant(site.graph, bias, "bias")?, |i, b| {
+                b * factors[i]
+            })?),
             None => None,
         };
         self.weights = replace(site.graph, self.weights, scaled);
@@ -131,9 +134,13 @@ impl Linear {
     pub fn fused(self, origins: &[Origin]) -> Outcome {
         let mut op = self.op;
         match &mut op {
-            Op::Conv(c) => (c.bias, c.residual, c.act) = (self.bias.is_some(), self.residual.is_some(), self.act),
+            Op::Conv(c) => {
+                (c.bias, c.residual, c.act) = (self.bias.is_some(), self.residual.is_some(), self.act)
+            }
             Op::ConvTranspose(c) => (c.bias, c.act) = (self.bias.is_some(), self.act),
-            Op::MatMul(m) => (m.bias, m.residual, m.act) = (self.bias.is_some(), self.residual.is_some(), self.act),
+            Op::MatMul(m) => {
+                (m.bias, m.residual, m.act) = (self.bias.is_some(), self.residual.is_some(), self.act)
+            }
             _ => return Outcome::NoMatch,
         }
         let operands: Vec<Value> = [Some(self.x), Some(self.weights), self.bias, self.residual]
@@ -150,7 +157,11 @@ impl Linear {
         if tensor.dtype() == DType::F32 {
             Ok(tensor)
         } else {
-            Err(format!("the {what} of {} are {}, not f32", self.name(), tensor.dtype()))
+            Err(format!(
+                "the {what} of {} are {}, not f32",
+                self.name(),
+                tensor.dtype()
+            ))
         }
     }
 

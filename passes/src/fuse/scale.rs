@@ -7,17 +7,27 @@ use sdc_ir::graph::{BinaryOp, Op};
 
 /// `linear * c` and `linear / c` into the weights.
 pub fn scale_into_linear(site: &mut Site<'_>) -> Outcome {
-    per_channel(site, BinaryOp::Mul, BinaryOp::Div, f64::recip, |linear, site, c| {
-        linear.scale(site, c)
-    })
+    per_channel(
+        site,
+        BinaryOp::Mul,
+        BinaryOp::Div,
+        f64::recip,
+        |linear, site, c| linear.scale(site, c),
+    )
 }
 
 /// `linear + c` and `linear - c` into the bias.
 pub fn bias_into_linear(site: &mut Site<'_>) -> Outcome {
-    per_channel(site, BinaryOp::Add, BinaryOp::Sub, |c| -c, |linear, site, c| {
-        let origins = site.origins.to_vec();
-        linear.shift(site, c, &origins)
-    })
+    per_channel(
+        site,
+        BinaryOp::Add,
+        BinaryOp::Sub,
+        |c| -c,
+        |linear, site, c| {
+            let origins = site.origins.to_vec();
+            linear.shift(site, c, &origins)
+        },
+    )
 }
 
 /// `linear op c`, `c op linear`, and `linear inverse c` as `linear op invert(c)`.
@@ -34,17 +44,15 @@ fn per_channel(
     }
     let orders: &[(usize, usize)] = if inverted { &[(0, 1)] } else { &[(0, 1), (1, 0)] };
     for &(x, c) in orders {
-        let (Some(linear), Some(constant)) = (Linear::before(site, x), site.graph.constant(site.inputs[c])) else {
+        let (Some(linear), Some(constant)) = (Linear::before(site, x), site.graph.constant(site.inputs[c]))
+        else {
             continue;
         };
         let mut linear = match linear {
             Ok(linear) => linear,
             Err(reason) => return Outcome::Declined(reason),
         };
-        let values = linear
-            .channel_axis(site.graph)
-            .and_then(|axis| along_axis(constant, &linear.ty.shape, axis));
-        let Some(mut values) = values else {
+        let Some(mut values) = along_axis(constant, &linear.ty.shape, linear.channel_axis()) else {
             return Outcome::Declined("the constant is not one f32 per filter".into());
         };
         if inverted {

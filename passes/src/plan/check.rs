@@ -89,9 +89,8 @@ fn may_share(
     if a_last < b_first || b_last < a_first {
         return true;
     }
-    let declared = |input: Buffer, output: Buffer, func: usize| {
-        in_place.contains(&InPlace { func, input, output })
-    };
+    let declared =
+        |input: Buffer, output: Buffer, func: usize| in_place.contains(&InPlace { func, input, output });
     a_start == b_start
         && ((a_last == b_first && b_first < b_last && declared(a, b, a_last))
             || (b_last == a_first && a_first < a_last && declared(b, a, b_last)))
@@ -107,7 +106,11 @@ fn users(module: &Module) -> Vec<BTreeSet<usize>> {
                 Stmt::Store { buffer, .. } => vec![*buffer],
                 Stmt::Let(_, Inst::Load { buffer, .. }) => vec![*buffer],
                 Stmt::Let(_, Inst::LoadSplat { buffer, .. }) => vec![*buffer],
-                Stmt::Kernel(k) => k.operands.iter().filter_map(|o| Some(o.as_ref()?.buffer)).collect(),
+                Stmt::Kernel(k) => k
+                    .operands
+                    .iter()
+                    .filter_map(|o| Some(o.as_ref()?.buffer))
+                    .collect(),
                 Stmt::For(body) => {
                     pending.extend(&body.body);
                     Vec::new()

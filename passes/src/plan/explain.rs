@@ -53,7 +53,10 @@ impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Advice::SearchLonger(bytes) => {
-                write!(f, "each live set fits by itself: a longer search may save up to {bytes} bytes")
+                write!(
+                    f,
+                    "each live set fits by itself: a longer search may save up to {bytes} bytes"
+                )
             }
             Advice::SmallerInput(percent) => write!(
                 f,
@@ -71,7 +74,11 @@ pub fn explain(module: &Module, plan: &Plan, limit: usize) -> Option<Excess> {
     let mut order: Vec<usize> = (0..module.funcs.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(plan.live_bytes[i]), i));
     let breaking = order.iter().filter(|&&i| plan.live_bytes[i] > limit).count();
-    let shown = if breaking == 0 { 1 } else { breaking.min(SHOWN_SETS) };
+    let shown = if breaking == 0 {
+        1
+    } else {
+        breaking.min(SHOWN_SETS)
+    };
     let advice = if plan.lower_bound <= limit {
         Advice::SearchLonger(plan.arena_size - plan.lower_bound)
     } else {
@@ -82,7 +89,11 @@ pub fn explain(module: &Module, plan: &Plan, limit: usize) -> Option<Excess> {
         limit,
         arena_bytes: plan.arena_size,
         lower_bound_bytes: plan.lower_bound,
-        worst: order.iter().take(shown).map(|&i| live_set(module, plan, i)).collect(),
+        worst: order
+            .iter()
+            .take(shown)
+            .map(|&i| live_set(module, plan, i))
+            .collect(),
         breaking,
         advice: vec![advice],
     })
@@ -98,7 +109,11 @@ fn live_set(module: &Module, plan: &Plan, function: usize) -> LiveSet {
     buffers.sort_by_key(|b| std::cmp::Reverse(b.1));
     LiveSet {
         function,
-        origins: module.funcs[function].origins.iter().map(ToString::to_string).collect(),
+        origins: module.funcs[function]
+            .origins
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         bytes: plan.live_bytes[function],
         buffers,
     }
@@ -121,7 +136,11 @@ impl fmt::Display for Excess {
             }
         }
         if self.breaking > self.worst.len() {
-            writeln!(f, "  and {} more nodes above the limit", self.breaking - self.worst.len())?;
+            writeln!(
+                f,
+                "  and {} more nodes above the limit",
+                self.breaking - self.worst.len()
+            )?;
         }
         for advice in &self.advice {
             writeln!(f, "  might help: {advice}")?;

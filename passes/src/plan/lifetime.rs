@@ -19,7 +19,10 @@ pub fn lifetimes(module: &Module) -> Arena<Buffer, Option<Lifetime>> {
     let mut lives: Arena<Buffer, Option<Lifetime>> = by_buffer(module, None);
     for (time, func) in module.funcs.iter().enumerate() {
         touched(&func.body, &mut |buffer| {
-            let life = lives[buffer].get_or_insert(Lifetime { first: time, last: time });
+            let life = lives[buffer].get_or_insert(Lifetime {
+                first: time,
+                last: time,
+            });
             life.last = time;
         });
     }

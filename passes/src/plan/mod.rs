@@ -119,7 +119,10 @@ pub fn plan(module: &Module, in_place: &[InPlace], options: &PlanOptions) -> Res
         let (BufferKind::Temp, Some(life)) = (&data.kind, lifetimes[buffer]) else {
             continue;
         };
-        let bytes = data.len.checked_mul(data.dtype.size()).ok_or(PlanError::TooLarge)?;
+        let bytes = data
+            .len
+            .checked_mul(data.dtype.size())
+            .ok_or(PlanError::TooLarge)?;
         item_of.insert(buffer, items.len());
         buffers.push(buffer);
         items.push(Item {
@@ -134,7 +137,11 @@ pub fn plan(module: &Module, in_place: &[InPlace], options: &PlanOptions) -> Res
     }
     let pairs = in_place.iter().filter_map(|p| {
         let (input, output) = (*item_of.get(&p.input)?, *item_of.get(&p.output)?);
-        Some(Pair { time: p.func, input, output })
+        Some(Pair {
+            time: p.func,
+            input,
+            output,
+        })
     });
     let problem = Problem::new(items, pairs.collect(), module.funcs.len());
     let solution = place::solve(&problem, options.effort);
@@ -171,5 +178,9 @@ fn by_buffer<T: Clone>(module: &Module, value: T) -> Arena<Buffer, T> {
 /// The name people know a buffer by.
 fn label(module: &Module, buffer: Buffer) -> String {
     let name = &module.buffers[Buffer::new(buffer.index())].name;
-    if name.is_empty() { buffer.to_string() } else { name.clone() }
+    if name.is_empty() {
+        buffer.to_string()
+    } else {
+        name.clone()
+    }
 }

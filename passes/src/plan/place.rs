@@ -54,9 +54,8 @@ impl Choice {
     }
     fn conflicts(&self, problem: &Problem, i: usize) -> bool {
         let p = &problem.pairs[i];
-        let clash = |(j, q): (usize, &Pair)| {
-            j != i && self.0[j] && (q.input == p.input || q.output == p.output)
-        };
+        let clash =
+            |(j, q): (usize, &Pair)| j != i && self.0[j] && (q.input == p.input || q.output == p.output);
         problem.pairs.iter().enumerate().any(clash)
     }
     fn pairs(&self, problem: &Problem) -> Vec<Pair> {
@@ -125,7 +124,11 @@ impl Units {
     fn meet(&mut self, unit: usize, other: usize, own: usize, others: usize) {
         match self.conflicts[unit].iter_mut().find(|c| c.unit == other) {
             Some(c) => (c.own, c.others) = (c.own.max(own), c.others.max(others)),
-            None => self.conflicts[unit].push(Conflict { unit: other, own, others }),
+            None => self.conflicts[unit].push(Conflict {
+                unit: other,
+                own,
+                others,
+            }),
         }
     }
 
@@ -211,7 +214,11 @@ impl Search<'_> {
     }
 
     fn offer(&mut self, state: State) {
-        if self.best.as_ref().is_none_or(|b| state.placed.peak < b.placed.peak) {
+        if self
+            .best
+            .as_ref()
+            .is_none_or(|b| state.placed.peak < b.placed.peak)
+        {
             self.best = Some(state);
         }
     }
@@ -243,7 +250,9 @@ impl Search<'_> {
 
     /// Random changes of order and pairs, kept when the peak does not grow.
     fn improve(&mut self) {
-        let Some(mut state) = self.best.clone() else { return };
+        let Some(mut state) = self.best.clone() else {
+            return;
+        };
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let mut units = Units::new(self.problem, &state.choice);
         // Every item keeps a place in the order, so that it has one when its pair is dropped.
@@ -260,7 +269,11 @@ impl Search<'_> {
             let current = trial_units.as_ref().unwrap_or(&units);
             let mut order: Vec<usize> = (0..current.members.len()).collect();
             order.sort_by_key(|&u| trial_rank[current.members[u][0]]);
-            let fit = if random.below(2) == 0 { Fit::Best } else { Fit::First };
+            let fit = if random.below(2) == 0 {
+                Fit::Best
+            } else {
+                Fit::First
+            };
             let placed = current.place(self.problem, &order, fit);
             spent += steps(current) * if trial_units.is_some() { 8 } else { 1 };
             if placed.peak <= state.placed.peak {
@@ -270,7 +283,11 @@ impl Search<'_> {
                     units = u;
                     state.choice = c;
                 }
-                if self.best.as_ref().is_none_or(|b| state.placed.peak < b.placed.peak) {
+                if self
+                    .best
+                    .as_ref()
+                    .is_none_or(|b| state.placed.peak < b.placed.peak)
+                {
                     self.best = Some(state.clone());
                 }
             }
@@ -305,7 +322,11 @@ impl Search<'_> {
             .map(|m| m[0])
             .collect();
         let any = |random: &mut Random| units.members[random.below(units.members.len())][0];
-        let a = if random.below(2) == 0 { top[random.below(top.len())] } else { any(random) };
+        let a = if random.below(2) == 0 {
+            top[random.below(top.len())]
+        } else {
+            any(random)
+        };
         let b = any(random);
         if random.below(2) == 0 {
             rank.swap(a, b);
@@ -331,11 +352,8 @@ fn steps(units: &Units) -> usize {
 fn ranks(order: &[usize], items: usize) -> Vec<usize> {
     let mut rank = vec![usize::MAX; items];
     order.iter().enumerate().for_each(|(at, &i)| rank[i] = at);
-    let mut next = order.len();
-    for r in rank.iter_mut().filter(|r| **r == usize::MAX) {
-        *r = next;
-        next += 1;
-    }
+    let rest = rank.iter_mut().filter(|r| **r == usize::MAX);
+    rest.zip(order.len()..).for_each(|(r, at)| *r = at);
     rank
 }
 

@@ -51,7 +51,9 @@ impl Problem {
         let pairs = pairs.into_iter().filter(legal).collect();
         let mut live = vec![0; times];
         for item in &items {
-            live[item.first..=item.last].iter_mut().for_each(|l| *l += item.size);
+            live[item.first..=item.last]
+                .iter_mut()
+                .for_each(|l| *l += item.size);
         }
         Self { items, pairs, live }
     }
@@ -77,11 +79,8 @@ impl Problem {
 
     /// A peak that no placement can be below.
     pub fn lower_bound(&self) -> usize {
-        let mut best = self.live.clone();
-        for time in 0..self.live.len() {
-            best[time] -= self.largest_saving(time);
-        }
-        best.into_iter().max().unwrap_or(0)
+        let least = self.live.iter().enumerate().map(|(time, live)| live - self.largest_saving(time));
+        least.max().unwrap_or(0)
     }
 
     /// No choice of pairs saves more at this time: every pair has one input and one output, and each item is in at most
@@ -93,7 +92,13 @@ impl Problem {
             keys.sort_unstable();
             keys.dedup();
             keys.into_iter()
-                .map(|k| here.iter().filter(|p| key(p) == k).map(|p| self.saving(p)).max().unwrap_or(0))
+                .map(|k| {
+                    here.iter()
+                        .filter(|p| key(p) == k)
+                        .map(|p| self.saving(p))
+                        .max()
+                        .unwrap_or(0)
+                })
                 .sum()
         };
         best_by(|p| p.input).min(best_by(|p| p.output))

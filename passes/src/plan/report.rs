@@ -123,7 +123,11 @@ impl fmt::Display for Report {
         writeln!(f, "{:>5} {:>12}  {:<40} buffers", "#", "live bytes", "nodes")?;
         let peak = self.functions.iter().map(|r| r.live_bytes).max().unwrap_or(0);
         for row in &self.functions {
-            let mark = if row.live_bytes == peak && peak > 0 { '*' } else { ' ' };
+            let mark = if row.live_bytes == peak && peak > 0 {
+                '*'
+            } else {
+                ' '
+            };
             writeln!(
                 f,
                 "{:>5} {:>12}{mark} {:<40} {}",
@@ -134,7 +138,11 @@ impl fmt::Display for Report {
             )?;
         }
         writeln!(f)?;
-        writeln!(f, "{:>6} {:>12} {:>12} {:>11}  holds", "buffer", "offset", "bytes", "functions")?;
+        writeln!(
+            f,
+            "{:>6} {:>12} {:>12} {:>11}  holds",
+            "buffer", "offset", "bytes", "functions"
+        )?;
         for row in &self.buffers {
             let span = format!("{}..{}", row.first, row.last);
             writeln!(

@@ -20,7 +20,10 @@ pub fn timeline(report: &Report) -> String {
     let column = WIDTH / report.functions.len().max(1) as f64;
     let scale = HEIGHT / report.arena_bytes.max(1) as f64;
     let mut document = Document::new()
-        .set("viewBox", (0, 0, (LEFT + WIDTH + 20.0) as i64, (TOP + HEIGHT + BOTTOM) as i64))
+        .set(
+            "viewBox",
+            (0, 0, (LEFT + WIDTH + 20.0) as i64, (TOP + HEIGHT + BOTTOM) as i64),
+        )
         .set("font-family", "sans-serif")
         .set("font-size", 10)
         .add(

@@ -7,7 +7,10 @@ use sdc_ir::tile::{BufferData, Func, FuncBuilder};
 
 /// A module whose function `t` stores to every buffer that the list says it touches.
 fn module(buffers: &[(usize, usize, usize)], funcs: usize) -> Module {
-    let mut m = Module { name: "m".into(), ..Module::default() };
+    let mut m = Module {
+        name: "m".into(),
+        ..Module::default()
+    };
     for (i, &(bytes, _, _)) in buffers.iter().enumerate() {
         m.buffers.push(BufferData {
             dtype: DType::U8,
@@ -25,7 +28,11 @@ fn module(buffers: &[(usize, usize, usize)], funcs: usize) -> Module {
                     b.store(Buffer::new(i), 0, zero);
                 }
             }
-            let origin = Origin { name: format!("layer{t}"), op: "Conv".into(), index: t as u32 };
+            let origin = Origin {
+                name: format!("layer{t}"),
+                op: "Conv".into(),
+                index: t as u32,
+            };
             b.finish(format!("f{t}"), vec![origin])
         })
         .collect::<Vec<Func>>();
@@ -34,7 +41,8 @@ fn module(buffers: &[(usize, usize, usize)], funcs: usize) -> Module {
 
 /// Chains of layers with the odd long-lived buffer: sizes and intervals of real networks.
 fn buffers() -> impl Strategy<Value = Vec<(usize, usize, usize)>> {
-    let one = (0usize..5000, 0usize..20, 0usize..6).prop_map(|(s, first, span)| (s, first, (first + span).min(24)));
+    let one =
+        (0usize..5000, 0usize..20, 0usize..6).prop_map(|(s, first, span)| (s, first, (first + span).min(24)));
     proptest::collection::vec(one, 1..40)
 }
 
@@ -43,7 +51,11 @@ fn legal_pairs(buffers: &[(usize, usize, usize)]) -> Vec<InPlace> {
     for (i, a) in buffers.iter().enumerate() {
         for (j, b) in buffers.iter().enumerate() {
             if i != j && a.2 == b.1 && (i + j) % 3 == 0 {
-                pairs.push(InPlace { func: a.2, input: Buffer::new(i), output: Buffer::new(j) });
+                pairs.push(InPlace {
+                    func: a.2,
+                    input: Buffer::new(i),
+                    output: Buffer::new(j),
+                });
             }
         }
     }
@@ -130,7 +142,11 @@ fn in_place_halves_a_chain() {
     let buffers: Vec<_> = (0..10).map(|i| (1000, i, i + 1)).collect();
     let m = module(&buffers, 11);
     let pairs: Vec<_> = (0..9)
-        .map(|i| InPlace { func: i + 1, input: Buffer::new(i), output: Buffer::new(i + 1) })
+        .map(|i| InPlace {
+            func: i + 1,
+            input: Buffer::new(i),
+            output: Buffer::new(i + 1),
+        })
         .collect();
     let p = plan(&m, &pairs, &PlanOptions::default()).unwrap();
     assert_eq!((p.arena_size, p.lower_bound), (1024, 1024));
@@ -144,7 +160,11 @@ fn in_place_halves_a_chain() {
 fn pairs_whose_input_lives_on_are_not_used() {
     let buffers = [(64, 0, 2), (64, 1, 2)];
     let m = module(&buffers, 3);
-    let pairs = [InPlace { func: 1, input: Buffer::new(0), output: Buffer::new(1) }];
+    let pairs = [InPlace {
+        func: 1,
+        input: Buffer::new(0),
+        output: Buffer::new(1),
+    }];
     let p = plan(&m, &pairs, &PlanOptions::default()).unwrap();
     assert_eq!((p.arena_size, p.shared.len()), (128, 0));
 }
@@ -153,7 +173,17 @@ fn pairs_whose_input_lives_on_are_not_used() {
 #[test]
 fn the_search_reaches_the_bound_where_greedy_does_not() {
     // (size in lines, first, last)
-    let lines = [(4, 0, 1), (3, 0, 3), (2, 1, 2), (5, 2, 4), (1, 3, 5), (4, 4, 6), (6, 5, 7), (3, 6, 7), (2, 3, 6)];
+    let lines = [
+        (4, 0, 1),
+        (3, 0, 3),
+        (2, 1, 2),
+        (5, 2, 4),
+        (1, 3, 5),
+        (4, 4, 6),
+        (6, 5, 7),
+        (3, 6, 7),
+        (2, 3, 6),
+    ];
     let buffers: Vec<_> = lines.iter().map(|&(s, f, l)| (s * 64, f, l)).collect();
     let m = module(&buffers, 8);
     let p = plan(&m, &[], &PlanOptions::default()).unwrap();
@@ -188,7 +218,10 @@ fn reports_name_the_users_nodes() {
     assert_eq!(json["lower_bound_bytes"], 4032);
     assert_eq!(json["buffers"][1]["bytes"], 3008);
     let picture = svg::timeline(&r);
-    assert!(picture.starts_with("<svg") && picture.contains("layer1 (Conv #1)"), "{picture}");
+    assert!(
+        picture.starts_with("<svg") && picture.contains("layer1 (Conv #1)"),
+        "{picture}"
+    );
     assert!(!picture.contains("<b>"), "names are escaped: {picture}");
 }
 
@@ -203,5 +236,8 @@ fn too_little_ram_is_explained() {
     assert_eq!(excess.worst[0].origins, ["layer1 (Conv #1)"]);
     assert_eq!(excess.worst[0].buffers[0], ("value 1".into(), 3008));
     assert_eq!(excess.advice, [explain::Advice::SmallerInput(86)]);
-    assert!(excess.to_string().contains("4032 bytes live at layer1"), "{excess}");
+    assert!(
+        excess.to_string().contains("4032 bytes live at layer1"),
+        "{excess}"
+    );
 }

@@ -76,11 +76,7 @@ fn map_constant(site: &mut Site<'_>, op: BinaryOp, other: BinaryOp, f: fn(f32) -
     };
     let origins = site.producer(1).map_or(&[][..], |p| &p.origins).to_vec();
     let c = site.graph.add_constant(mapped, origins);
-    Outcome::node(
-        Op::Binary(other),
-        &[site.inputs[0], c],
-        site.origins.to_vec(),
-    )
+    Outcome::node(Op::Binary(other), &[site.inputs[0], c], site.origins.to_vec())
 }
 
 /// `Where` with the same answer everywhere is one of its branches.
@@ -105,7 +101,9 @@ pub fn expand_of_operand(site: &mut Site<'_>) -> Outcome {
         return Outcome::NoMatch;
     }
     for i in 0..site.inputs.len() {
-        let Some(producer) = site.producer(i) else { continue };
+        let Some(producer) = site.producer(i) else {
+            continue;
+        };
         if !matches!(producer.op, Op::Expand(_)) {
             continue;
         }

@@ -45,7 +45,9 @@ pub fn fold(site: &mut Site<'_>) -> Outcome {
 /// Elementary steps the interpreter needs, roughly; `None` on overflow.
 fn steps(op: &Op, operands: &[&TensorType], result: &TensorType) -> Option<usize> {
     let n = result.elements()?;
-    let read = operands.iter().try_fold(0usize, |sum, t| sum.checked_add(t.elements()?))?;
+    let read = operands
+        .iter()
+        .try_fold(0usize, |sum, t| sum.checked_add(t.elements()?))?;
     let inner = match op {
         Op::Conv(_) => element_count(&operands[1].shape[1..])?,
         // Scattering: each result element meets at most all input channels times the kernel.

@@ -60,13 +60,20 @@ pub fn merge_slices(site: &mut Site<'_>) -> Outcome {
     for d in 0..first.starts.len() {
         // Within the bounds of the first operand, unless an empty slice starts anywhere.
         let start = first.starts[d] as i128 + second.starts[d] as i128 * i128::from(first.steps[d]);
-        let (Ok(start), Some(step)) = (usize::try_from(start), first.steps[d].checked_mul(second.steps[d])) else {
+        let (Ok(start), Some(step)) = (
+            usize::try_from(start),
+            first.steps[d].checked_mul(second.steps[d]),
+        ) else {
             return Outcome::NoMatch;
         };
         starts.push(start);
         steps.push(step);
     }
-    let merged = Slice { starts, sizes: second.sizes.clone(), steps };
+    let merged = Slice {
+        starts,
+        sizes: second.sizes.clone(),
+        steps,
+    };
     let origins = merge_origins(&producer.origins, site.origins);
     Outcome::node(merged, &producer.inputs, origins)
 }

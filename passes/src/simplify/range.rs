@@ -26,8 +26,14 @@ pub fn bounds_to_clip(site: &mut Site<'_>) -> Outcome {
         return Outcome::NoMatch;
     }
     let clip = match op {
-        BinaryOp::Max => Clip { min: bound, max: f32::INFINITY },
-        _ => Clip { min: f32::NEG_INFINITY, max: bound },
+        BinaryOp::Max => Clip {
+            min: bound,
+            max: f32::INFINITY,
+        },
+        _ => Clip {
+            min: f32::NEG_INFINITY,
+            max: bound,
+        },
     };
     Outcome::node(clip, &site.inputs[..1], site.origins.to_vec())
 }

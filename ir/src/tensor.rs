@@ -53,6 +53,13 @@ pub fn element_count(shape: &[usize]) -> Option<usize> {
     (n <= isize::MAX as usize / 8).then_some(n)
 }
 
+/// True if strides and byte offsets of a tensor of this shape are far from overflow, even where a zero dimension makes
+/// it empty.
+pub fn is_addressable(shape: &[usize]) -> bool {
+    let extents: Vec<usize> = shape.iter().map(|&d| d.max(1)).collect();
+    element_count(&extents).is_some()
+}
+
 /// Row-major strides, in elements, of a dense tensor of this shape.
 pub fn row_major_strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];

@@ -102,9 +102,3 @@ fn list(digests: &[Digest]) -> String {
     let digests: Vec<String> = digests.iter().map(|d| format!("sha256:{d}")).collect();
     digests.join(", ")
 }
-
-/// True if a tensor of this shape can be addressed, and its strides computed, even where a zero makes it empty.
-fn addressable(shape: &[usize]) -> bool {
-    let extents: Vec<usize> = shape.iter().map(|&d| d.max(1)).collect();
-    crate::tensor::element_count(&extents).is_some()
-}

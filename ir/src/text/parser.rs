@@ -5,9 +5,10 @@
 
 use super::lexer::{Kind, Lexer, Place, Token};
 use super::quote::unquote;
-use super::{Level, ParseError, ParseErrors, VERSION, addressable};
+use super::{Level, ParseError, ParseErrors, VERSION};
 use crate::entity::EntityId;
 use crate::graph::{Layout, Origin, TensorType};
+use crate::tensor::is_addressable;
 use crate::{DType, Digest};
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -376,7 +377,7 @@ impl<'a> Parser<'a> {
         let place = self.place();
         self.expect("[")?;
         let shape: Vec<usize> = self.list("]", |p| p.unsigned("a dimension"))?;
-        if !addressable(&shape) {
+        if !is_addressable(&shape) {
             return Err(self.error_at(place, "the shape has too many elements"));
         }
         Ok(shape)

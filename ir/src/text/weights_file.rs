@@ -9,9 +9,8 @@
 //! A reader trusts nothing: sizes are checked against the file's length before use, and every digest is recomputed.
 //! This is the format of dumps, not of artifacts.
 
-use super::addressable;
 use crate::graph::{Weight, Weights};
-use crate::tensor::TensorError;
+use crate::tensor::{TensorError, is_addressable};
 use crate::{DType, Digest, Tensor};
 use bytes::Bytes;
 use std::io;
@@ -95,7 +94,7 @@ pub fn read(file: Bytes) -> Result<Weights, WeightsFileError> {
             expected,
             actual: file.len(),
         };
-        if !addressable(&head.shape) {
+        if !is_addressable(&head.shape) {
             return Err(wrong("too many elements".into()));
         }
         let bytes = head.shape.iter().product::<usize>() * head.dtype.size();

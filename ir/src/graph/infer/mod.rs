@@ -83,8 +83,7 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Result<Vec<TensorType>, Infer
 
 /// True if strides and byte offsets of the type are far from overflow, even where a zero dimension makes it empty.
 pub fn addressable(ty: &TensorType) -> bool {
-    let padded: Vec<usize> = ty.shape.iter().map(|&d| d.max(1)).collect();
-    crate::tensor::element_count(&padded).is_some()
+    crate::tensor::is_addressable(&ty.shape)
 }
 
 fn one<'a>(operands: &[&'a TensorType]) -> Result<&'a TensorType, String> {

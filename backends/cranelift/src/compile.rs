@@ -1,0 +1,165 @@
+//! From a tile module to an object.
+
+use crate::emit::{self, Target};
+use crate::error::{Error, FuncError};
+use crate::link::{Linker, task_signature};
+use crate::{CpuSpec, codegen, entry};
+use cranelift_codegen::ir;
+use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::settings::{self, Configurable};
+use cranelift_frontend::FunctionBuilderContext;
+use cranelift_module::{FuncId, Module as _};
+use sdc_ir::tile::{Func, Module};
+use sdc_lower::Placement;
+use std::collections::BTreeMap;
+
+/// How hard Cranelift tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OptLevel {
+    /// Instructions stay in the order the passes gave them. The default: the tile IR is already optimised, and
+    /// Cranelift's optimiser undoes its register blocking.
+    #[default]
+    None,
+    /// Cranelift's mid-end runs.
+    Speed,
+}
+
+/// How to compile a module.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Prefix of the model's symbols, a C identifier.
+    pub name: String,
+    /// The CPU to compile for.
+    pub cpu: CpuSpec,
+    /// The CPU features that `NAME_prepare` insists on, as bits in the kernels' numbering.
+    pub required_features: u64,
+    /// The first bytes of the weights image this code belongs to: magic, version, payload length, digest.
+    pub weights_header: [u8; 48],
+    /// Kernels there are, by registry name, with their symbols. The bodies of all others are compiled in place, so an empty
+    /// map means no kernels.
+    pub kernels: BTreeMap<String, String>,
+    /// Symbol of the function behind `NAME_prepare`, `fn(weights, expected_header, required_features) -> i32`.
+    pub prepare: String,
+    /// How hard Cranelift tries.
+    pub opt_level: OptLevel,
+}
+
+/// A compiled model, kernels still missing.
+pub struct CompiledObject {
+    /// The object: code and constants, each kernel an undefined symbol.
+    pub object: object::write::Object<'static>,
+    /// The undefined symbols, sorted.
+    pub kernels: Vec<String>,
+    /// The tile functions, in the module's order.
+    pub functions: Vec<Compiled>,
+}
+
+/// What became of one tile function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiled {
+    /// Its local symbol.
+    pub symbol: String,
+    /// Bytes of machine code.
+    pub code_size: usize,
+    /// Tasks that may run concurrently; 1 for a function without a parallel loop.
+    pub tasks: u64,
+}
+
+/// Compiles a module whose buffers lie as `placement` says.
+///
+/// # Errors
+/// A faulty module or placement, a construct the target lacks; each with the function and the user's nodes it comes from.
+pub fn compile(module: &Module, placement: &Placement, options: &Options) -> Result<CompiledObject, Error> {
+    if !is_identifier(&options.name) {
+        return Err(Error::Name(options.name.clone()));
+    }
+    let isa = isa(options)?;
+    let mut linker = Linker::new(isa.clone(), &options.name)?;
+    let target = Target::new(options);
+    let mut builder = FunctionBuilderContext::new();
+
+    let mut jobs = Vec::new();
+    let mut functions = Vec::new();
+    let mut steps = Vec::new();
+    for (index, func) in module.funcs.iter().enumerate() {
+        let body = sdc_lower::expand(func, |kernel| options.kernels.contains_key(kernel))
+            .map_err(|e| located(func, e.into()))?;
+        let symbol = format!("{}__{index}_{}", options.name, identifier(&func.name));
+        let id = linker.declare(&symbol, false, &task_signature())?;
+        let tasks = sdc_lower::tasks(&body);
+        let mut code = ir::Function::with_name_signature(ir::UserFuncName::user(0, id.as_u32()), task_signature());
+        emit::function(module, &body, placement, &target, &mut linker, &mut code, &mut builder)
+            .map_err(|e| located(func, e))?;
+        jobs.push((id, code));
+        steps.push((id, tasks));
+        functions.push(Compiled {
+            symbol,
+            code_size: 0,
+            tasks: tasks.unwrap_or(1),
+        });
+    }
+    jobs.extend(entry::functions(placement, options, module, &steps, &mut linker, &mut builder)?);
+
+    let ids: Vec<FuncId> = jobs.iter().map(|(id, _)| *id).collect();
+    for (at, (id, code)) in ids.into_iter().zip(codegen::all(jobs, &*isa)).enumerate() {
+        let code = code.map_err(|source| match module.funcs.get(at) {
+            Some(func) => located(func, source),
+            None => Error::Entry(source),
+        })?;
+        linker
+            .module
+            .define_function_bytes(id, code.align, &code.bytes, &code.relocs)?;
+        if let Some(function) = functions.get_mut(at) {
+            function.code_size = code.bytes.len();
+        }
+    }
+    let kernels = linker.kernels();
+    Ok(CompiledObject {
+        object: linker.module.finish().object,
+        kernels,
+        functions,
+    })
+}
+
+fn located(func: &Func, source: FuncError) -> Error {
+    Error::Func {
+        func: func.name.clone(),
+        origins: func.origins.clone(),
+        source,
+    }
+}
+
+fn is_identifier(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && identifier(name) == name
+}
+
+/// The name with everything else than ASCII letters, digits and `_` replaced.
+fn identifier(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+}
+
+fn isa(options: &Options) -> Result<OwnedTargetIsa, Error> {
+    let setup = |e: &dyn std::fmt::Display| Error::Setup(e.to_string());
+    let mut shared = settings::builder();
+    let level = match options.opt_level {
+        OptLevel::None => "none",
+        OptLevel::Speed => "speed",
+    };
+    let verifier = if cfg!(debug_assertions) { "true" } else { "false" };
+    for (name, value) in [
+        ("opt_level", level),
+        ("is_pic", "true"),
+        ("enable_verifier", verifier),
+        ("enable_probestack", "false"),
+        ("unwind_info", "false"),
+        ("log2_min_function_alignment", "5"),
+    ] {
+        shared.set(name, value).map_err(|e| setup(&e))?;
+    }
+    let triple = target_lexicon::triple!("x86_64-unknown-linux-gnu");
+    let mut builder = cranelift_codegen::isa::lookup(triple).map_err(|e| setup(&e))?;
+    for flag in &options.cpu.flags {
+        builder.enable(flag).map_err(|e| setup(&e))?;
+    }
+    builder.finish(settings::Flags::new(shared)).map_err(|e| setup(&e))
+}

@@ -1,0 +1,112 @@
+//! CPUs the backend can compile for.
+
+use crate::Error;
+
+/// A CPU: what Cranelift may use, and what the kernels chosen for it may require.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CpuSpec {
+    /// Name on the command line: `x86-64`, `x86-64-v2`, `x86-64-v3`, `x86-64-v4` or `native`.
+    pub name: &'static str,
+    /// Cranelift's settings to enable.
+    pub flags: Vec<&'static str>,
+    /// Features beyond the baseline, spelt as rustc spells them.
+    pub features: Vec<&'static str>,
+    /// Lanes of the `f32` vectors the backend itself can emit.
+    pub f32_lanes: u8,
+}
+
+struct Feature {
+    name: &'static str,
+    /// Cranelift's name for it, if Cranelift makes use of it.
+    flag: Option<&'static str>,
+    /// The lowest x86-64 level that includes it; `None` for those of no level.
+    level: Option<u8>,
+}
+
+macro_rules! features {
+    ($($name:tt $probe:tt $flag:expr, $level:expr;)*) => {
+        const FEATURES: &[Feature] = &[$(Feature { name: $name, flag: $flag, level: $level }),*];
+
+        #[cfg(target_arch = "x86_64")]
+        fn detected() -> Vec<bool> {
+            vec![$(is_x86_feature_detected!($probe)),*]
+        }
+    };
+}
+
+// Name, and the name std detects it by: it does not know LAHF, which every CPU with SSE4.2 has.
+// Cranelift's few EVEX instructions stay off: 128 bits gain nothing from them.
+features! {
+    "cmpxchg16b" "cmpxchg16b" Some("has_cmpxchg16b"), Some(2);
+    "lahfsahf" "sse4.2" None, Some(2);
+    "popcnt" "popcnt" Some("has_popcnt"), Some(2);
+    "sse3" "sse3" Some("has_sse3"), Some(2);
+    "ssse3" "ssse3" Some("has_ssse3"), Some(2);
+    "sse4.1" "sse4.1" Some("has_sse41"), Some(2);
+    "sse4.2" "sse4.2" Some("has_sse42"), Some(2);
+    "avx" "avx" Some("has_avx"), Some(3);
+    "avx2" "avx2" Some("has_avx2"), Some(3);
+    "bmi1" "bmi1" Some("has_bmi1"), Some(3);
+    "bmi2" "bmi2" Some("has_bmi2"), Some(3);
+    "f16c" "f16c" None, Some(3);
+    "fma" "fma" Some("has_fma"), Some(3);
+    "lzcnt" "lzcnt" Some("has_lzcnt"), Some(3);
+    "movbe" "movbe" None, Some(3);
+    "avx512f" "avx512f" None, Some(4);
+    "avx512bw" "avx512bw" None, Some(4);
+    "avx512cd" "avx512cd" None, Some(4);
+    "avx512dq" "avx512dq" None, Some(4);
+    "avx512vl" "avx512vl" None, Some(4);
+    "avx512vnni" "avx512vnni" None, None;
+    "avxvnni" "avxvnni" None, None;
+}
+
+/// Where there is no x86-64, `native` is the baseline.
+#[cfg(not(target_arch = "x86_64"))]
+fn detected() -> Vec<bool> {
+    vec![false; FEATURES.len()]
+}
+
+const LEVELS: [(&str, u8); 4] = [
+    ("x86-64", 1),
+    ("x86-64-v2", 2),
+    ("x86-64-v3", 3),
+    ("x86-64-v4", 4),
+];
+
+/// Every CPU that can be asked for, `native` (the machine this runs on) last.
+pub fn supported() -> Vec<CpuSpec> {
+    let mut specs: Vec<CpuSpec> = LEVELS
+        .iter()
+        .map(|&(name, level)| spec(name, |_, f| f.level.is_some_and(|l| l <= level)))
+        .collect();
+    let here = detected();
+    specs.push(spec("native", |i, _| here[i]));
+    specs
+}
+
+/// The CPU with this name.
+///
+/// # Errors
+/// A name that is not one of [`supported`].
+pub fn find(name: &str) -> Result<CpuSpec, Error> {
+    supported().into_iter().find(|cpu| cpu.name == name).ok_or_else(|| Error::UnknownCpu {
+        name: name.to_owned(),
+        known: supported().iter().map(|cpu| cpu.name).collect(),
+    })
+}
+
+fn spec(name: &'static str, has: impl Fn(usize, &Feature) -> bool) -> CpuSpec {
+    let chosen: Vec<&Feature> = FEATURES
+        .iter()
+        .enumerate()
+        .filter(|(i, f)| has(*i, f))
+        .map(|(_, f)| f)
+        .collect();
+    CpuSpec {
+        name,
+        flags: chosen.iter().filter_map(|f| f.flag).collect(),
+        features: chosen.iter().map(|f| f.name).collect(),
+        f32_lanes: 4,
+    }
+}

@@ -76,7 +76,7 @@ fn run(stmts: &[Stmt], func: &Func, env: &mut Vec<i64>, made: &mut Vec<(i64, i64
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
     fn claims_hold(nest in nest()) {

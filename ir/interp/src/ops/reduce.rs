@@ -36,7 +36,8 @@ pub(super) fn reduce(op: &Reduce, x: &Tensor, shape: &[usize]) -> Result<Tensor,
 /// Nothing sums to 0, multiplies to 1 and has mean NaN.
 fn float(kind: ReduceKind, v: &[f64]) -> f64 {
     match kind {
-        ReduceKind::Sum => v.iter().sum(),
+        // Not `Iterator::sum`, which starts at -0.
+        ReduceKind::Sum => v.iter().fold(0.0, |sum, x| sum + x),
         ReduceKind::Mean => v.iter().sum::<f64>() / v.len() as f64,
         ReduceKind::Max => v.iter().copied().fold(f64::NEG_INFINITY, max),
         ReduceKind::Min => -v.iter().fold(f64::NEG_INFINITY, |a, x| max(a, -x)),

@@ -68,10 +68,14 @@ pub struct Compiled {
 /// Compiles a module whose buffers lie as `placement` says.
 ///
 /// # Errors
-/// A faulty module or placement, a construct the target lacks; each with the function and the user's nodes it comes from.
+/// A module the tile verifier refuses, a placement that does not fit it, a construct the target lacks; each with the function and the user's nodes it comes from.
 pub fn compile(module: &Module, placement: &Placement, options: &Options) -> Result<CompiledObject, Error> {
     if !is_identifier(&options.name) {
         return Err(Error::Name(options.name.clone()));
+    }
+    let faults = sdc_ir::tile::verify::verify(module);
+    if !faults.is_empty() {
+        return Err(Error::Malformed(faults));
     }
     let isa = isa(options)?;
     let mut linker = Linker::new(isa.clone(), &options.name)?;
@@ -82,8 +86,7 @@ pub fn compile(module: &Module, placement: &Placement, options: &Options) -> Res
     let mut functions = Vec::new();
     let mut steps = Vec::new();
     for (index, func) in module.funcs.iter().enumerate() {
-        let body = sdc_lower::expand(func, |kernel| options.kernels.contains_key(kernel))
-            .map_err(|e| located(func, e.into()))?;
+        let body = sdc_lower::expand(func, |kernel| options.kernels.contains_key(kernel));
         let symbol = format!("{}__{index}_{}", options.name, identifier(&func.name));
         let id = linker.declare(&symbol, false, &task_signature())?;
         let tasks = sdc_lower::tasks(&body);

@@ -2,6 +2,7 @@
 
 use cranelift_module::ModuleError;
 use sdc_ir::graph::Origin;
+use sdc_ir::tile::verify::Fault;
 use sdc_lower::LowerError;
 
 /// A module that cannot be compiled.
@@ -12,6 +13,8 @@ pub enum Error {
     UnknownCpu { name: String, known: Vec<&'static str> },
     #[error("`{0}` is not a C identifier")]
     Name(String),
+    #[error("the module is not sound: {}", .0.first().map(ToString::to_string).unwrap_or_default())]
+    Malformed(Vec<Fault>),
     #[error("in `{func}`{}: {source}", of(.origins))]
     Func {
         func: String,

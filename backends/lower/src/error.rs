@@ -31,11 +31,4 @@ pub enum LowerError {
     TooDeep(usize),
     #[error("there is no kernel `{0}`")]
     UnknownKernel(String),
-    #[error("kernel `{kernel}` takes {expected} {what}, not {actual}")]
-    KernelArity {
-        kernel: String,
-        what: &'static str,
-        expected: usize,
-        actual: usize,
-    },
 }

@@ -1,6 +1,6 @@
-//! Arithmetic.
+//! Arithmetic. Which operations a type has was checked by the tile verifier.
 
-use super::{Body, Emitted, Value, is_half, unsupported};
+use super::{Body, Emitted, Value, is_half};
 use crate::types;
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -10,14 +10,6 @@ use sdc_ir::tile::{Arith1, Arith2, CompareOp, Ty};
 
 impl Body<'_> {
     pub(super) fn unary(&mut self, op: Arith1, ty: Ty, x: Value) -> Emitted {
-        let defined = match op {
-            Arith1::Neg | Arith1::Abs => ty.dtype != DType::Bool,
-            Arith1::Sqrt | Arith1::Floor | Arith1::Ceil | Arith1::Nearest => ty.dtype.is_float(),
-            Arith1::Not => !ty.dtype.is_float(),
-        };
-        if !defined {
-            return unsupported(format!("`{}` of {ty}", op.name()));
-        }
         let value = types::value(ty)?;
         if is_half(ty.dtype) {
             if ty.lanes > 1 {
@@ -54,15 +46,6 @@ impl Body<'_> {
     }
 
     pub(super) fn binary(&mut self, op: Arith2, ty: Ty, a: Value, b: Value) -> Emitted {
-        let defined = match op {
-            Arith2::Add | Arith2::Sub | Arith2::Mul | Arith2::Div => ty.dtype != DType::Bool,
-            Arith2::Min | Arith2::Max => true,
-            Arith2::And | Arith2::Or | Arith2::Xor => !ty.dtype.is_float(),
-            Arith2::Shl | Arith2::Shr => ty.dtype.is_int(),
-        };
-        if !defined {
-            return unsupported(format!("`{}` of {ty}", op.name()));
-        }
         if is_half(ty.dtype) {
             self.half_binary(op, ty, a, b)
         } else if ty.dtype.is_float() {
@@ -176,9 +159,6 @@ impl Body<'_> {
     }
 
     pub(super) fn multiply_add(&mut self, ty: Ty, a: Value, b: Value, c: Value) -> Emitted {
-        if ty.dtype == DType::Bool {
-            return unsupported(format!("`fma` of {ty}"));
-        }
         if is_half(ty.dtype) {
             if ty.lanes > 1 {
                 let scalar = Ty::scalar(ty.dtype);

@@ -1,4 +1,5 @@
 //! Comparison classes.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The tile interpreter on hand-built functions.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use proptest::prelude::*;
 use sdc_interp::tile::TileError;
@@ -467,9 +468,11 @@ fn wrong_inputs_and_outputs_are_errors() {
     assert_eq!(tile_error(run_tile(&m, &[&[0; 8]])), TileError::Output(0));
 }
 
+type Body = Box<dyn Fn(&mut FuncBuilder, &[Buffer])>;
+
 #[test]
 fn malformed_functions_are_errors() {
-    let cases: Vec<(&str, Box<dyn Fn(&mut FuncBuilder, &[Buffer])>)> = vec![
+    let cases: Vec<(&str, Body)> = vec![
         (
             "not f32x4",
             Box::new(|f, _| {

@@ -1,9 +1,18 @@
 //! Helpers of several test files.
 #![allow(dead_code, reason = "each test file uses some of them")]
 
+use proptest::prelude::ProptestConfig;
 use sdc_interp::eval_op;
 use sdc_ir::Tensor;
 use sdc_ir::graph::Op;
+
+/// A failing case is printed; a file of them beside the sources would only be another thing to keep.
+pub fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(cases)
+    }
+}
 
 /// An `f32` tensor.
 pub fn t(shape: &[usize], data: &[f32]) -> Tensor {

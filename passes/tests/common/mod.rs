@@ -67,8 +67,8 @@ fn inputs(g: &Graph, seed: u64) -> Vec<Tensor> {
 }
 
 fn run(module: &sdc_ir::tile::Module, g: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
-    //V let faults = sdc_ir::tile::verify::verify(module);
-    //V assert!(faults.is_empty(), "{faults:#?}");
+    let faults = sdc_ir::tile::verify::verify(module);
+    assert!(faults.is_empty(), "{faults:#?}");
     let bytes: Vec<&[u8]> = inputs.iter().map(|t| &t.bytes()[..]).collect();
     let outputs = sdc_interp::run_tile(module, &bytes).unwrap();
     g.outputs
@@ -83,8 +83,8 @@ fn run(module: &sdc_ir::tile::Module, g: &Graph, inputs: &[Tensor]) -> Vec<Tenso
 
 fn laid_out(g: &Graph) -> Graph {
     let laid = AssignLayouts.run(g, &mut Ctx::new("layout")).unwrap();
-    //V let faults = sdc_ir::graph::verify::verify(&laid);
-    //V assert!(faults.is_empty(), "{faults:#?}");
+    let faults = sdc_ir::graph::verify::verify(&laid);
+    assert!(faults.is_empty(), "{faults:#?}");
     laid
 }
 

@@ -37,11 +37,18 @@ impl<'a> Builder<'a> {
     pub fn check_size(&self, ty: &TensorType) -> Result<(), Fault> {
         let limits = self.limits;
         if ty.rank() > limits.max_rank {
-            let text = format!("a tensor of rank {} exceeds the limit of {}", ty.rank(), limits.max_rank);
+            let text = format!(
+                "a tensor of rank {} exceeds the limit of {}",
+                ty.rank(),
+                limits.max_rank
+            );
             return Err(Fault::new(Code::TooLarge, text));
         }
         if !addressable(ty) || ty.elements().is_none_or(|n| n > limits.max_elements) {
-            let text = format!("a tensor of type {ty} exceeds the limit of {} elements", limits.max_elements);
+            let text = format!(
+                "a tensor of type {ty} exceeds the limit of {} elements",
+                limits.max_elements
+            );
             return Err(Fault::new(Code::TooLarge, text));
         }
         Ok(())
@@ -49,7 +56,9 @@ impl<'a> Builder<'a> {
 
     /// A constant of the model.
     pub fn weight(&mut self, tensor: Tensor, origin: &Origin) -> Result<Value, Fault> {
-        self.movable_bytes = self.movable_bytes.saturating_add(tensor.bytes().len().saturating_mul(2));
+        self.movable_bytes = self
+            .movable_bytes
+            .saturating_add(tensor.bytes().len().saturating_mul(2));
         self.constant(tensor, origin)
     }
 
@@ -64,7 +73,10 @@ impl<'a> Builder<'a> {
         if self.graph.nodes().len() < self.limits.max_nodes {
             return Ok(());
         }
-        let text = format!("the imported graph exceeds the limit of {} nodes", self.limits.max_nodes);
+        let text = format!(
+            "the imported graph exceeds the limit of {} nodes",
+            self.limits.max_nodes
+        );
         Err(Fault::new(Code::TooManyNodes, text))
     }
 
@@ -75,8 +87,17 @@ impl<'a> Builder<'a> {
             let types = sdc_ir::graph::infer::infer(&op, &operands);
             let mut types = types.map_err(|e| {
                 // The caller adds the ONNX node and its operands.
-                let lowered = if origin.op == e.op { String::new() } else { format!("as {}: ", e.op) };
-                Fault::new(Code::BadOperands, lowered + &e.reason)
+                let lowered = if origin.op == e.op {
+                    String::new()
+                } else {
+                    format!("as {}: ", e.op)
+                };
+                let code = if e.overflow {
+                    Code::TooLarge
+                } else {
+                    Code::BadOperands
+                };
+                Fault::new(code, lowered + &e.reason)
             })?;
             types.swap_remove(0)
         };
@@ -85,7 +106,9 @@ impl<'a> Builder<'a> {
         if let Some(tensor) = self.fold(&op, inputs, &ty) {
             return self.constant(tensor, origin);
         }
-        Ok(self.graph.push_node(op, inputs.to_vec(), vec![ty], vec![origin.clone()])[0])
+        Ok(self
+            .graph
+            .push_node(op, inputs.to_vec(), vec![ty], vec![origin.clone()])[0])
     }
 
     /// The result if all operands are constant and it is cheap.

@@ -98,10 +98,13 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
         let value = self.input(i)?;
         self.known(value).cloned().ok_or_else(|| {
             if self.builder.left_unfolded {
-                let text = format!("operand {i} ({what}) could not be computed at compile time within the limits");
+                let text =
+                    format!("operand {i} ({what}) could not be computed at compile time within the limits");
                 return Fault::new(Code::FoldLimit, text);
             }
-            let text = format!("operand {i} ({what}) must be known at compile time, but depends on the model's inputs");
+            let text = format!(
+                "operand {i} ({what}) must be known at compile time, but depends on the model's inputs"
+            );
             Fault::new(Code::DataDependent, text).help("export the model with fixed shapes")
         })
     }
@@ -109,7 +112,10 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
     pub fn const_i64s(&self, i: usize, what: &str) -> Result<Vec<i64>, Fault> {
         let tensor = self.const_tensor(i, what)?;
         tensor.to_i64_vec().ok_or_else(|| {
-            Fault::new(Code::BadOperands, format!("operand {i} ({what}) is {}, not an integer", tensor.dtype()))
+            Fault::new(
+                Code::BadOperands,
+                format!("operand {i} ({what}) is {}, not an integer", tensor.dtype()),
+            )
         })
     }
     /// As [`Self::const_i64s`], `None` if the operand is left out.
@@ -124,15 +130,27 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
         let tensor = self.const_tensor(i, what)?;
         match tensor.to_f64_vec()[..] {
             [x] => Ok(x),
-            _ => Err(Fault::new(Code::BadOperands, format!("operand {i} ({what}) is not a scalar"))),
+            _ => Err(Fault::new(
+                Code::BadOperands,
+                format!("operand {i} ({what}) is not a scalar"),
+            )),
         }
     }
 
     // Attributes. Whatever a lowering does not ask for is reported as unknown.
 
-    fn attr(&self, name: &'static str, kind: i32, present: fn(&AttributeProto) -> bool) -> Result<Option<&'c AttributeProto>, Fault> {
+    fn attr(
+        &self,
+        name: &'static str,
+        kind: i32,
+        present: fn(&AttributeProto) -> bool,
+    ) -> Result<Option<&'c AttributeProto>, Fault> {
         self.asked.borrow_mut().insert(name);
-        let found = self.node.attribute.iter().find(|a| a.name.as_deref() == Some(name));
+        let found = self
+            .node
+            .attribute
+            .iter()
+            .find(|a| a.name.as_deref() == Some(name));
         let Some(attr) = found else { return Ok(None) };
         if attr.ref_attr_name.as_deref().is_some_and(|r| !r.is_empty()) {
             let text = format!("attribute `{name}` refers to a function's attribute");
@@ -147,11 +165,17 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
     }
     /// A fault about the value of an attribute.
     pub fn bad_attr(&self, name: &str, problem: impl AsRef<str>) -> Fault {
-        Fault::new(Code::BadAttribute, format!("attribute `{name}` {}", problem.as_ref()))
+        Fault::new(
+            Code::BadAttribute,
+            format!("attribute `{name}` {}", problem.as_ref()),
+        )
     }
     /// A fault about an attribute value that ONNX permits and sdc does not.
     pub fn unsupported_attr(&self, name: &str, value: impl std::fmt::Display) -> Fault {
-        Fault::new(Code::Attribute, format!("attribute `{name}` = {value} is not supported"))
+        Fault::new(
+            Code::Attribute,
+            format!("attribute `{name}` = {value} is not supported"),
+        )
     }
     pub fn opt_int(&self, name: &'static str) -> Result<Option<i64>, Fault> {
         let attr = self.attr(name, at::INT, |a| a.i.is_some())?;
@@ -182,10 +206,14 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
         Ok(x)
     }
     pub fn ints(&self, name: &'static str) -> Result<Option<Vec<i64>>, Fault> {
-        Ok(self.attr(name, at::INTS, |a| !a.ints.is_empty())?.map(|a| a.ints.clone()))
+        Ok(self
+            .attr(name, at::INTS, |a| !a.ints.is_empty())?
+            .map(|a| a.ints.clone()))
     }
     pub fn floats(&self, name: &'static str) -> Result<Option<Vec<f32>>, Fault> {
-        Ok(self.attr(name, at::FLOATS, |a| !a.floats.is_empty())?.map(|a| a.floats.clone()))
+        Ok(self
+            .attr(name, at::FLOATS, |a| !a.floats.is_empty())?
+            .map(|a| a.floats.clone()))
     }
     pub fn string(&self, name: &'static str, default: &'c str) -> Result<&'c str, Fault> {
         let Some(attr) = self.attr(name, at::STRING, |a| a.s.is_some())? else {
@@ -208,7 +236,11 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
     /// Attributes of the node that no one asked for.
     pub fn unknown_attributes(&self) -> Vec<String> {
         let asked = self.asked.borrow();
-        let names = self.node.attribute.iter().map(|a| a.name.as_deref().unwrap_or(""));
+        let names = self
+            .node
+            .attribute
+            .iter()
+            .map(|a| a.name.as_deref().unwrap_or(""));
         names.filter(|n| !asked.contains(n)).map(str::to_owned).collect()
     }
 
@@ -218,15 +250,24 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
         if (-r..r).contains(&axis) {
             Ok(axis.rem_euclid(r) as usize)
         } else {
-            Err(Fault::new(Code::BadAttribute, format!("axis {axis} is out of range for rank {rank}")))
+            Err(Fault::new(
+                Code::BadAttribute,
+                format!("axis {axis} is out of range for rank {rank}"),
+            ))
         }
     }
     /// Distinct dimension numbers, sorted.
     pub fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>, Fault> {
-        let mut all = axes.iter().map(|&a| self.axis(a, rank)).collect::<Result<Vec<_>, _>>()?;
+        let mut all = axes
+            .iter()
+            .map(|&a| self.axis(a, rank))
+            .collect::<Result<Vec<_>, _>>()?;
         all.sort_unstable();
         if all.windows(2).any(|w| w[0] == w[1]) {
-            return Err(Fault::new(Code::BadAttribute, format!("axes {axes:?} repeat a dimension")));
+            return Err(Fault::new(
+                Code::BadAttribute,
+                format!("axes {axes:?} repeat a dimension"),
+            ));
         }
         Ok(all)
     }

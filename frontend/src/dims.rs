@@ -53,7 +53,8 @@ impl<'a> Dims<'a> {
             let places: Vec<String> = open.iter().map(|n| place((n, &self.met[*n]))).collect();
             let pins: Vec<String> = open.iter().map(|n| format!("--dim {n}=N")).collect();
             let text = format!("symbolic dimensions have no value: {}", places.join(", "));
-            faults.push(Fault::new(Code::UnpinnedDim, text).help(format!("give them with {}", pins.join(" "))));
+            faults
+                .push(Fault::new(Code::UnpinnedDim, text).help(format!("give them with {}", pins.join(" "))));
         }
         let known: Vec<String> = self.met.iter().map(place).collect();
         let known = if known.is_empty() {

@@ -5,7 +5,7 @@ use crate::builder::Builder;
 use crate::dims::Dims;
 use crate::error::{Code, Fault, ImportErrors};
 use crate::inline::{default_opset, normal_domain};
-use crate::nodes::{Importer, Slot};
+use crate::nodes::{Importer, Slot, is_default_domain};
 use crate::ops::{NEWEST_OPSET, OLDEST_OPSET};
 use crate::options::ImportOptions;
 use crate::proto::{GraphProto, ModelProto, TypeProto, TypeValue, ValueInfoProto};
@@ -61,7 +61,11 @@ pub fn import_model(model: ModelProto, options: &ImportOptions<'_>) -> Result<Im
     let mut graph = graph.ok_or_else(|| single(Fault::new(Code::Missing, "the model has no graph")))?;
     let opset = check_opset(&model, &graph).map_err(single)?;
     if graph.node.len() > options.limits.max_nodes {
-        let text = format!("{} nodes exceed the limit of {}", graph.node.len(), options.limits.max_nodes);
+        let text = format!(
+            "{} nodes exceed the limit of {}",
+            graph.node.len(),
+            options.limits.max_nodes
+        );
         return Err(single(Fault::new(Code::TooManyNodes, text)));
     }
     let functions = std::mem::take(&mut model.functions).into_iter().map(|f| {
@@ -80,7 +84,9 @@ pub fn import_model(model: ModelProto, options: &ImportOptions<'_>) -> Result<Im
         visited: 0,
     };
     if opset > NEWEST_OPSET {
-        importer.remark(format!("operator set {opset} is newer than the newest known, {NEWEST_OPSET}"));
+        importer.remark(format!(
+            "operator set {opset} is newer than the newest known, {NEWEST_OPSET}"
+        ));
     }
     let constants: BTreeSet<String> = graph.initializer.iter().filter_map(|t| t.name.clone()).collect();
     importer.initializers(&mut graph);
@@ -97,7 +103,9 @@ pub fn import_model(model: ModelProto, options: &ImportOptions<'_>) -> Result<Im
         remarks: importer.builder.remarks,
         opset,
         ir_version: model.ir_version.unwrap_or(0),
-        producer: format!("{} {}", text(&model.producer_name), text(&model.producer_version)).trim().to_owned(),
+        producer: format!("{} {}", text(&model.producer_name), text(&model.producer_version))
+            .trim()
+            .to_owned(),
     })
 }
 
@@ -109,8 +117,17 @@ fn check_opset(model: &ModelProto, graph: &GraphProto) -> Result<i64, Fault> {
             Err(Fault::new(Code::Opset, text).help("convert the model with onnx.version_converter"))
         }
         Some(v) => Ok(v),
-        None if graph.node.is_empty() => Ok(NEWEST_OPSET),
-        None => Err(Fault::new(Code::Missing, "the model names no version of the default operator set")),
+        None if !graph
+            .node
+            .iter()
+            .any(|n| is_default_domain(n.domain.as_deref().unwrap_or(""))) =>
+        {
+            Ok(NEWEST_OPSET)
+        }
+        None => Err(Fault::new(
+            Code::Missing,
+            "the model names no version of the default operator set",
+        )),
     }
 }
 
@@ -152,7 +169,9 @@ impl Importer<'_> {
             self.define(name, slot, None);
         }
         if with_default > 0 {
-            self.remark(format!("{with_default} inputs have a default value and are taken as constants"));
+            self.remark(format!(
+                "{with_default} inputs have a default value and are taken as constants"
+            ));
         }
         for fault in dims.faults() {
             self.fail(fault, None);
@@ -162,7 +181,10 @@ impl Importer<'_> {
     fn input(&mut self, name: &str, info: &ValueInfoProto, dims: &mut Dims<'_>) -> Result<Slot, Fault> {
         let ty = tensor_type(info.r#type.as_ref())?;
         let dtype = dtype_of(ty.elem_type.unwrap_or(0))?;
-        let shape = ty.shape.as_ref().ok_or_else(|| Fault::new(Code::NotATensor, "it has no shape"))?;
+        let shape = ty
+            .shape
+            .as_ref()
+            .ok_or_else(|| Fault::new(Code::NotATensor, "it has no shape"))?;
         let Some(shape) = dims.shape(name, &shape.dim) else {
             return Ok(Slot::Poisoned);
         };
@@ -179,7 +201,10 @@ impl Importer<'_> {
         for info in &graph.output {
             let name = info.name.as_deref().unwrap_or("");
             if !seen.insert(name) {
-                self.fail(Fault::new(Code::DuplicateName, format!("output `{name}` is listed twice")), None);
+                self.fail(
+                    Fault::new(Code::DuplicateName, format!("output `{name}` is listed twice")),
+                    None,
+                );
             }
             match self.lookup(name) {
                 Ok(Some(value)) => {
@@ -197,8 +222,12 @@ impl Importer<'_> {
 
     /// Notes an output whose declared type is not the inferred one: exporters are often wrong there, never binding.
     fn compare_declared(&mut self, name: &str, info: &ValueInfoProto) {
-        let Ok(declared) = tensor_type(info.r#type.as_ref()) else { return };
-        let Some(port) = self.builder.graph.outputs.last() else { return };
+        let Ok(declared) = tensor_type(info.r#type.as_ref()) else {
+            return;
+        };
+        let Some(port) = self.builder.graph.outputs.last() else {
+            return;
+        };
         let ty = self.builder.graph.ty(port.value);
         let element_fits = declared.elem_type.unwrap_or(0) == crate::tensor::onnx_type(ty.dtype);
         let shape_fits = declared.shape.as_ref().is_none_or(|s| {

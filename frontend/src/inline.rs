@@ -38,12 +38,17 @@ impl Importer<'_> {
         let wanted = if condition { "then_branch" } else { "else_branch" };
         let attr = node.attribute.iter().find(|a| a.name.as_deref() == Some(wanted));
         let graph = attr.and_then(|a| a.g.as_deref());
-        let graph = graph.ok_or_else(|| Fault::new(Code::BadAttribute, format!("attribute `{wanted}` is missing")))?;
+        let graph = graph
+            .ok_or_else(|| Fault::new(Code::BadAttribute, format!("attribute `{wanted}` is missing")))?;
         let mut graph: GraphProto = graph.clone();
         self.enter(origin)?;
         self.scopes.push(BTreeMap::new());
         self.initializers(&mut graph);
-        let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_deref().unwrap_or("")).collect();
+        let outputs: Vec<&str> = graph
+            .output
+            .iter()
+            .map(|o| o.name.as_deref().unwrap_or(""))
+            .collect();
         self.run_nodes(&graph.node, outputs.iter().copied());
         let results = self.results(&outputs);
         self.scopes.pop();
@@ -108,12 +113,17 @@ pub(crate) fn normal_domain(domain: &str) -> &str {
 
 /// Version of the default domain in a list of operator sets.
 pub(crate) fn default_opset(imports: &[crate::proto::OperatorSetIdProto]) -> Option<i64> {
-    let default = |i: &&crate::proto::OperatorSetIdProto| is_default_domain(i.domain.as_deref().unwrap_or(""));
+    let default =
+        |i: &&crate::proto::OperatorSetIdProto| is_default_domain(i.domain.as_deref().unwrap_or(""));
     imports.iter().filter(default).filter_map(|i| i.version).max()
 }
 
 /// Operands the call leaves out become left-out operands of the body's nodes.
-fn without_absent(mut body: Vec<NodeProto>, function: &FunctionProto, importer: &Importer<'_>) -> Vec<NodeProto> {
+fn without_absent(
+    mut body: Vec<NodeProto>,
+    function: &FunctionProto,
+    importer: &Importer<'_>,
+) -> Vec<NodeProto> {
     let scope = importer.scopes.last();
     let absent: Vec<&String> = function
         .input
@@ -131,11 +141,19 @@ fn without_absent(mut body: Vec<NodeProto>, function: &FunctionProto, importer: 
 /// A body node with the attributes it takes from the call put in.
 fn bound(node: &NodeProto, function: &FunctionProto, call: &NodeProto) -> NodeProto {
     let mut node = node.clone();
-    node.attribute = node.attribute.iter().filter_map(|a| bound_attribute(a, function, call)).collect();
+    node.attribute = node
+        .attribute
+        .iter()
+        .filter_map(|a| bound_attribute(a, function, call))
+        .collect();
     node
 }
 
-fn bound_attribute(attr: &AttributeProto, function: &FunctionProto, call: &NodeProto) -> Option<AttributeProto> {
+fn bound_attribute(
+    attr: &AttributeProto,
+    function: &FunctionProto,
+    call: &NodeProto,
+) -> Option<AttributeProto> {
     let Some(wanted) = attr.ref_attr_name.as_deref().filter(|r| !r.is_empty()) else {
         return Some(attr.clone());
     };

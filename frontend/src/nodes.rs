@@ -1,5 +1,6 @@
 //! The import in progress: names in scope, and one node after the other.
 
+use crate::Remark;
 use crate::builder::Builder;
 use crate::ctx::NodeCtx;
 use crate::error::{Code, Fault, ImportError};
@@ -8,7 +9,6 @@ use crate::options::ExternalData;
 use crate::order::{all_reads, order};
 use crate::proto::{FunctionProto, GraphProto, NodeProto, TensorProto};
 use crate::tensor::to_tensor;
-use crate::Remark;
 use sdc_ir::Tensor;
 use sdc_ir::graph::{Origin, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,9 +55,15 @@ impl Importer<'_> {
         if name.is_empty() {
             return;
         }
-        let scope = self.scopes.last_mut().expect("the graph's own scope is never popped");
+        let scope = self
+            .scopes
+            .last_mut()
+            .expect("the graph's own scope is never popped");
         if scope.insert(name.to_owned(), slot).is_some() {
-            self.fail(Fault::new(Code::DuplicateName, format!("value `{name}` is defined twice")), origin.cloned());
+            self.fail(
+                Fault::new(Code::DuplicateName, format!("value `{name}` is defined twice")),
+                origin.cloned(),
+            );
         }
     }
 
@@ -75,8 +81,15 @@ impl Importer<'_> {
             self.define(&name, slot, Some(&origin));
         }
         for sparse in &graph.sparse_initializer {
-            let name = sparse.values.as_ref().and_then(|v| v.name.as_deref()).unwrap_or("");
-            let fault = Fault::new(Code::Sparse, format!("initialiser `{name}` is sparse, which is not supported"));
+            let name = sparse
+                .values
+                .as_ref()
+                .and_then(|v| v.name.as_deref())
+                .unwrap_or("");
+            let fault = Fault::new(
+                Code::Sparse,
+                format!("initialiser `{name}` is sparse, which is not supported"),
+            );
             self.define(name, Slot::Refused(fault), None);
         }
     }
@@ -99,7 +112,8 @@ impl Importer<'_> {
     /// The value of a name; `Ok(None)` if it is poisoned.
     pub fn lookup(&mut self, name: &str) -> Result<Option<Value>, Fault> {
         let slot = self.scopes.iter_mut().rev().find_map(|scope| scope.get_mut(name));
-        let slot = slot.ok_or_else(|| Fault::new(Code::UndefinedValue, format!("value `{name}` is not defined")))?;
+        let slot =
+            slot.ok_or_else(|| Fault::new(Code::UndefinedValue, format!("value `{name}` is not defined")))?;
         match slot {
             Slot::Value(v) => Ok(Some(*v)),
             Slot::Poisoned => Ok(None),
@@ -121,8 +135,16 @@ impl Importer<'_> {
         let order = match order(nodes) {
             Ok(order) => order,
             Err(circle) => {
-                let names: Vec<String> = circle.iter().take(8).map(|&i| self.origin(&nodes[i], i).to_string()).collect();
-                let text = format!("{} nodes depend on each other in a circle: {}", circle.len(), names.join(", "));
+                let names: Vec<String> = circle
+                    .iter()
+                    .take(8)
+                    .map(|&i| self.origin(&nodes[i], i).to_string())
+                    .collect();
+                let text = format!(
+                    "{} nodes depend on each other in a circle: {}",
+                    circle.len(),
+                    names.join(", ")
+                );
                 self.fail(Fault::new(Code::Cycle, text), None);
                 return;
             }
@@ -199,7 +221,12 @@ impl Importer<'_> {
         node.input.iter().filter(|n| !n.is_empty()).map(text).collect()
     }
 
-    fn lower(&mut self, node: &NodeProto, origin: &Origin, read: &BTreeSet<&str>) -> Result<Vec<Value>, Stop> {
+    fn lower(
+        &mut self,
+        node: &NodeProto,
+        origin: &Origin,
+        read: &BTreeSet<&str>,
+    ) -> Result<Vec<Value>, Stop> {
         let domain = node.domain.as_deref().unwrap_or("");
         let op = origin.op.as_str();
         let function = self.function_of(node);
@@ -219,7 +246,14 @@ impl Importer<'_> {
         let Some(entry) = entry else { return Ok(Vec::new()) };
         self.check_use(entry, node)?;
         let is_read: Vec<bool> = node.output.iter().map(|n| read.contains(n.as_str())).collect();
-        let mut ctx = NodeCtx::new(&mut self.builder, node, origin.clone(), self.opset, inputs, is_read);
+        let mut ctx = NodeCtx::new(
+            &mut self.builder,
+            node,
+            origin.clone(),
+            self.opset,
+            inputs,
+            is_read,
+        );
         let values = match entry.lowering {
             Lowering::One(f) => vec![f(&mut ctx)?],
             Lowering::Many(f) => f(&mut ctx)?,
@@ -233,25 +267,40 @@ impl Importer<'_> {
             let text = format!("attribute `{name}` is not supported");
             self.fail(Fault::new(Code::Attribute, text), Some(origin.clone()));
         }
-        if unknown.is_empty() { Ok(values) } else { Err(Stop::Skip) }
+        if unknown.is_empty() {
+            Ok(values)
+        } else {
+            Err(Stop::Skip)
+        }
     }
 
     fn check_use(&self, entry: &Entry, node: &NodeProto) -> Result<(), Fault> {
         if self.opset < entry.since {
-            let text = format!("{} came with operator set {}, the model declares {}", entry.name, entry.since, self.opset);
+            let text = format!(
+                "{} came with operator set {}, the model declares {}",
+                entry.name, entry.since, self.opset
+            );
             return Err(Fault::new(Code::NotInOpset, text));
         }
         let (least, most) = entry.operands;
         if node.input.len() < least || node.input.len() > most {
-            let text = format!("takes {least} to {most} operands, the node has {}", node.input.len());
+            let text = format!(
+                "takes {least} to {most} operands, the node has {}",
+                node.input.len()
+            );
             return Err(Fault::new(Code::BadOperands, text));
         }
         let repeated = node.attribute.iter().enumerate();
-        let repeated = repeated.into_iter().find(|(i, a)| node.attribute[..*i].iter().any(|b| a.name == b.name));
+        let repeated = repeated
+            .into_iter()
+            .find(|(i, a)| node.attribute[..*i].iter().any(|b| a.name == b.name));
         match repeated {
             Some((_, a)) => {
                 let name = a.name.as_deref().unwrap_or("");
-                Err(Fault::new(Code::BadAttribute, format!("attribute `{name}` is given twice")))
+                Err(Fault::new(
+                    Code::BadAttribute,
+                    format!("attribute `{name}` is given twice"),
+                ))
             }
             None => Ok(()),
         }

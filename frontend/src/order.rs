@@ -15,14 +15,21 @@ pub(crate) fn reads<'m>(node: &'m NodeProto, f: &mut impl FnMut(&'m str)) {
             graphs.extend(&attr.graphs);
         }
         for graph in graphs.drain(..) {
-            graph.output.iter().filter_map(|o| o.name.as_deref()).for_each(&mut *f);
+            graph
+                .output
+                .iter()
+                .filter_map(|o| o.name.as_deref())
+                .for_each(&mut *f);
             pending.extend(&graph.node);
         }
     }
 }
 
 /// Names that the nodes of a graph or its outputs read.
-pub(crate) fn all_reads<'m>(nodes: &'m [NodeProto], outputs: impl Iterator<Item = &'m str>) -> BTreeSet<&'m str> {
+pub(crate) fn all_reads<'m>(
+    nodes: &'m [NodeProto],
+    outputs: impl Iterator<Item = &'m str>,
+) -> BTreeSet<&'m str> {
     let mut all: BTreeSet<&str> = outputs.collect();
     for node in nodes {
         reads(node, &mut |name| {

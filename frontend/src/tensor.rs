@@ -1,6 +1,6 @@
 //! `TensorProto` to [`Tensor`] and back.
 
-use crate::error::{Code, Fault, ImportError};
+use crate::error::{Code, Fault, ImportErrors};
 use crate::options::ExternalData;
 use crate::proto::{self, StringStringEntryProto, TensorProto, data_type};
 use bytes::Bytes;
@@ -12,11 +12,12 @@ use sdc_ir::{DType, Tensor};
 ///
 /// # Errors
 /// Not a tensor, an element type sdc does not have, data that does not fit the shape, or data in another file.
-pub fn read_tensor_pb(bytes: Bytes) -> Result<(String, Tensor), ImportError> {
+pub fn read_tensor_pb(bytes: Bytes) -> Result<(String, Tensor), ImportErrors> {
+    let single = |fault: Fault| ImportErrors(vec![fault.at(None)]);
     let mut pb = TensorProto::decode(bytes)
-        .map_err(|e| Fault::new(Code::Undecodable, format!("not a tensor file: {e}")).at(None))?;
+        .map_err(|e| single(Fault::new(Code::Undecodable, format!("not a tensor file: {e}"))))?;
     let name = pb.name.take().unwrap_or_default();
-    let tensor = to_tensor(pb, None).map_err(|f| f.at(None))?;
+    let tensor = to_tensor(pb, None).map_err(single)?;
     Ok((name, tensor))
 }
 
@@ -72,7 +73,10 @@ pub(crate) fn shape_of(dims: &[i64]) -> Result<Vec<usize>, Fault> {
     if sdc_ir::graph::infer::addressable(&sdc_ir::graph::TensorType::new(DType::F64, &shape[..])) {
         Ok(shape)
     } else {
-        Err(Fault::new(Code::TooLarge, format!("a tensor of shape {dims:?} is too large")))
+        Err(Fault::new(
+            Code::TooLarge,
+            format!("a tensor of shape {dims:?} is too large"),
+        ))
     }
 }
 
@@ -159,10 +163,15 @@ fn external_bytes(
     let offset = number("offset")?.unwrap_or(0);
     let length = number("length")?.unwrap_or(wanted);
     if length != wanted {
-        return Err(bad(format!("external data has {length} bytes, the tensor needs {wanted}")));
+        return Err(bad(format!(
+            "external data has {length} bytes, the tensor needs {wanted}"
+        )));
     }
     let loader = external.ok_or_else(|| {
-        Fault::new(Code::ExternalUnreadable, format!("data in `{location}`, but no external files are available"))
+        Fault::new(
+            Code::ExternalUnreadable,
+            format!("data in `{location}`, but no external files are available"),
+        )
     })?;
     let file = loader
         .load(location)

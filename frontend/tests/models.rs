@@ -1,8 +1,13 @@
 //! Real networks: every float feed-forward model imports, the others are refused by operator name, and the small ones
 //! compute their golden outputs in the interpreter.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says why it was skipped"
+)]
 
 use bytes::Bytes;
-use sdc_frontend::{Class, Code, ImportOptions, Imported, ImportErrors, import, read_tensor_pb};
+use sdc_frontend::{Class, Code, ImportErrors, ImportOptions, Imported, import, read_tensor_pb};
 use sdc_ir::Tensor;
 use std::path::{Path, PathBuf};
 
@@ -19,12 +24,17 @@ fn models() -> Option<PathBuf> {
 
 fn import_file(path: &Path, dims: &[(&str, usize)]) -> Result<Imported, ImportErrors> {
     let bytes = Bytes::from(std::fs::read(path).unwrap());
-    let mut options = ImportOptions::default();
-    options.dims = dims.iter().map(|&(n, d)| (n.to_owned(), d)).collect();
+    let options = ImportOptions {
+        dims: dims.iter().map(|&(n, d)| (n.to_owned(), d)).collect(),
+        ..Default::default()
+    };
     import(bytes, &options)
 }
 
-const FLOAT_MODELS: [(&str, &[(&str, usize)]); 14] = [
+/// Values of symbolic dimensions.
+type Pins = &'static [(&'static str, usize)];
+
+const FLOAT_MODELS: [(&str, Pins); 14] = [
     ("basic_pitch/model.onnx", &[("unk__749", 1)]),
     ("cifar10_resnet20/model.onnx", &[]),
     ("cifar10_resnet20/model_bnfolded.onnx", &[]),
@@ -46,7 +56,11 @@ fn float_models_import() {
     let Some(dir) = models() else { return };
     for (model, dims) in FLOAT_MODELS {
         let imported = import_file(&dir.join(model), dims).unwrap_or_else(|e| panic!("{model}:\n{e}"));
-        println!("{model}: {} nodes, {:?}", imported.graph.nodes().len(), imported.remarks);
+        println!(
+            "{model}: {} nodes, {:?}",
+            imported.graph.nodes().len(),
+            imported.remarks
+        );
         assert!(!imported.graph.outputs.is_empty());
     }
 }
@@ -54,17 +68,28 @@ fn float_models_import() {
 #[test]
 fn other_models_are_refused_by_operator() {
     let Some(dir) = models() else { return };
-    let cases: [(&str, &[(&str, usize)], &[&str]); 3] = [
-        ("cifar10_resnet20/model_qdq.onnx", &[], &["QuantizeLinear", "DequantizeLinear"]),
+    let cases: [(&str, Pins, &[&str]); 3] = [
+        (
+            "cifar10_resnet20/model_qdq.onnx",
+            &[],
+            &["QuantizeLinear", "DequantizeLinear"],
+        ),
         ("rnnoise_gru/model.onnx", &[], &["GRU"]),
-        ("tract_byte_sb_bidi_lstm/model.onnx", &[("batch", 1), ("length", 5)], &["LSTM"]),
+        (
+            "tract_byte_sb_bidi_lstm/model.onnx",
+            &[("batch", 1), ("length", 5)],
+            &["LSTM"],
+        ),
     ];
     for (model, dims, operators) in cases {
         let errors = import_file(&dir.join(model), dims).unwrap_err();
         assert_eq!(errors.class(), Class::Unsupported, "{errors}");
         assert!(errors.0.iter().all(|e| e.code == Code::Operator), "{errors}");
         for operator in operators {
-            let named = errors.0.iter().any(|e| e.node.as_ref().is_some_and(|n| n.op == *operator));
+            let named = errors
+                .0
+                .iter()
+                .any(|e| e.node.as_ref().is_some_and(|n| n.op == *operator));
             assert!(named, "{operator} in {errors}");
         }
     }
@@ -75,8 +100,13 @@ fn unpinned_dimensions_are_named() {
     let Some(dir) = models() else { return };
     let path = dir.join("cifar10_resnet20/model_dynbatch.onnx");
     let errors = import_file(&path, &[]).unwrap_err();
-    let [error] = &errors.0[..] else { panic!("{errors}") };
-    assert_eq!((error.code, error.class()), (Code::UnpinnedDim, Class::Unsupported));
+    let [error] = &errors.0[..] else {
+        panic!("{errors}")
+    };
+    assert_eq!(
+        (error.code, error.class()),
+        (Code::UnpinnedDim, Class::Unsupported)
+    );
     assert!(error.to_string().contains("--dim N=N"), "{error}");
     let errors = import_file(&path, &[("N", 1), ("M", 1)]).unwrap_err();
     assert_eq!(errors.class(), Class::Usage);
@@ -111,7 +141,10 @@ fn small_models_compute_their_goldens() {
             assert_eq!((ours.shape(), ours.dtype()), (golden.shape(), golden.dtype()));
             let (ours, golden) = (ours.to_f64_vec(), golden.to_f64_vec());
             let scale = golden.iter().fold(0.0f64, |m, x| m.max(x.abs()));
-            let worst = ours.iter().zip(&golden).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
+            let worst = ours
+                .iter()
+                .zip(&golden)
+                .fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
             println!("{model}: largest difference {worst:e} of {scale}");
             assert!(worst <= 1e-4 * scale, "{model}: {worst} of {scale}");
         }

@@ -27,7 +27,10 @@ pub(super) fn prelu(c: &mut NodeCtx) -> Lowered {
     let below = c.with_scalar(BinaryOp::Less, x, 0.0)?;
     let scaled = c.binary(BinaryOp::Mul, x, slope)?;
     if c.shape(scaled) != c.shape(x) {
-        return Err(Fault::new(Code::BadOperands, "the slope does not broadcast to the input"));
+        return Err(Fault::new(
+            Code::BadOperands,
+            "the slope does not broadcast to the input",
+        ));
     }
     c.emit(Where {}, &[below, scaled, x])
 }
@@ -49,7 +52,10 @@ pub(super) fn clip(c: &mut NodeCtx) -> Lowered {
     };
     // The canonical Clip has f32 bounds: exact for the types no wider than that.
     if matches!(c.dtype(x), DType::F32 | DType::F16 | DType::BF16)
-        && let (Some(min), Some(max)) = (known(bounds[0], f32::NEG_INFINITY), known(bounds[1], f32::INFINITY))
+        && let (Some(min), Some(max)) = (
+            known(bounds[0], f32::NEG_INFINITY),
+            known(bounds[1], f32::INFINITY),
+        )
     {
         return c.emit(Clip { min, max }, &[x]);
     }
@@ -172,7 +178,10 @@ pub(super) fn thresholded_relu(c: &mut NodeCtx) -> Lowered {
 
 pub(super) fn shrink(c: &mut NodeCtx) -> Lowered {
     let x = c.input(0)?;
-    let (bias, lambd) = (f64::from(c.float("bias", 0.0)?), f64::from(c.float("lambd", 0.5)?));
+    let (bias, lambd) = (
+        f64::from(c.float("bias", 0.0)?),
+        f64::from(c.float("lambd", 0.5)?),
+    );
     let zero = c.scalar(c.dtype(x), 0.0)?;
     let below = c.with_scalar(BinaryOp::Less, x, -lambd)?;
     let above = c.with_scalar(BinaryOp::Greater, x, lambd)?;

@@ -25,7 +25,10 @@ pub(super) fn constant(c: &mut NodeCtx) -> Lowered {
     }
     let text = ["value_string", "value_strings", "sparse_value"];
     if let Some(name) = c.unknown_attributes().iter().find(|n| text.contains(&n.as_str())) {
-        return Err(Fault::new(Code::Attribute, format!("constants given as `{name}` are not supported")));
+        return Err(Fault::new(
+            Code::Attribute,
+            format!("constants given as `{name}` are not supported"),
+        ));
     }
     match found.pop() {
         Some(tensor) if found.is_empty() => {
@@ -41,7 +44,9 @@ pub(super) fn constant_of_shape(c: &mut NodeCtx) -> Lowered {
     let shape = c.const_i64s(0, "shape")?;
     let shape = c.sizes("shape", &shape)?;
     let value = match c.tensor("value")? {
-        Some(t) if t.len() == 1 => t.reshaped(Vec::new()).map_err(|e| Fault::new(Code::BadTensor, e.to_string()))?,
+        Some(t) if t.len() == 1 => t
+            .reshaped(Vec::new())
+            .map_err(|e| Fault::new(Code::BadTensor, e.to_string()))?,
         Some(_) => return Err(c.bad_attr("value", "is not a single element")),
         None => scalar_tensor(DType::F32, 0.0),
     };
@@ -71,16 +76,24 @@ pub(super) fn range(c: &mut NodeCtx) -> Lowered {
     // Narrow floats are computed in f64 and rounded once, which is what the attribute's default asks for.
     c.ignore(&["stash_type"]);
     let (dtype, same) = {
-        let types: Vec<DType> = (0..3).map(|i| Ok(c.dtype(c.input(i)?))).collect::<Result<_, Fault>>()?;
+        let types: Vec<DType> = (0..3)
+            .map(|i| Ok(c.dtype(c.input(i)?)))
+            .collect::<Result<_, Fault>>()?;
         (types[0], types.iter().all(|&t| t == types[0]))
     };
     if !same || dtype == DType::Bool {
-        return Err(Fault::new(Code::BadOperands, "start, limit and delta need one numeric element type"));
+        return Err(Fault::new(
+            Code::BadOperands,
+            "start, limit and delta need one numeric element type",
+        ));
     }
     if dtype.is_int() {
         let one = |i, what| {
             let values = c.const_i64s(i, what)?;
-            values.first().copied().filter(|_| values.len() == 1)
+            values
+                .first()
+                .copied()
+                .filter(|_| values.len() == 1)
                 .ok_or_else(|| Fault::new(Code::BadOperands, format!("operand {i} ({what}) is not a scalar")))
         };
         let (start, limit, delta) = (one(0, "start")?, one(1, "limit")?, one(2, "delta")?);
@@ -89,7 +102,11 @@ pub(super) fn range(c: &mut NodeCtx) -> Lowered {
             return Err(Fault::new(Code::BadOperands, "delta is 0"));
         }
         let span = (limit - start) * delta.signum();
-        let count = if span <= 0 { 0 } else { (span - 1) / delta.abs() + 1 };
+        let count = if span <= 0 {
+            0
+        } else {
+            (span - 1) / delta.abs() + 1
+        };
         let count = folded_len(c, dtype, count as f64)?;
         let values: Vec<i64> = (0..count).map(|i| (start + i as i128 * delta) as i64).collect();
         let value = c.constant(ints(values)?)?;
@@ -99,7 +116,10 @@ pub(super) fn range(c: &mut NodeCtx) -> Lowered {
     let delta = c.const_scalar(2, "delta")?;
     let count = ((limit - start) / delta).ceil();
     if !count.is_finite() {
-        return Err(Fault::new(Code::BadOperands, "the number of elements is not finite"));
+        return Err(Fault::new(
+            Code::BadOperands,
+            "the number of elements is not finite",
+        ));
     }
     let count = folded_len(c, dtype, count.max(0.0))?;
     let values: Vec<f64> = (0..count).map(|i| start + i as f64 * delta).collect();
@@ -114,7 +134,8 @@ fn folded_len(c: &NodeCtx, dtype: DType, count: f64) -> Result<usize, Fault> {
     if count <= limit as f64 {
         return Ok(count as usize);
     }
-    let text = format!("{count} {dtype} elements exceed the limit of {limit} elements computed at compile time");
+    let text =
+        format!("{count} {dtype} elements exceed the limit of {limit} elements computed at compile time");
     Err(Fault::new(Code::FoldLimit, text))
 }
 
@@ -127,7 +148,9 @@ pub(super) fn dropout(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
     c.ignore(&["ratio", "seed"]);
     let x = c.input(0)?;
     if c.opt_input(2).is_some() && c.const_scalar(2, "training_mode")? != 0.0 {
-        return Err(Fault::new(Code::Form, "training mode is not supported").help("export the model for inference"));
+        return Err(
+            Fault::new(Code::Form, "training mode is not supported").help("export the model for inference")
+        );
     }
     let mut outputs = vec![x];
     if c.output_read(1) {

@@ -17,21 +17,30 @@ fn kernel_of(c: &NodeCtx, w: Value, spatial: usize) -> Result<Vec<usize>, Fault>
     if let Some(declared) = c.ints("kernel_shape")?
         && c.sizes("kernel_shape", &declared)? != kernel
     {
-        return Err(c.bad_attr("kernel_shape", format!("is {declared:?}, the filter has {kernel:?}")));
+        return Err(c.bad_attr(
+            "kernel_shape",
+            format!("is {declared:?}, the filter has {kernel:?}"),
+        ));
     }
     Ok(kernel)
 }
 
 fn group_of(c: &NodeCtx) -> Result<usize, Fault> {
     let group = c.int("group", 1)?;
-    usize::try_from(group).ok().filter(|&g| g > 0).ok_or_else(|| c.bad_attr("group", format!("is {group}")))
+    usize::try_from(group)
+        .ok()
+        .filter(|&g| g > 0)
+        .ok_or_else(|| c.bad_attr("group", format!("is {group}")))
 }
 
 fn bias_shape(c: &NodeCtx, bias: Value) -> Result<(), Fault> {
     if c.rank(bias) == 1 {
         return Ok(());
     }
-    Err(Fault::new(Code::BadOperands, format!("the bias has rank {}", c.rank(bias))))
+    Err(Fault::new(
+        Code::BadOperands,
+        format!("the bias has rank {}", c.rank(bias)),
+    ))
 }
 
 pub(super) fn conv(c: &mut NodeCtx) -> Lowered {
@@ -69,7 +78,13 @@ pub(super) fn conv(c: &mut NodeCtx) -> Lowered {
 }
 
 /// Cropping of a transposed convolution: explicit, or what `output_shape` or SAME padding leave to remove.
-fn crops(c: &NodeCtx, g: &Geometry, input: &[usize], kernel: &[usize], output_padding: &[usize]) -> Result<Vec<i64>, Fault> {
+fn crops(
+    c: &NodeCtx,
+    g: &Geometry,
+    input: &[usize],
+    kernel: &[usize],
+    output_padding: &[usize],
+) -> Result<Vec<i64>, Fault> {
     let spatial = input.len();
     let wanted = c.ints("output_shape")?;
     let upper = match (&g.padding, &wanted) {
@@ -80,13 +95,23 @@ fn crops(c: &NodeCtx, g: &Geometry, input: &[usize], kernel: &[usize], output_pa
         (Padding::SameUpper, _) => true,
         (Padding::Explicit(_) | Padding::SameLower, _) => false,
     };
+    let given = wanted.is_some();
     let wanted = match wanted {
         // Some exporters list batch and channels too.
         Some(w) if w.len() == spatial || w.len() == spatial + 2 => {
             c.sizes("output_shape", &w[w.len() - spatial..])?
         }
-        Some(w) => return Err(c.bad_attr("output_shape", format!("{w:?} does not fit {spatial} spatial dimensions"))),
-        None => input.iter().zip(&g.strides).map(|(&n, &s)| n.saturating_mul(s)).collect(),
+        Some(w) => {
+            return Err(c.bad_attr(
+                "output_shape",
+                format!("{w:?} does not fit {spatial} spatial dimensions"),
+            ));
+        }
+        None => input
+            .iter()
+            .zip(&g.strides)
+            .map(|(&n, &s)| n.saturating_mul(s))
+            .collect(),
     };
     let mut crops = vec![0; 2 * spatial];
     for i in 0..spatial {
@@ -95,9 +120,12 @@ fn crops(c: &NodeCtx, g: &Geometry, input: &[usize], kernel: &[usize], output_pa
             .and_then(|n| n.checked_add(output_padding[i]))
             .and_then(|n| n.checked_add(extent(kernel[i], g.dilations[i]).ok()?))
             .and_then(|n| i64::try_from(n).ok());
-        let total = full.zip(i64::try_from(wanted[i]).ok()).map(|(full, wanted)| full - wanted);
+        let total = full
+            .zip(i64::try_from(wanted[i]).ok())
+            .map(|(full, wanted)| full - wanted);
         let total = total.ok_or_else(|| Fault::new(Code::BadAttribute, "the result's size overflows"))?;
-        // A result larger than the windows reach is extended at the end.
+        // SAME never extends the result; an `output_shape` beyond what the windows reach does, at the end.
+        let total = if given { total } else { total.max(0) };
         (crops[i], crops[spatial + i]) = match usize::try_from(total) {
             Ok(total) => {
                 let (begin, end) = halves(total, upper);

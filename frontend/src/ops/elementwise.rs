@@ -31,7 +31,11 @@ fn chain(c: &mut NodeCtx, op: BinaryOp) -> Lowered {
 
 /// Max, Min (any number of operands).
 pub(super) fn extremum(c: &mut NodeCtx) -> Lowered {
-    let op = if c.op_type() == "Max" { BinaryOp::Max } else { BinaryOp::Min };
+    let op = if c.op_type() == "Max" {
+        BinaryOp::Max
+    } else {
+        BinaryOp::Min
+    };
     chain(c, op)
 }
 
@@ -63,7 +67,10 @@ pub(super) fn modulo(c: &mut NodeCtx) -> Lowered {
     let (a, b) = (c.input(0)?, c.input(1)?);
     let fmod = c.flag("fmod", false)?;
     if !c.dtype(a).is_int() {
-        return Err(Fault::new(Code::Form, "Mod of floating-point operands is not supported"));
+        return Err(Fault::new(
+            Code::Form,
+            "Mod of floating-point operands is not supported",
+        ));
     }
     let quotient = c.binary(BinaryOp::Div, a, b)?;
     let product = c.binary(BinaryOp::Mul, quotient, b)?;

@@ -51,7 +51,10 @@ pub(super) fn gemm(c: &mut NodeCtx) -> Lowered {
     }
     let whole = |x: f32| x.fract() == 0.0;
     if c.dtype(a).is_int() && !(whole(alpha) && whole(beta)) {
-        return Err(Fault::new(Code::Attribute, "fractional alpha or beta with integer operands is not supported"));
+        return Err(Fault::new(
+            Code::Attribute,
+            "fractional alpha or beta with integer operands is not supported",
+        ));
     }
     let a = if trans_a { c.transpose(a, vec![1, 0])? } else { a };
     let b = if trans_b { c.transpose(b, vec![1, 0])? } else { b };
@@ -71,13 +74,19 @@ pub(super) fn gemm(c: &mut NodeCtx) -> Lowered {
     };
     let columns = c.shape(b)[1];
     if let Some(bias) = row_bias(c, addend, columns)? {
-        let with_bias = MatMul { bias: true, ..PRODUCT };
+        let with_bias = MatMul {
+            bias: true,
+            ..PRODUCT
+        };
         return c.emit(with_bias, &[a, b, bias]);
     }
     let product = c.emit(PRODUCT, &[a, b])?;
     let sum = c.binary(BinaryOp::Add, product, addend)?;
     if c.shape(sum) != c.shape(product) {
-        return Err(Fault::new(Code::BadOperands, "operand 2 does not broadcast to the product"));
+        return Err(Fault::new(
+            Code::BadOperands,
+            "operand 2 does not broadcast to the product",
+        ));
     }
     Ok(sum)
 }

@@ -57,12 +57,20 @@ pub fn supported_operators() -> impl Iterator<Item = &'static str> {
 
 /// A lowering was entered in the table under a name it does not handle.
 fn unknown(c: &NodeCtx) -> Fault {
-    Fault::new(Code::Operator, format!("operator {} is not supported", c.op_type()))
+    Fault::new(
+        Code::Operator,
+        format!("operator {} is not supported", c.op_type()),
+    )
 }
 
 const ANY: usize = usize::MAX;
 
-const fn one(name: &'static str, since: i64, operands: (usize, usize), f: fn(&mut NodeCtx) -> Lowered) -> Entry {
+const fn one(
+    name: &'static str,
+    since: i64,
+    operands: (usize, usize),
+    f: fn(&mut NodeCtx) -> Lowered,
+) -> Entry {
     Entry {
         name,
         since,
@@ -130,7 +138,7 @@ static TABLE: &[Entry] = &[
     one("IsInf", 10, (1, 1), elementwise::is_inf),
     one("IsNaN", 9, (1, 1), elementwise::is_nan),
     one("LRN", 1, (1, 1), pool::lrn),
-    one("LayerNormalization", 17, (2, 3), normalize::layer),
+    many("LayerNormalization", 17, (2, 3), normalize::layer),
     one("LeakyRelu", 1, (1, 1), activation::leaky_relu),
     one("Less", 1, (2, 2), elementwise::binary),
     one("LessOrEqual", 12, (2, 2), elementwise::binary),
@@ -204,7 +212,12 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_without_repetition() {
         for pair in TABLE.windows(2) {
-            assert!(pair[0].name < pair[1].name, "{} before {}", pair[0].name, pair[1].name);
+            assert!(
+                pair[0].name < pair[1].name,
+                "{} before {}",
+                pair[0].name,
+                pair[1].name
+            );
         }
     }
 }

@@ -12,7 +12,9 @@ pub(super) fn batch(c: &mut NodeCtx) -> Lowered {
     c.ignore(&["momentum"]);
     let epsilon = c.float("epsilon", 1e-5)?;
     if c.flag("training_mode", false)? {
-        return Err(c.unsupported_attr("training_mode", 1).help("export the model for inference"));
+        return Err(c
+            .unsupported_attr("training_mode", 1)
+            .help("export the model for inference"));
     }
     if c.opset < 9 && !c.flag("spatial", true)? {
         return Err(c.unsupported_attr("spatial", 0));
@@ -33,16 +35,29 @@ pub(super) fn instance(c: &mut NodeCtx) -> Lowered {
     c.emit(InstanceNormalization { epsilon }, &operands)
 }
 
-pub(super) fn layer(c: &mut NodeCtx) -> Lowered {
+/// LayerNormalization; mean and inverse standard deviation are computed beside it where something reads them.
+pub(super) fn layer(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
     c.ignore(&["stash_type"]);
     let (x, scale) = (c.input(0)?, c.input(1)?);
     let epsilon = c.float("epsilon", 1e-5)?;
-    let axis = c.axis(c.int("axis", -1)?, c.rank(x))?;
+    let rank = c.rank(x);
+    let axis = c.axis(c.int("axis", -1)?, rank)?;
     let bias = match c.opt_input(2) {
         Some(bias) => bias,
         None => c.scalar(c.dtype(x), 0.0)?,
     };
-    c.emit(LayerNormalization { axis, epsilon }, &[x, scale, bias])
+    let y = c.emit(LayerNormalization { axis, epsilon }, &[x, scale, bias])?;
+    if !c.output_read(1) && !c.output_read(2) {
+        return Ok(vec![y]);
+    }
+    let axes: Vec<usize> = (axis..rank).collect();
+    let mean = mean_over(c, x, axes.clone())?;
+    let deviation = c.binary(BinaryOp::Sub, x, mean)?;
+    let square = c.binary(BinaryOp::Mul, deviation, deviation)?;
+    let variance = mean_over(c, square, axes)?;
+    let shifted = c.with_scalar(BinaryOp::Add, variance, f64::from(epsilon))?;
+    let root = c.unary(UnaryOp::Sqrt, shifted)?;
+    Ok(vec![y, mean, c.unary(UnaryOp::Reciprocal, root)?])
 }
 
 /// GroupNormalization: each group of channels is normalised as one channel of an InstanceNormalization. Scale and bias
@@ -51,21 +66,34 @@ pub(super) fn group(c: &mut NodeCtx) -> Lowered {
     c.ignore(&["stash_type"]);
     let (x, scale, bias) = (c.input(0)?, c.input(1)?, c.input(2)?);
     let epsilon = c.float("epsilon", 1e-5)?;
-    let groups = c.opt_int("num_groups")?.ok_or_else(|| c.bad_attr("num_groups", "is missing"))?;
+    let groups = c
+        .opt_int("num_groups")?
+        .ok_or_else(|| c.bad_attr("num_groups", "is missing"))?;
     let shape = c.shape(x);
     if shape.len() < 2 {
-        return Err(Fault::new(Code::BadOperands, "the input has no channel dimension"));
+        return Err(Fault::new(
+            Code::BadOperands,
+            "the input has no channel dimension",
+        ));
     }
-    let groups = usize::try_from(groups).ok().filter(|&g| g > 0 && shape[1].is_multiple_of(g));
-    let groups = groups.ok_or_else(|| c.bad_attr("num_groups", format!("does not divide {} channels", shape[1])))?;
-    let per_group = shape[2..].iter().try_fold(shape[1] / groups, |n, &d| n.checked_mul(d));
+    let groups = usize::try_from(groups)
+        .ok()
+        .filter(|&g| g > 0 && shape[1].is_multiple_of(g));
+    let groups =
+        groups.ok_or_else(|| c.bad_attr("num_groups", format!("does not divide {} channels", shape[1])))?;
+    let per_group = shape[2..]
+        .iter()
+        .try_fold(shape[1] / groups, |n, &d| n.checked_mul(d));
     let per_group = per_group.ok_or_else(|| Fault::new(Code::TooLarge, "the input is too large"))?;
     let folded = c.reshape(x, vec![shape[0], groups, per_group])?;
     if c.opset < 21 {
         let y = c.emit(InstanceNormalization { epsilon }, &[folded, scale, bias])?;
         return c.reshape(y, shape);
     }
-    let (one, zero) = (c.filled(c.dtype(x), 1.0, groups)?, c.filled(c.dtype(x), 0.0, groups)?);
+    let (one, zero) = (
+        c.filled(c.dtype(x), 1.0, groups)?,
+        c.filled(c.dtype(x), 0.0, groups)?,
+    );
     let y = c.emit(InstanceNormalization { epsilon }, &[folded, one, zero])?;
     let y = c.reshape(y, shape.clone())?;
     let mut per_channel = vec![1; shape.len() - 1];
@@ -126,7 +154,10 @@ pub(super) fn softmax(c: &mut NodeCtx) -> Lowered {
     let axis = c.int("axis", if joint { 1 } else { -1 })?;
     // As a matrix split point, the old axis may also be the rank itself.
     if joint && axis == rank as i64 {
-        return Err(Fault::new(Code::BadAttribute, format!("axis {axis} leaves nothing to normalise")));
+        return Err(Fault::new(
+            Code::BadAttribute,
+            format!("axis {axis} leaves nothing to normalise"),
+        ));
     }
     let axis = c.axis(axis, rank)?;
     if !joint || axis + 1 == rank {

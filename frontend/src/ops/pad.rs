@@ -12,7 +12,11 @@ fn amounts(c: &NodeCtx, rank: usize) -> Result<(Vec<i64>, Vec<i64>), Fault> {
     } else {
         c.const_i64s(1, "pads")?
     };
-    let axes = if c.opset < 18 { None } else { c.opt_const_i64s(3, "axes")? };
+    let axes = if c.opset < 18 {
+        None
+    } else {
+        c.opt_const_i64s(3, "axes")?
+    };
     let axes: Vec<i64> = axes.unwrap_or_else(|| (0..rank as i64).collect());
     if pads.len() != 2 * axes.len() {
         let text = format!("{} pads for {} dimensions", pads.len(), axes.len());
@@ -34,7 +38,10 @@ fn fill(c: &NodeCtx) -> Result<f32, Fault> {
     if f64::from(value) == exact || exact.is_nan() {
         return Ok(value);
     }
-    Err(Fault::new(Code::Form, format!("the fill value {exact} is not exact in f32")))
+    Err(Fault::new(
+        Code::Form,
+        format!("the fill value {exact} is not exact in f32"),
+    ))
 }
 
 /// Pad in every mode; negative amounts cut first.
@@ -53,9 +60,14 @@ pub(super) fn pad(c: &mut NodeCtx) -> Lowered {
         let axis = c.axis(axis, shape.len())?;
         let (begin, end) = (pads[i], pads[axes.len() + i]);
         let cut = |amount: i64| amount.min(0).unsigned_abs() as usize;
-        let left = shape[axis].checked_sub(cut(begin)).and_then(|n| n.checked_sub(cut(end)));
+        let left = shape[axis]
+            .checked_sub(cut(begin))
+            .and_then(|n| n.checked_sub(cut(end)));
         let left = left.ok_or_else(|| {
-            Fault::new(Code::BadOperands, format!("negative pads remove more than dimension {axis} has"))
+            Fault::new(
+                Code::BadOperands,
+                format!("negative pads remove more than dimension {axis} has"),
+            )
         })?;
         cuts.push((axis, if left == 0 { 0 } else { cut(begin) }, left, 1));
         before[axis] = begin.max(0) as usize;

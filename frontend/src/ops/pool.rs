@@ -19,10 +19,15 @@ struct Pool {
 
 fn pool(c: &NodeCtx, x: Value) -> Result<Pool, Fault> {
     let spatial = spatial_rank(c, x)?;
-    let kernel = c.ints("kernel_shape")?.ok_or_else(|| c.bad_attr("kernel_shape", "is missing"))?;
+    let kernel = c
+        .ints("kernel_shape")?
+        .ok_or_else(|| c.bad_attr("kernel_shape", "is missing"))?;
     let kernel = c.sizes("kernel_shape", &kernel)?;
     if kernel.len() != spatial || kernel.contains(&0) {
-        return Err(c.bad_attr("kernel_shape", format!("{kernel:?} does not fit {spatial} spatial dimensions")));
+        return Err(c.bad_attr(
+            "kernel_shape",
+            format!("{kernel:?} does not fit {spatial} spatial dimensions"),
+        ));
     }
     let ceil = c.flag("ceil_mode", false)?;
     let auto = c.string("auto_pad", "NOTSET")?;
@@ -99,7 +104,11 @@ pub(super) fn average_pool(c: &mut NodeCtx) -> Lowered {
     let x = c.input(0)?;
     let include = c.flag("count_include_pad", false)?;
     let p = pool(c, x)?;
-    let counted = if include { p.own_pads } else { vec![0; p.pads.len()] };
+    let counted = if include {
+        p.own_pads
+    } else {
+        vec![0; p.pads.len()]
+    };
     let op = AveragePool {
         kernel: p.kernel,
         strides: p.strides,
@@ -142,13 +151,22 @@ pub(super) fn global(c: &mut NodeCtx) -> Lowered {
 /// LRN: `x / (bias + alpha/size * sum(x^2 over neighbouring channels))^beta`.
 pub(super) fn lrn(c: &mut NodeCtx) -> Lowered {
     let x = c.input(0)?;
-    let size = c.opt_int("size")?.ok_or_else(|| c.bad_attr("size", "is missing"))?;
+    let size = c
+        .opt_int("size")?
+        .ok_or_else(|| c.bad_attr("size", "is missing"))?;
     let size = usize::try_from(size).ok().filter(|&s| s > 0);
     let size = size.ok_or_else(|| c.bad_attr("size", "is not positive"))?;
-    let (alpha, beta, bias) = (c.float("alpha", 1e-4)?, c.float("beta", 0.75)?, c.float("bias", 1.0)?);
+    let (alpha, beta, bias) = (
+        c.float("alpha", 1e-4)?,
+        c.float("beta", 0.75)?,
+        c.float("bias", 1.0)?,
+    );
     let shape = c.shape(x);
     if shape.len() < 2 {
-        return Err(Fault::new(Code::BadOperands, "the input has no channel dimension"));
+        return Err(Fault::new(
+            Code::BadOperands,
+            "the input has no channel dimension",
+        ));
     }
     let rest = shape[2..].iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     let rest = rest.ok_or_else(|| Fault::new(Code::TooLarge, "the input is too large"))?;

@@ -1,16 +1,21 @@
 //! The Reduce family.
 
+use crate::builder::scalar_tensor;
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::op::{Clip, Reduce, ReduceKind};
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
+use sdc_ir::{DType, Tensor};
 
 /// Reduced dimensions and `keepdims`. `axes` is an attribute, since opset 18 (ReduceSum: 13) an operand.
 fn target(c: &NodeCtx, x: Value) -> Result<(Vec<usize>, bool), Fault> {
     let keepdims = c.flag("keepdims", true)?;
     let operand_since = if c.op_type() == "ReduceSum" { 13 } else { 18 };
     let (axes, noop) = if c.opset >= operand_since {
-        (c.opt_const_i64s(1, "axes")?, c.flag("noop_with_empty_axes", false)?)
+        (
+            c.opt_const_i64s(1, "axes")?,
+            c.flag("noop_with_empty_axes", false)?,
+        )
     } else {
         (c.ints("axes")?, false)
     };
@@ -27,7 +32,41 @@ fn reduce_to(c: &mut NodeCtx, kind: ReduceKind, x: Value, axes: Vec<usize>, keep
     if axes.is_empty() {
         return Ok(x);
     }
+    let shape = c.shape(x);
+    let extremum = matches!(kind, ReduceKind::Max | ReduceKind::Min);
+    if extremum && axes.iter().any(|&a| shape[a] == 0) {
+        // ONNX: the extremum of nothing is the type's bound on the other side.
+        let bound = c.constant(bound(c.dtype(x), kind == ReduceKind::Min))?;
+        let reduced = (0..shape.len()).filter(|i| keepdims || !axes.contains(i));
+        let reduced = reduced
+            .map(|i| if axes.contains(&i) { 1 } else { shape[i] })
+            .collect();
+        return c.expand(bound, reduced);
+    }
     c.emit(Reduce { kind, axes, keepdims }, &[x])
+}
+
+/// Largest or smallest value of an element type, infinite where there is infinity.
+fn bound(dtype: DType, largest: bool) -> Tensor {
+    macro_rules! of {
+        ($t:ty) => {
+            Tensor::scalar(if largest { <$t>::MAX } else { <$t>::MIN })
+        };
+    }
+    match dtype {
+        DType::I64 => of!(i64),
+        DType::I32 => of!(i32),
+        DType::I16 => of!(i16),
+        DType::I8 => of!(i8),
+        DType::U64 => of!(u64),
+        DType::U32 => of!(u32),
+        DType::U16 => of!(u16),
+        DType::U8 => of!(u8),
+        DType::Bool => scalar_tensor(dtype, f64::from(u8::from(largest))),
+        DType::F64 | DType::F32 | DType::F16 | DType::BF16 => {
+            scalar_tensor(dtype, if largest { f64::INFINITY } else { f64::NEG_INFINITY })
+        }
+    }
 }
 
 /// ReduceSum, ReduceMean, ReduceMax, ReduceMin, ReduceProd.
@@ -63,7 +102,10 @@ fn float_only(c: &NodeCtx, x: Value) -> Result<(), Fault> {
     if c.dtype(x).is_float() {
         return Ok(());
     }
-    Err(Fault::new(Code::ElementType, format!("{} of {} is not supported", c.op_type(), c.dtype(x))))
+    Err(Fault::new(
+        Code::ElementType,
+        format!("{} of {} is not supported", c.op_type(), c.dtype(x)),
+    ))
 }
 
 pub(super) fn l2(c: &mut NodeCtx) -> Lowered {
@@ -92,7 +134,7 @@ pub(super) fn log_sum_exp(c: &mut NodeCtx) -> Lowered {
     let max = reduce_to(c, ReduceKind::Max, x, axes.clone(), true)?;
     // An infinite maximum would give `inf - inf`.
     let finite = match c.dtype(x) {
-        sdc_ir::DType::F16 => 65504.0,
+        DType::F16 => 65504.0,
         _ => f32::MAX,
     };
     let bounds = Clip {
@@ -109,6 +151,9 @@ pub(super) fn log_sum_exp(c: &mut NodeCtx) -> Lowered {
         return Ok(y);
     }
     let shape = c.shape(y);
-    let kept = (0..shape.len()).filter(|i| !axes.contains(i)).map(|i| shape[i]).collect();
+    let kept = (0..shape.len())
+        .filter(|i| !axes.contains(i))
+        .map(|i| shape[i])
+        .collect();
     c.reshape(y, kept)
 }

@@ -12,7 +12,12 @@ fn bad(text: impl Into<String>) -> Fault {
 
 fn product(shape: &[usize]) -> Result<usize, Fault> {
     let n = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    n.ok_or_else(|| Fault::new(Code::TooLarge, format!("shape {} is too large", shape_text(shape))))
+    n.ok_or_else(|| {
+        Fault::new(
+            Code::TooLarge,
+            format!("shape {} is too large", shape_text(shape)),
+        )
+    })
 }
 
 /// Reshape: 0 keeps a dimension (unless `allowzero`), one -1 takes what is left.
@@ -25,7 +30,11 @@ pub(super) fn reshape(c: &mut NodeCtx) -> Lowered {
     let mut free = None;
     for (i, &d) in wanted.iter().enumerate() {
         shape.push(match d {
-            0 if !allow_zero => *from.get(i).ok_or_else(|| bad(format!("shape {wanted:?} copies dimension {i}, which the input does not have")))?,
+            0 if !allow_zero => *from.get(i).ok_or_else(|| {
+                bad(format!(
+                    "shape {wanted:?} copies dimension {i}, which the input does not have"
+                ))
+            })?,
             -1 if free.is_some() => return Err(bad(format!("shape {wanted:?} has more than one -1"))),
             -1 => {
                 free = Some(i);
@@ -50,14 +59,22 @@ pub(super) fn flatten(c: &mut NodeCtx) -> Lowered {
     let rank = shape.len();
     let axis = c.int("axis", 1)?;
     // The split point may also lie behind the last dimension.
-    let axis = if axis == rank as i64 { rank } else { c.axis(axis, rank)? };
+    let axis = if axis == rank as i64 {
+        rank
+    } else {
+        c.axis(axis, rank)?
+    };
     let matrix = vec![product(&shape[..axis])?, product(&shape[axis..])?];
     c.reshape(x, matrix)
 }
 
 /// `axes`: an attribute before opset 13, an operand since.
 fn axes_of(c: &NodeCtx) -> Result<Option<Vec<i64>>, Fault> {
-    if c.opset < 13 { c.ints("axes") } else { c.opt_const_i64s(1, "axes") }
+    if c.opset < 13 {
+        c.ints("axes")
+    } else {
+        c.opt_const_i64s(1, "axes")
+    }
 }
 
 pub(super) fn squeeze(c: &mut NodeCtx) -> Lowered {
@@ -68,9 +85,15 @@ pub(super) fn squeeze(c: &mut NodeCtx) -> Lowered {
         None => (0..shape.len()).filter(|&i| shape[i] == 1).collect(),
     };
     if let Some(&axis) = axes.iter().find(|&&a| shape[a] != 1) {
-        return Err(bad(format!("dimension {axis} of {} is not 1", shape_text(&shape))));
+        return Err(bad(format!(
+            "dimension {axis} of {} is not 1",
+            shape_text(&shape)
+        )));
     }
-    let kept = (0..shape.len()).filter(|i| !axes.contains(i)).map(|i| shape[i]).collect();
+    let kept = (0..shape.len())
+        .filter(|i| !axes.contains(i))
+        .map(|i| shape[i])
+        .collect();
     c.reshape(x, kept)
 }
 
@@ -80,11 +103,20 @@ pub(super) fn unsqueeze(c: &mut NodeCtx) -> Lowered {
     let axes = axes_of(c)?.ok_or_else(|| bad("`axes` is missing"))?;
     let rank = shape.len() + axes.len();
     if rank > c.builder.limits.max_rank {
-        return Err(Fault::new(Code::TooLarge, format!("rank {rank} exceeds the limit")));
+        return Err(Fault::new(
+            Code::TooLarge,
+            format!("rank {rank} exceeds the limit"),
+        ));
     }
     let axes = c.axes(&axes, rank)?;
     let mut old = shape.into_iter();
-    let new = (0..rank).map(|i| if axes.contains(&i) { 1 } else { old.next().unwrap_or(1) });
+    let new = (0..rank).map(|i| {
+        if axes.contains(&i) {
+            1
+        } else {
+            old.next().unwrap_or(1)
+        }
+    });
     let new = new.collect();
     c.reshape(x, new)
 }
@@ -105,7 +137,13 @@ pub(super) fn expand(c: &mut NodeCtx) -> Lowered {
     let wanted = c.sizes("shape", &wanted)?;
     let from = c.shape(x);
     let shape = broadcast(&from, &wanted);
-    let shape = shape.ok_or_else(|| bad(format!("{} and {} do not broadcast", shape_text(&from), shape_text(&wanted))))?;
+    let shape = shape.ok_or_else(|| {
+        bad(format!(
+            "{} and {} do not broadcast",
+            shape_text(&from),
+            shape_text(&wanted)
+        ))
+    })?;
     c.expand(x, shape)
 }
 
@@ -137,11 +175,14 @@ pub(super) fn tile(c: &mut NodeCtx) -> Lowered {
 }
 
 fn blocks(c: &NodeCtx, x: Value) -> Result<(usize, [usize; 4]), Fault> {
-    let size = c.opt_int("blocksize")?.ok_or_else(|| c.bad_attr("blocksize", "is missing"))?;
+    let size = c
+        .opt_int("blocksize")?
+        .ok_or_else(|| c.bad_attr("blocksize", "is missing"))?;
     let size = usize::try_from(size).ok().filter(|&b| b > 0);
     let size = size.ok_or_else(|| c.bad_attr("blocksize", "is not positive"))?;
     let shape = c.shape(x);
-    let dims = <[usize; 4]>::try_from(&shape[..]).map_err(|_| bad(format!("the input has rank {}, not 4", shape.len())))?;
+    let dims = <[usize; 4]>::try_from(&shape[..])
+        .map_err(|_| bad(format!("the input has rank {}, not 4", shape.len())))?;
     Ok((size, dims))
 }
 

@@ -30,7 +30,11 @@ type Target = (Vec<usize>, Vec<f32>);
 
 fn from_scales(shape: &[usize], axes: &[usize], given: &[f32]) -> Result<Target, Fault> {
     if given.len() != axes.len() {
-        return Err(bad(format!("{} scales for {} dimensions", given.len(), axes.len())));
+        return Err(bad(format!(
+            "{} scales for {} dimensions",
+            given.len(),
+            axes.len()
+        )));
     }
     let (mut sizes, mut scales) = (shape.to_vec(), vec![1.0; shape.len()]);
     for (&axis, &scale) in axes.iter().zip(given) {
@@ -43,7 +47,11 @@ fn from_scales(shape: &[usize], axes: &[usize], given: &[f32]) -> Result<Target,
 fn from_sizes(c: &NodeCtx, shape: &[usize], axes: &[usize], given: &[i64]) -> Result<Target, Fault> {
     let given = c.sizes("sizes", given)?;
     if given.len() != axes.len() {
-        return Err(bad(format!("{} sizes for {} dimensions", given.len(), axes.len())));
+        return Err(bad(format!(
+            "{} sizes for {} dimensions",
+            given.len(),
+            axes.len()
+        )));
     }
     let (mut sizes, mut scales) = (shape.to_vec(), vec![1.0f32; shape.len()]);
     let mut ratios = Vec::with_capacity(axes.len());
@@ -92,7 +100,9 @@ fn plain(mode: ResizeMode) -> Resize {
 
 fn scales_operand(c: &NodeCtx, i: usize) -> Result<Vec<f32>, Fault> {
     let tensor = c.const_tensor(i, "scales")?;
-    let all = tensor.elements::<f32>().map_err(|e| bad(format!("scales: {e}")))?;
+    let all = tensor
+        .elements::<f32>()
+        .map_err(|e| bad(format!("scales: {e}")))?;
     Ok(all.into_owned())
 }
 
@@ -100,14 +110,26 @@ pub(super) fn upsample(c: &mut NodeCtx) -> Lowered {
     let x = c.input(0)?;
     let mode = mode(c)?;
     let scales = if c.opset < 9 {
-        c.floats("scales")?.ok_or_else(|| c.bad_attr("scales", "is missing"))?
+        c.floats("scales")?
+            .ok_or_else(|| c.bad_attr("scales", "is missing"))?
     } else {
         scales_operand(c, 1)?
     };
     let shape = c.shape(x);
     let axes: Vec<usize> = (0..shape.len()).collect();
     let target = from_scales(&shape, &axes, &scales)?;
-    emit(c, x, target, plain(mode))
+    let mut op = plain(mode);
+    // Resize-10 leaves the rounding open; ONNX Runtime, which exporters test with, rounds up where it shrinks.
+    if mode == ResizeMode::Nearest && scales.iter().any(|&s| s < 1.0) {
+        if scales.iter().any(|&s| s > 1.0) {
+            return Err(Fault::new(
+                Code::Form,
+                "enlarging and shrinking in one node is not supported before opset 11",
+            ));
+        }
+        op.nearest = NearestMode::Ceil;
+    }
+    emit(c, x, target, op)
 }
 
 pub(super) fn resize(c: &mut NodeCtx) -> Lowered {
@@ -122,7 +144,8 @@ pub(super) fn resize(c: &mut NodeCtx) -> Lowered {
     op.exclude_outside = c.flag("exclude_outside", false)?;
     op.cubic_coeff_a = c.float("cubic_coeff_a", -0.75)?;
     let nearest = c.string("nearest_mode", "round_prefer_floor")?;
-    op.nearest = NearestMode::from_name(nearest).ok_or_else(|| c.bad_attr("nearest_mode", format!("is `{nearest}`")))?;
+    op.nearest = NearestMode::from_name(nearest)
+        .ok_or_else(|| c.bad_attr("nearest_mode", format!("is `{nearest}`")))?;
     if c.opset >= 18 && c.flag("antialias", false)? {
         return Err(c.unsupported_attr("antialias", 1));
     }
@@ -130,7 +153,9 @@ pub(super) fn resize(c: &mut NodeCtx) -> Lowered {
         // The order of axes is the order of scales and sizes, so they are not sorted.
         Some(axes) => {
             c.axes(&axes, shape.len())?;
-            axes.iter().map(|&a| c.axis(a, shape.len())).collect::<Result<Vec<_>, _>>()?
+            axes.iter()
+                .map(|&a| c.axis(a, shape.len()))
+                .collect::<Result<Vec<_>, _>>()?
         }
         None => (0..shape.len()).collect(),
     };
@@ -157,7 +182,12 @@ pub(super) fn resize(c: &mut NodeCtx) -> Lowered {
 }
 
 /// `half_pixel_symmetric` differs from `half_pixel` only where a scale does not give a whole size.
-fn symmetric(c: &NodeCtx, word: &str, shape: &[usize], (sizes, scales): &Target) -> Result<CoordinateMode, Fault> {
+fn symmetric(
+    c: &NodeCtx,
+    word: &str,
+    shape: &[usize],
+    (sizes, scales): &Target,
+) -> Result<CoordinateMode, Fault> {
     let whole = (0..shape.len()).all(|i| shape[i] as f32 * scales[i] == sizes[i] as f32);
     match word {
         "half_pixel_symmetric" if whole => Ok(CoordinateMode::HalfPixel),

@@ -51,15 +51,28 @@ pub(super) fn slice(c: &mut NodeCtx) -> Lowered {
     let missing = |name| bad(format!("`{name}` is missing"));
     let (starts, ends, axes, steps) = if c.opset < 10 {
         let starts = c.ints("starts")?.ok_or_else(|| missing("starts"))?;
-        (starts, c.ints("ends")?.ok_or_else(|| missing("ends"))?, c.ints("axes")?, None)
+        (
+            starts,
+            c.ints("ends")?.ok_or_else(|| missing("ends"))?,
+            c.ints("axes")?,
+            None,
+        )
     } else {
         let (starts, ends) = (c.const_i64s(1, "starts")?, c.const_i64s(2, "ends")?);
-        (starts, ends, c.opt_const_i64s(3, "axes")?, c.opt_const_i64s(4, "steps")?)
+        (
+            starts,
+            ends,
+            c.opt_const_i64s(3, "axes")?,
+            c.opt_const_i64s(4, "steps")?,
+        )
     };
     let shape = c.shape(x);
     let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
     let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
-    if [ends.len(), axes.len(), steps.len()].iter().any(|&n| n != starts.len()) {
+    if [ends.len(), axes.len(), steps.len()]
+        .iter()
+        .any(|&n| n != starts.len())
+    {
         return Err(bad("starts, ends, axes and steps have different lengths"));
     }
     // Only to refuse repeated dimensions; the order of the lists counts below.
@@ -83,28 +96,40 @@ pub(super) fn split(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
     let axis = c.axis(c.int("axis", 0)?, shape.len())?;
     let dim = shape[axis];
     let outputs = c.output_count();
-    let declared = if c.opset < 13 { c.ints("split")? } else { c.opt_const_i64s(1, "split")? };
+    let declared = if c.opset < 13 {
+        c.ints("split")?
+    } else {
+        c.opt_const_i64s(1, "split")?
+    };
     let mut chunks = outputs;
     if c.opset >= 18
         && let Some(n) = c.opt_int("num_outputs")?
     {
-        chunks = usize::try_from(n).ok().filter(|&n| n == outputs && declared.is_none())
+        chunks = usize::try_from(n)
+            .ok()
+            .filter(|&n| n == outputs && declared.is_none())
             .ok_or_else(|| c.bad_attr("num_outputs", format!("is {n}, the node has {outputs} outputs")))?;
     }
     let sizes = match declared {
         Some(sizes) => c.sizes("split", &sizes)?,
         None if chunks > 0 => {
             if c.opset < 18 && !dim.is_multiple_of(chunks) {
-                return Err(bad(format!("dimension {axis} of size {dim} does not split into {chunks} equal parts")));
+                return Err(bad(format!(
+                    "dimension {axis} of size {dim} does not split into {chunks} equal parts"
+                )));
             }
             let size = dim.div_ceil(chunks);
-            (0..chunks).map(|i| dim.saturating_sub(i * size).min(size)).collect()
+            (0..chunks)
+                .map(|i| dim.saturating_sub(i * size).min(size))
+                .collect()
         }
         None => return Err(bad("there are no outputs")),
     };
     let total = sizes.iter().try_fold(0usize, |n, &s| n.checked_add(s));
     if sizes.len() != outputs || total != Some(dim) {
-        return Err(bad(format!("sizes {sizes:?} do not split {dim} elements into {outputs} outputs")));
+        return Err(bad(format!(
+            "sizes {sizes:?} do not split {dim} elements into {outputs} outputs"
+        )));
     }
     let mut start = 0;
     sizes
@@ -120,7 +145,9 @@ pub(super) fn split(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
 pub(super) fn concat(c: &mut NodeCtx) -> Lowered {
     let all = c.all_inputs()?;
     let &first = all.first().ok_or_else(|| bad("needs at least one operand"))?;
-    let axis = c.opt_int("axis")?.ok_or_else(|| c.bad_attr("axis", "is missing"))?;
+    let axis = c
+        .opt_int("axis")?
+        .ok_or_else(|| c.bad_attr("axis", "is missing"))?;
     let axis = c.axis(axis, c.rank(first))?;
     if all.len() == 1 {
         return Ok(first);
@@ -135,7 +162,9 @@ pub(super) fn gather(c: &mut NodeCtx) -> Lowered {
     if let Some(known) = c.known(indices).and_then(|t| t.to_i64_vec()) {
         let n = shape[axis] as i64;
         if let Some(i) = known.into_iter().find(|i| !(-n..n).contains(i)) {
-            return Err(bad(format!("index {i} is out of range for dimension {axis} of size {n}")));
+            return Err(bad(format!(
+                "index {i} is out of range for dimension {axis} of size {n}"
+            )));
         }
     }
     c.emit(Gather { axis }, &[x, indices])
@@ -168,8 +197,14 @@ mod tests {
             for (start, end) in (-7..7).flat_map(|s| (-7..7).map(move |e| (s, e))) {
                 for step in [-3, -2, -1, 1, 2, 3] {
                     let (first, count) = range(dim, start, end, step);
-                    let all: Vec<usize> = (0..count).map(|i| (first as i64 + i as i64 * step) as usize).collect();
-                    assert_eq!(all, reference(dim, start, end, step), "{dim} {start}:{end}:{step}");
+                    let all: Vec<usize> = (0..count)
+                        .map(|i| (first as i64 + i as i64 * step) as usize)
+                        .collect();
+                    assert_eq!(
+                        all,
+                        reference(dim, start, end, step),
+                        "{dim} {start}:{end}:{step}"
+                    );
                 }
             }
         }

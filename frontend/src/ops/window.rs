@@ -24,7 +24,10 @@ pub(super) struct Geometry {
 pub(super) fn spatial_rank(c: &NodeCtx, x: Value) -> Result<usize, Fault> {
     match c.rank(x).checked_sub(2) {
         Some(n) if n > 0 => Ok(n),
-        _ => Err(Fault::new(Code::BadOperands, "the input needs a spatial dimension")),
+        _ => Err(Fault::new(
+            Code::BadOperands,
+            "the input needs a spatial dimension",
+        )),
     }
 }
 
@@ -33,7 +36,10 @@ fn positive(c: &NodeCtx, name: &'static str, spatial: usize) -> Result<Vec<usize
         return Ok(vec![1; spatial]);
     };
     if values.len() != spatial {
-        return Err(c.bad_attr(name, format!("has {} entries for {spatial} spatial dimensions", values.len())));
+        return Err(c.bad_attr(
+            name,
+            format!("has {} entries for {spatial} spatial dimensions", values.len()),
+        ));
     }
     if values.iter().any(|&v| v < 1) {
         return Err(c.bad_attr(name, format!("{values:?} has an entry below 1")));
@@ -48,7 +54,10 @@ pub(super) fn geometry(c: &NodeCtx, spatial: usize) -> Result<Geometry, Fault> {
         "NOTSET" | "" => {
             let pads = pads.unwrap_or_else(|| vec![0; 2 * spatial]);
             if pads.len() != 2 * spatial {
-                return Err(c.bad_attr("pads", format!("has {} entries for {spatial} spatial dimensions", pads.len())));
+                return Err(c.bad_attr(
+                    "pads",
+                    format!("has {} entries for {spatial} spatial dimensions", pads.len()),
+                ));
             }
             Padding::Explicit(c.sizes("pads", &pads)?)
         }
@@ -67,13 +76,25 @@ pub(super) fn geometry(c: &NodeCtx, spatial: usize) -> Result<Geometry, Fault> {
 /// Splits a total padding, the odd element at the end (`upper`) or the beginning.
 pub(super) fn halves(total: usize, upper: bool) -> (usize, usize) {
     let small = total / 2;
-    if upper { (small, total - small) } else { (total - small, small) }
+    if upper {
+        (small, total - small)
+    } else {
+        (total - small, small)
+    }
 }
 
 /// Extent of a dilated kernel.
 pub(super) fn extent(kernel: usize, dilation: usize) -> Result<usize, Fault> {
-    let span = kernel.checked_sub(1).and_then(|k| k.checked_mul(dilation)).and_then(|k| k.checked_add(1));
-    span.ok_or_else(|| Fault::new(Code::BadAttribute, format!("kernel size {kernel} with dilation {dilation} makes no window")))
+    let span = kernel
+        .checked_sub(1)
+        .and_then(|k| k.checked_mul(dilation))
+        .and_then(|k| k.checked_add(1));
+    span.ok_or_else(|| {
+        Fault::new(
+            Code::BadAttribute,
+            format!("kernel size {kernel} with dilation {dilation} makes no window"),
+        )
+    })
 }
 
 impl Geometry {

@@ -1,6 +1,6 @@
 //! Operators that move elements without computing on them.
 
-use super::{Inferred, attr_len, axis_in, broadcast, count, ensure, one, same_dtype};
+use super::{Inferred, attr_len, axis_in, broadcast, count, ensure, one, overflow, same_dtype};
 use crate::DType;
 use crate::graph::op::{Concat, Expand, Gather, Pad, PadMode, Reshape, Slice, Transpose};
 use crate::graph::types::shape_text;
@@ -57,7 +57,7 @@ pub(super) fn concat(op: &Concat, operands: &[&TensorType]) -> Inferred {
         ensure(fits, || "operands differ outside the joined dimension".to_owned())?;
         shape[op.axis] = shape[op.axis]
             .checked_add(x.shape[op.axis])
-            .ok_or("the joined dimension overflows")?;
+            .ok_or_else(|| overflow("the joined dimension overflows"))?;
     }
     Ok(TensorType::new(first.dtype, shape))
 }
@@ -100,7 +100,7 @@ pub(super) fn pad(op: &Pad, operands: &[&TensorType]) -> Inferred {
             )
         })?;
         let size = dim.checked_add(before).and_then(|n| n.checked_add(after));
-        shape.push(size.ok_or_else(|| format!("dimension {i} overflows"))?);
+        shape.push(size.ok_or_else(|| overflow(format!("dimension {i} overflows")))?);
     }
     Ok(TensorType::new(x.dtype, shape))
 }

@@ -1,6 +1,6 @@
 //! Element-wise operators and broadcasting.
 
-use super::{Inferred, count, ensure, float, numeric, one, same_dtype};
+use super::{Fail, Inferred, count, ensure, float, numeric, one, same_dtype};
 use crate::DType;
 use crate::graph::types::shape_text;
 use crate::graph::{BinaryOp, TensorType, UnaryOp};
@@ -19,10 +19,10 @@ pub fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
         .collect()
 }
 
-fn fits(a: &TensorType, b: &TensorType) -> Result<Vec<usize>, String> {
+fn fits(a: &TensorType, b: &TensorType) -> Result<Vec<usize>, Fail> {
     broadcast(&a.shape, &b.shape).ok_or_else(|| {
         let (a, b) = (shape_text(&a.shape), shape_text(&b.shape));
-        format!("shapes {a} and {b} do not broadcast")
+        format!("shapes {a} and {b} do not broadcast").into()
     })
 }
 

@@ -27,10 +27,36 @@ pub struct InferError {
     pub reason: String,
     /// Operand types as text.
     pub operands: Vec<String>,
+    /// The operands do fit, but the result would exceed what memory can address.
+    pub overflow: bool,
+}
+
+/// Why a family's function fails.
+enum Fail {
+    /// The operands do not fit.
+    Unfit(String),
+    /// The result is too large to address.
+    Overflow(String),
+}
+
+impl From<String> for Fail {
+    fn from(reason: String) -> Self {
+        Fail::Unfit(reason)
+    }
+}
+
+impl From<&str> for Fail {
+    fn from(reason: &str) -> Self {
+        Fail::Unfit(reason.to_owned())
+    }
+}
+
+fn overflow(reason: impl Into<String>) -> Fail {
+    Fail::Overflow(reason.into())
 }
 
 /// Result of a family's function; the reason becomes [`InferError::reason`].
-type Inferred = Result<TensorType, String>;
+type Inferred = Result<TensorType, Fail>;
 
 /// Result types of `op` applied to operands of these types. [`Op::Constant`] is the caller's business (its type is
 /// the weight's).
@@ -40,7 +66,7 @@ type Inferred = Result<TensorType, String>;
 /// overflows.
 pub fn infer(op: &Op, operands: &[&TensorType]) -> Result<Vec<TensorType>, InferError> {
     let result = match op {
-        Op::Constant(_) => Err("the type of a constant is its weight's".to_owned()),
+        Op::Constant(_) => Err("the type of a constant is its weight's".into()),
         Op::Relayout(_) => one(operands).cloned(),
         Op::Unary(u) => elementwise::unary(*u, operands),
         Op::Binary(b) => elementwise::binary(*b, operands),
@@ -71,13 +97,20 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Result<Vec<TensorType>, Infer
             if addressable(&ty) {
                 Ok(vec![TensorType::new(ty.dtype, ty.shape)])
             } else {
-                Err(format!("a result of type {ty} is too large"))
+                Err(overflow(format!("a result of type {ty} is too large")))
             }
         })
-        .map_err(|reason| InferError {
-            op: op.name(),
-            reason,
-            operands: operands.iter().map(ToString::to_string).collect(),
+        .map_err(|fail| {
+            let (reason, overflow) = match fail {
+                Fail::Unfit(reason) => (reason, false),
+                Fail::Overflow(reason) => (reason, true),
+            };
+            InferError {
+                op: op.name(),
+                reason,
+                operands: operands.iter().map(ToString::to_string).collect(),
+                overflow,
+            }
         })
 }
 
@@ -86,47 +119,47 @@ pub fn addressable(ty: &TensorType) -> bool {
     crate::tensor::is_addressable(&ty.shape)
 }
 
-fn one<'a>(operands: &[&'a TensorType]) -> Result<&'a TensorType, String> {
+fn one<'a>(operands: &[&'a TensorType]) -> Result<&'a TensorType, Fail> {
     count(operands).map(|[x]| x)
 }
 
-fn count<'a, const N: usize>(operands: &[&'a TensorType]) -> Result<[&'a TensorType; N], String> {
+fn count<'a, const N: usize>(operands: &[&'a TensorType]) -> Result<[&'a TensorType; N], Fail> {
     operands
         .try_into()
-        .map_err(|_| format!("takes {N} operand(s), got {}", operands.len()))
+        .map_err(|_| format!("takes {N} operand(s), got {}", operands.len()).into())
 }
 
 /// Fails with the text unless the condition holds.
-fn ensure(condition: bool, reason: impl FnOnce() -> String) -> Result<(), String> {
-    if condition { Ok(()) } else { Err(reason()) }
+fn ensure(condition: bool, reason: impl FnOnce() -> String) -> Result<(), Fail> {
+    if condition { Ok(()) } else { Err(reason().into()) }
 }
 
-fn float(x: &TensorType) -> Result<(), String> {
+fn float(x: &TensorType) -> Result<(), Fail> {
     ensure(x.dtype.is_float(), || {
         format!("elements of type {} are not floating-point", x.dtype)
     })
 }
 
-fn numeric(x: &TensorType) -> Result<(), String> {
+fn numeric(x: &TensorType) -> Result<(), Fail> {
     ensure(x.dtype != crate::DType::Bool, || {
         "elements of type bool have no arithmetic".to_owned()
     })
 }
 
-fn same_dtype(operands: &[&TensorType]) -> Result<(), String> {
+fn same_dtype(operands: &[&TensorType]) -> Result<(), Fail> {
     ensure(operands.windows(2).all(|w| w[0].dtype == w[1].dtype), || {
         "operands have different element types".to_owned()
     })
 }
 
 /// Fails unless the attribute has `expected` entries.
-fn attr_len(name: &str, len: usize, expected: usize) -> Result<(), String> {
+fn attr_len(name: &str, len: usize, expected: usize) -> Result<(), Fail> {
     ensure(len == expected, || {
         format!("`{name}` has {len} entries where {expected} are needed")
     })
 }
 
-fn axis_in(axis: usize, rank: usize) -> Result<(), String> {
+fn axis_in(axis: usize, rank: usize) -> Result<(), Fail> {
     ensure(axis < rank, || {
         format!("axis {axis} is out of range for rank {rank}")
     })

@@ -1,13 +1,13 @@
 //! Normalisations, softmax and reductions.
 
-use super::{Inferred, axis_in, broadcast, count, ensure, float, numeric, one, same_dtype};
+use super::{Fail, Inferred, axis_in, broadcast, count, ensure, float, numeric, one, same_dtype};
 use crate::DType;
 use crate::graph::TensorType;
 use crate::graph::op::{LayerNormalization, Reduce, ReduceKind, Softmax};
 use crate::graph::types::shape_text;
 
 /// Checks that each parameter is one value per channel (dimension 1) of x.
-fn per_channel(x: &TensorType, parameters: &[&TensorType]) -> Result<(), String> {
+fn per_channel(x: &TensorType, parameters: &[&TensorType]) -> Result<(), Fail> {
     let channels = x.shape[1];
     ensure(parameters.iter().all(|p| p.shape == [channels]), || {
         format!("every parameter must have shape [{channels}], the input's channels")

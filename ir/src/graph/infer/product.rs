@@ -1,12 +1,12 @@
 //! Convolutions and matrix products.
 
 use super::window::{Window, spatial_rank};
-use super::{Inferred, attr_len, broadcast, ensure, float, numeric, same_dtype};
+use super::{Fail, Inferred, attr_len, broadcast, ensure, float, numeric, overflow, same_dtype};
 use crate::graph::TensorType;
 use crate::graph::op::{Conv, ConvTranspose, MatMul};
 use crate::graph::types::shape_text;
 
-fn expect_shape(name: &str, x: &TensorType, shape: &[usize]) -> Result<(), String> {
+fn expect_shape(name: &str, x: &TensorType, shape: &[usize]) -> Result<(), Fail> {
     ensure(x.shape == shape, || {
         format!("{name} is {}, not {}", shape_text(&x.shape), shape_text(shape))
     })
@@ -20,7 +20,7 @@ type Operands<'a> = (
     Option<&'a TensorType>,
 );
 
-fn split<'a>(operands: &[&'a TensorType], bias: bool, residual: bool) -> Result<Operands<'a>, String> {
+fn split<'a>(operands: &[&'a TensorType], bias: bool, residual: bool) -> Result<Operands<'a>, Fail> {
     let expected = 2 + usize::from(bias) + usize::from(residual);
     ensure(operands.len() == expected, || {
         format!(
@@ -38,14 +38,14 @@ fn split<'a>(operands: &[&'a TensorType], bias: bool, residual: bool) -> Result<
     ))
 }
 
-fn groups(channels: usize, filters: usize, group: usize) -> Result<(), String> {
+fn groups(channels: usize, filters: usize, group: usize) -> Result<(), Fail> {
     ensure(
         group > 0 && channels.is_multiple_of(group) && filters.is_multiple_of(group),
         || format!("group {group} does not divide {channels} input and {filters} output channels"),
     )
 }
 
-fn same_rank(x: &TensorType, w: &TensorType) -> Result<(), String> {
+fn same_rank(x: &TensorType, w: &TensorType) -> Result<(), Fail> {
     ensure(w.rank() == x.rank(), || {
         format!("the filter has rank {}, the input {}", w.rank(), x.rank())
     })
@@ -101,7 +101,7 @@ pub(super) fn conv_transpose(op: &ConvTranspose, operands: &[&TensorType]) -> In
     groups(x.shape[1], w.shape[0], op.group)?;
     let filters = w.shape[1]
         .checked_mul(op.group)
-        .ok_or("too many output channels")?;
+        .ok_or_else(|| overflow("too many output channels"))?;
     let mut shape = vec![x.shape[0], filters];
     for i in 0..spatial {
         let (n, k, s, d) = (x.shape[2 + i], w.shape[2 + i], op.strides[i], op.dilations[i]);

@@ -1,11 +1,11 @@
 //! Sliding windows: pooling, the size rule convolutions share, and resizing.
 
-use super::{Inferred, attr_len, ensure, float, numeric, one};
+use super::{Fail, Inferred, attr_len, ensure, float, numeric, one, overflow};
 use crate::graph::TensorType;
 use crate::graph::op::{AveragePool, MaxPool, Resize, ResizeMode};
 
 /// Number of spatial dimensions of `[N,C,spatial..]`.
-pub(super) fn spatial_rank(x: &TensorType) -> Result<usize, String> {
+pub(super) fn spatial_rank(x: &TensorType) -> Result<usize, Fail> {
     ensure(x.rank() >= 3, || {
         format!("the input has rank {}, but needs a spatial dimension", x.rank())
     })?;
@@ -22,7 +22,7 @@ pub(super) struct Window<'a> {
 
 impl Window<'_> {
     /// Checks lengths and ranges of the attributes.
-    pub fn check(&self, spatial: usize) -> Result<(), String> {
+    pub fn check(&self, spatial: usize) -> Result<(), Fail> {
         attr_len("kernel", self.kernel.len(), spatial)?;
         attr_len("strides", self.strides.len(), spatial)?;
         attr_len("dilations", self.dilations.len(), spatial)?;
@@ -43,17 +43,19 @@ impl Window<'_> {
     }
 
     /// Spatial size of the result: `(in + pads - extent) / stride + 1`. [`Window::check`] must have passed.
-    pub fn output(&self, input: &[usize]) -> Result<Vec<usize>, String> {
+    pub fn output(&self, input: &[usize]) -> Result<Vec<usize>, Fail> {
         let half = input.len();
         let size = |(i, &n): (usize, &usize)| {
-            let overflow = || format!("spatial dimension {i} overflows");
+            let overflow = || overflow(format!("spatial dimension {i} overflows"));
             let padded = n
                 .checked_add(self.pads[i])
                 .and_then(|n| n.checked_add(self.pads[half + i]));
             let padded = padded.ok_or_else(overflow)?;
             let extent = self.extent(i).ok_or_else(overflow)?;
             let free = padded.checked_sub(extent).ok_or_else(|| {
-                format!("spatial dimension {i}: the window spans {extent}, the padded input only {padded}")
+                Fail::from(format!(
+                    "spatial dimension {i}: the window spans {extent}, the padded input only {padded}"
+                ))
             })?;
             Ok(free / self.strides[i] + 1)
         };
@@ -61,7 +63,7 @@ impl Window<'_> {
     }
 
     /// Fails if the first or last window of a dimension lies wholly in the padding, where pooling has no value.
-    fn touches(&self, input: &[usize], output: &[usize]) -> Result<(), String> {
+    fn touches(&self, input: &[usize], output: &[usize]) -> Result<(), Fail> {
         for (i, (&n, &out)) in input.iter().zip(output).enumerate() {
             let first_ok = self.extent(i).is_some_and(|e| self.pads[i] < e);
             let last_start = (out - 1) as i128 * self.strides[i] as i128 - self.pads[i] as i128;

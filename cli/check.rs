@@ -1,0 +1,147 @@
+//! `sdc check`: outputs against recorded ones.
+
+use crate::dataset::DataSet;
+use crate::exit::Failure;
+use crate::session::{SessionArgs, Source, run_once};
+use sdc_interp::compare::{Class, Report, compare};
+use serde::Serialize;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  sdc check model.onnx                         # with the data in model_io/test_data_set_*
+  sdc check model.onnx --data recorded
+  sdc check model.onnx --rtol 1e-3 --atol 1e-5 # element by element: |a-b| <= atol + rtol*|b|
+
+By default a float output passes when max|a-b| <= 1e-4 * max|b|. Integers must be equal; shapes, types and the places of NaN
+and infinities must match. Symbolic dimensions follow from the data. Exit code 1 if an output differs.")]
+pub struct Args {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Directory of test_data_set_N/{input,output}_K.pb; by default MODEL_io beside the model
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Compare element by element, with this relative tolerance
+    #[arg(long, value_name = "X")]
+    rtol: Option<f64>,
+    /// Compare element by element, with this absolute tolerance
+    #[arg(long, value_name = "X")]
+    atol: Option<f64>,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One output of one data set.
+#[derive(Serialize)]
+struct Row {
+    data_set: String,
+    output: String,
+    passed: bool,
+    max_error: f64,
+    /// The largest error that passes; absent where it depends on the element.
+    allowed: Option<f64>,
+    detail: String,
+}
+
+pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
+    let class = match (args.rtol, args.atol) {
+        (None, None) => Class::ROUNDING,
+        (rtol, atol) => Class::Elementwise { rtol: rtol.unwrap_or(0.0), atol: atol.unwrap_or(0.0) },
+    };
+    let dir = args.data.clone().unwrap_or_else(|| beside(&args.session.path));
+    let sets = DataSet::all(&dir)?;
+    let shapes: Vec<Vec<usize>> = sets[0].inputs()?.iter().map(|t| t.shape().to_vec()).collect();
+    let artifact = Source::open(&args.session)?.load(|position, _| shapes.get(position).cloned())?;
+    let names: Vec<&str> = artifact.interface().outputs.iter().map(|t| t.name.as_str()).collect();
+
+    let mut rows = Vec::new();
+    for set in &sets {
+        let (inputs, expected) = (set.inputs()?, set.outputs()?);
+        let count = |what: &str, given: usize, wanted: usize| {
+            Failure::usage(format!("{}: {given} {what}, the model has {wanted}", set.name()))
+        };
+        let wanted = artifact.interface().inputs.len();
+        if inputs.len() != wanted {
+            return Err(count("inputs", inputs.len(), wanted));
+        }
+        if expected.len() != names.len() {
+            return Err(count("outputs", expected.len(), names.len()));
+        }
+        let actual = run_once(&artifact, &inputs)?;
+        for ((name, actual), expected) in names.iter().zip(&actual).zip(&expected) {
+            let row = Row::new(set.name(), name, &compare(actual, expected, class));
+            if !args.json {
+                writeln!(out, "{row}")?;
+            }
+            rows.push(row);
+        }
+    }
+    if args.json {
+        serde_json::to_writer_pretty(&mut *out, &rows).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    }
+    if rows.iter().all(|r| r.passed) { Ok(()) } else { Err(Failure::differ()) }
+}
+
+/// `dir/model_io` for `dir/model.onnx`.
+fn beside(model: &Path) -> PathBuf {
+    let mut name = model.file_stem().unwrap_or_default().to_owned();
+    name.push("_io");
+    model.with_file_name(name)
+}
+
+impl Row {
+    fn new(data_set: String, output: &str, report: &Report) -> Self {
+        let allowed = match report.class {
+            _ if !report.expected.dtype.is_float() => Some(0.0),
+            Class::Exact => Some(0.0),
+            Class::Rounding { rel } => Some(rel * report.scale),
+            Class::Elementwise { .. } => None,
+        };
+        Self {
+            data_set,
+            output: output.to_owned(),
+            passed: report.passed(),
+            max_error: report.max_abs,
+            allowed,
+            detail: report.to_string(),
+        }
+    }
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Row { data_set, output, max_error, .. } = self;
+        if !self.passed {
+            return write!(f, "{data_set} {output}: {}", self.detail);
+        }
+        write!(f, "{data_set} {output}: ok, max_error {max_error:.3e}")?;
+        match self.allowed {
+            Some(allowed) => write!(f, ", allowed {allowed:.3e}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sdc_ir::Tensor;
+
+    #[test]
+    fn data_lies_beside_the_model() {
+        assert_eq!(beside(Path::new("a/model_x.onnx")), Path::new("a/model_x_io"));
+    }
+
+    #[test]
+    fn rows_say_what_was_allowed() {
+        let t = |x: f32| Tensor::from_elements(vec![1], vec![x]).unwrap();
+        let row = Row::new("set".into(), "y", &compare(&t(1.00001), &t(1.0), Class::ROUNDING));
+        assert!(row.passed && row.to_string().ends_with("allowed 1.000e-4"), "{row}");
+        let row = Row::new("set".into(), "y", &compare(&t(1.1), &t(1.0), Class::ROUNDING));
+        assert!(!row.passed && row.to_string().contains("differs"), "{row}");
+    }
+}

@@ -1,0 +1,353 @@
+//! `sdc compile`: a model to an artifact.
+
+use crate::build::{self, Built, Request};
+use crate::exit::Failure;
+use crate::files;
+use crate::model::{self, Model, ModelArgs};
+use crate::sdir::{Dump, check_stage};
+use crate::target::Target;
+use crate::units::{parse_size, size, time};
+use clap::ValueEnum;
+use comfy_table::{CellAlignment, Table, presets};
+use sdc_artifact::manifest::Kind;
+use sdc_passes::driver::CheckInputs;
+use sdc_passes::pass::Remark;
+use sdc_passes::pipeline::{PipelineOptions, list_passes, run_pipeline};
+use sdc_passes::plan::report;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+#[derive(clap::Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  sdc compile model.onnx -o out                          # out/libmodel.a, .so, model.o, model.h, model.weights, manifest.json
+  sdc compile model.onnx -o out --cpu x86-64-v4          # needs AVX-512, uses it
+  sdc compile model.onnx -o out --emit staticlib,header --embed-weights
+  sdc compile model.onnx -o out --ram 256K               # exit code 5, and an explanation, if it does not fit
+  sdc compile model.onnx -o out --dim batch=1
+  sdc compile stages/2_fuse.sdir -o out --start-from layout
+
+The header's comment says how to call the model. `sdc run out ...` and `sdc bench out` execute the same files.")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Directory for the artifact
+    #[arg(short, long, value_name = "DIR", required_unless_present_any = ["stop_after", "list_passes"])]
+    output: Option<PathBuf>,
+    /// Name of the model: prefix of all symbols and files; by default the model file's
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Code generator
+    #[arg(long, value_enum, default_value = "cranelift")]
+    backend: Backend,
+    /// Platform to compile for
+    #[arg(long, value_name = "TRIPLE", default_value = TRIPLE)]
+    target: String,
+    /// CPU to compile for: x86-64, x86-64-v2, x86-64-v3, x86-64-v4 or native
+    #[arg(long, value_name = "NAME", default_value = "x86-64-v3")]
+    cpu: Vec<String>,
+    /// Arithmetic of activations
+    #[arg(long, value_enum, default_value = "f32")]
+    activations: Activations,
+    /// Whether compressed weights are rebuilt when the model is loaded, or tile by tile
+    #[arg(long, value_enum, default_value = "resident")]
+    weights: Residence,
+    /// SmartDeal decomposition (not supported yet)
+    #[arg(long, value_name = "OPTIONS", hide = true)]
+    sd: Option<String>,
+    /// What to write, besides weights and manifest
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "obj,staticlib,sharedlib,header")]
+    emit: Vec<Emit>,
+    /// Put the weights into the object instead of a file of their own
+    #[arg(long)]
+    embed_weights: bool,
+    /// Compile the plain bodies of all kernels instead of using the embedded ones
+    #[arg(long)]
+    no_kernels: bool,
+    /// Fail, and explain, if the arena needs more than this (suffixes K, M, G)
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    ram: Option<usize>,
+    /// Fail, and explain, if code and weights need more than this (suffixes K, M, G)
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    flash: Option<usize>,
+    /// Print the program after this pass, or after all
+    #[arg(long, value_name = "PASS|all", help_heading = "Passes", conflicts_with = "json")]
+    print_after: Option<String>,
+    /// Stop after this pass and print the program; nothing is written
+    #[arg(long, value_name = "PASS", help_heading = "Passes", conflicts_with_all = ["json", "print_after", "report"])]
+    stop_after: Option<String>,
+    /// Start from this pass: the model is what the passes before it would have left
+    #[arg(long, value_name = "PASS", help_heading = "Passes")]
+    start_from: Option<String>,
+    /// List the passes and stop
+    #[arg(long, help_heading = "Passes")]
+    list_passes: bool,
+    /// Run the interpreter before and after each pass, and name the first that breaks its class (slow)
+    #[arg(long, value_name = "WHEN", value_parser = ["each-pass"], help_heading = "Passes")]
+    check: Option<String>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+    /// Write everything there is to know about this compilation as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+/// The only platform so far.
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Backend {
+    /// no system package needed
+    Cranelift,
+    /// not supported yet
+    Llvm,
+    /// not supported yet
+    Accel,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Activations {
+    /// 32-bit floating point
+    F32,
+    /// not supported yet
+    Int8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Residence {
+    /// when it is loaded
+    Resident,
+    /// not supported yet
+    Streamed,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum)]
+enum Emit {
+    /// NAME.o
+    Obj,
+    /// libNAME.a
+    Staticlib,
+    /// libNAME.so
+    Sharedlib,
+    /// NAME.h
+    Header,
+    /// the program after every pass, in the directory `ir`
+    Ir,
+    /// not supported yet
+    Rust,
+}
+
+pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
+    if args.list_passes {
+        for pass in list_passes() {
+            writeln!(out, "{:<10} {:<10} {}", pass.name, pass.class.to_string(), pass.summary)?;
+        }
+        return Ok(());
+    }
+    let target = target(args)?;
+    for stage in [&args.print_after, &args.stop_after].into_iter().flatten() {
+        check_stage(stage)?;
+    }
+    let start = Instant::now();
+    let model = model::import(&args.model)?;
+    let passes = PipelineOptions {
+        start_from: args.start_from.clone(),
+        check_each_pass: args.check.is_some().then_some(CheckInputs::Seeded(0)),
+        ..PipelineOptions::default()
+    };
+    let Some(dir) = args.output.as_ref().filter(|_| args.stop_after.is_none()) else {
+        let options = PipelineOptions { tile: target.tile(), stop_after: args.stop_after.clone(), ..passes };
+        let mut dump = Dump::of(args.stop_after.as_deref().unwrap_or("all"));
+        run_pipeline(&model.graph, &options, &mut dump)?;
+        return print(&dump, out);
+    };
+
+    let name = args.name.clone().unwrap_or_else(|| model.stem.clone());
+    let request = Request {
+        name: &name,
+        model: model.digest,
+        target: &target,
+        embed_weights: args.embed_weights,
+        kinds: kinds(args),
+        options: options(args, &model, &target),
+        passes,
+        ram: args.ram,
+        flash: args.flash,
+    };
+    let all_stages = args.emit.contains(&Emit::Ir);
+    let wanted = if all_stages { Some("all") } else { args.print_after.as_deref() };
+    let mut dump = wanted.map(Dump::of);
+    let built = build::build(model.graph, &request, dump.as_mut(), dir)?;
+    if let Some(dump) = &mut dump {
+        if all_stages {
+            dump.write(&dir.join("ir"))?;
+        }
+        dump.retain(args.print_after.as_deref());
+        print(dump, out)?;
+    }
+
+    let summary = Summary::new(&built, start.elapsed().as_secs_f64());
+    if let Some(path) = &args.report {
+        let report = Report { summary: &summary, remarks: &built.remarks, plan: &built.plan, kernels: &built.kernels };
+        files::write(path, |out| Ok(serde_json::to_writer_pretty(out, &report)?))?;
+    }
+    if args.json {
+        serde_json::to_writer_pretty(&mut *out, &summary).map_err(std::io::Error::from)?;
+        return Ok(writeln!(out)?);
+    }
+    summary.print(&built, start, out)
+}
+
+fn print(dump: &Dump, out: &mut dyn Write) -> Result<(), Failure> {
+    for stage in &dump.stages {
+        out.write_all(stage.text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The target; an error for everything that is still to come.
+fn target(args: &Args) -> Result<Target, Failure> {
+    let later = |option: &str| Err(Failure::unsupported(format!("{option} is not supported yet")));
+    match args.backend {
+        Backend::Cranelift => {}
+        Backend::Llvm => return later("--backend llvm"),
+        Backend::Accel => return later("--backend accel"),
+    }
+    if args.activations == Activations::Int8 {
+        return later("--activations int8");
+    }
+    if args.weights == Residence::Streamed {
+        return later("--weights streamed");
+    }
+    if args.sd.is_some() {
+        return later("--sd");
+    }
+    if args.emit.contains(&Emit::Rust) {
+        return later("--emit rust");
+    }
+    if args.target != TRIPLE {
+        return Err(Failure::unsupported(format!("--target {}: only {TRIPLE} is supported yet", args.target)));
+    }
+    match args.cpu.as_slice() {
+        [cpu] => Target::new(cpu, !args.no_kernels),
+        _ => later("an artifact for several CPUs (more than one --cpu)"),
+    }
+}
+
+fn kinds(args: &Args) -> BTreeSet<Kind> {
+    let of = |emit: &Emit| match emit {
+        Emit::Obj => Some(Kind::Object),
+        Emit::Staticlib => Some(Kind::Archive),
+        Emit::Sharedlib => Some(Kind::SharedLibrary),
+        Emit::Header => Some(Kind::Header),
+        Emit::Ir | Emit::Rust => None,
+    };
+    let weights = (!args.embed_weights).then_some(Kind::Weights);
+    args.emit.iter().filter_map(of).chain(weights).chain([Kind::Manifest]).collect()
+}
+
+/// What the manifest says of how the model was compiled: whatever changes the artifact.
+fn options(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, String> {
+    let mut options = BTreeMap::from([
+        ("backend".to_owned(), "cranelift".to_owned()),
+        ("cpu".to_owned(), target.cpu.name.to_owned()),
+        ("target".to_owned(), args.target.clone()),
+        ("kernels".to_owned(), target.kernels.map_or("none", |k| k.name).to_owned()),
+    ]);
+    for (name, value) in &model.dims {
+        options.insert(format!("dim {name}"), value.to_string());
+    }
+    if let Some(pass) = &args.start_from {
+        options.insert("start-from".to_owned(), pass.clone());
+    }
+    options
+}
+
+#[derive(Serialize)]
+struct Summary {
+    name: String,
+    cpu: String,
+    files: Vec<FileRow>,
+    arena_bytes: usize,
+    lower_bound_bytes: usize,
+    waste_percent: f64,
+    weights_bytes: usize,
+    code_bytes: u64,
+    remarks_done: usize,
+    remarks_not_done: usize,
+    steps: Vec<Step>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct FileRow {
+    path: PathBuf,
+    bytes: u64,
+    sha256: String,
+}
+
+#[derive(Serialize)]
+struct Step {
+    step: &'static str,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    kernels: &'a [String],
+    remarks: &'a [Remark],
+    plan: &'a report::Report,
+}
+
+impl Summary {
+    fn new(built: &Built, seconds: f64) -> Self {
+        let file = |f: &sdc_artifact::emit::Written| FileRow {
+            path: f.path.clone(),
+            bytes: f.size,
+            sha256: f.sha256.to_string(),
+        };
+        let done = built.remarks.iter().filter(|r| r.done).count();
+        Self {
+            name: built.interface.name.clone(),
+            cpu: built.interface.cpu.clone(),
+            files: built.files.iter().map(file).collect(),
+            arena_bytes: built.plan.arena_bytes,
+            lower_bound_bytes: built.plan.lower_bound_bytes,
+            waste_percent: built.plan.waste_percent,
+            weights_bytes: built.interface.weights_size,
+            code_bytes: built.code_bytes,
+            remarks_done: done,
+            remarks_not_done: built.remarks.len() - done,
+            steps: built.timings.iter().map(|(step, time)| Step { step, seconds: time.as_secs_f64() }).collect(),
+            seconds,
+        }
+    }
+
+    fn print(&self, built: &Built, start: Instant, out: &mut dyn Write) -> Result<(), Failure> {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        for file in &built.files {
+            table.add_row([file.path.display().to_string(), size(file.size)]);
+        }
+        if let Some(column) = table.column_mut(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        writeln!(out, "{}", table.trim_fmt())?;
+        writeln!(
+            out,
+            "arena_bytes: {} (lower bound {}, waste {:.2} %)",
+            self.arena_bytes, self.lower_bound_bytes, self.waste_percent
+        )?;
+        writeln!(out, "weights_bytes: {}", self.weights_bytes)?;
+        writeln!(out, "code_bytes: {}", self.code_bytes)?;
+        writeln!(out, "remarks: {} done, {} not done", self.remarks_done, self.remarks_not_done)?;
+        writeln!(out, "compiled `{}` for {} in {}", self.name, self.cpu, time(start.elapsed()))?;
+        Ok(())
+    }
+}

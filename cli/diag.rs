@@ -1,0 +1,87 @@
+//! Problems as text on standard error.
+
+use crate::exit::{Exit, Failure, Problem};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+/// Line width where there is no terminal to ask.
+const WIDTH: usize = 120;
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.notes.iter().try_for_each(|note| write!(f, "\n{note}"))
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Diagnostic for Problem {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.code.as_ref().map(|c| Box::new(c) as _)
+    }
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|h| Box::new(h) as _)
+    }
+}
+
+/// Writes all problems of a failure to standard error, and how many there are.
+pub fn report(failure: &Failure) {
+    let stderr = io::stderr();
+    let theme = if !stderr.is_terminal() { GraphicalTheme::none() } else { GraphicalTheme::default() };
+    let mut handler = GraphicalReportHandler::new_themed(theme).with_links(false);
+    if !stderr.is_terminal() {
+        handler = handler.with_width(WIDTH);
+    }
+    let mut text = String::new();
+    for problem in &failure.problems {
+        let problem = printable(problem);
+        // Writing to a string fails only if a `Display` does, and ours do not; the plain form is always there.
+        if handler.render_report(&mut text, &problem).is_err() {
+            text.push_str(&problem.to_string());
+        }
+    }
+    if failure.problems.len() > 1 {
+        text.push_str(&format!("{} problems\n", failure.problems.len()));
+    }
+    if failure.exit == Exit::Bug && !failure.problems.is_empty() {
+        text.push_str(BUG);
+    }
+    // If standard error is gone there is nobody to tell; the exit code remains.
+    let _ = stderr.lock().write_all(text.as_bytes());
+}
+
+/// What people should do about a bug.
+pub const BUG: &str = "\
+this is a bug in sdc; please report it with
+  - the message above,
+  - the command line and the output of `sdc --version`,
+  - the model, or the output of `sdc inspect MODEL --json` if the model is not yours to share\n";
+
+/// Names come from the model, which may hold anything: control characters would reach the terminal.
+fn printable(problem: &Problem) -> Problem {
+    let clean = |text: &String| -> String {
+        let keep = |c: char| !c.is_control() || c == '\n';
+        text.chars()
+            .flat_map(|c| if keep(c) { vec![c] } else { c.escape_default().collect() })
+            .collect()
+    };
+    Problem {
+        code: problem.code.clone(),
+        message: clean(&problem.message),
+        notes: problem.notes.iter().map(clean).collect(),
+        help: problem.help.as_ref().map(clean),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let problem = Problem { message: "a\u{1b}[2Jb".to_owned(), ..Problem::default() };
+        assert_eq!(printable(&problem).message, "a\\u{1b}[2Jb");
+    }
+}

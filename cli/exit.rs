@@ -1,0 +1,168 @@
+//! How a command ends: exit codes, and the problems that lead to them.
+
+use sdc_artifact::emit::EmitError;
+use sdc_artifact::load::LoadError;
+use sdc_frontend::{Class, ImportError, ImportErrors};
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+
+/// The exit codes, fixed by the design; scripts rely on them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// What was asked for was done.
+    Fine = 0,
+    /// Outputs differ from what was expected.
+    Differ = 1,
+    /// Wrong use, or a file that cannot be read or written.
+    Usage = 2,
+    /// The input file breaks its format's rules.
+    Malformed = 3,
+    /// The input is fine, sdc cannot do it.
+    Unsupported = 4,
+    /// A size exceeds a limit.
+    Limit = 5,
+    /// A bug in sdc.
+    Bug = 70,
+}
+
+/// One thing that is wrong, for people.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Problem {
+    /// Stable code, such as `E0201`.
+    pub code: Option<String>,
+    /// What is wrong, and where.
+    pub message: String,
+    /// Facts that help to understand it, one per line.
+    pub notes: Vec<String>,
+    /// What would help.
+    pub help: Option<String>,
+}
+
+/// Why a command did not do what was asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// The process's exit code.
+    pub exit: Exit,
+    /// What to report; may be empty when the command's own output says it all.
+    pub problems: Vec<Problem>,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl Display) -> Self {
+        let message = message.to_string();
+        let problems = vec![Problem { message, ..Problem::default() }];
+        Self { exit, problems }
+    }
+    pub fn usage(message: impl Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+    pub fn malformed(message: impl Display) -> Self {
+        Self::new(Exit::Malformed, message)
+    }
+    pub fn unsupported(message: impl Display) -> Self {
+        Self::new(Exit::Unsupported, message)
+    }
+    pub fn limit(message: impl Display) -> Self {
+        Self::new(Exit::Limit, message)
+    }
+    /// A state that no input should lead to.
+    pub fn bug(message: impl Display) -> Self {
+        Self::new(Exit::Bug, message)
+    }
+    /// Outputs differ; the command has printed which.
+    pub fn differ() -> Self {
+        Self { exit: Exit::Differ, problems: Vec::new() }
+    }
+    /// A file could not be read or written.
+    pub fn io(path: &Path, error: &io::Error) -> Self {
+        Self::usage(format!("{}: {error}", path.display()))
+    }
+    /// Adds what would help to the last problem.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        if let Some(problem) = self.problems.last_mut() {
+            problem.help = Some(help.into());
+        }
+        self
+    }
+    /// Adds a fact to the last problem.
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        if let Some(problem) = self.problems.last_mut() {
+            problem.notes.push(note.into());
+        }
+        self
+    }
+}
+
+/// Only results written to standard output are passed on with a bare `?`; files go through [`Failure::io`]. A reader that
+/// has seen enough (`sdc ... | head`) is no error.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self { exit: Exit::Fine, problems: Vec::new() };
+        }
+        Self::usage(format!("standard output: {error}"))
+    }
+}
+
+impl From<Class> for Exit {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Usage => Exit::Usage,
+            Class::Malformed => Exit::Malformed,
+            Class::Unsupported => Exit::Unsupported,
+            Class::Limit => Exit::Limit,
+        }
+    }
+}
+
+impl From<&ImportError> for Problem {
+    fn from(error: &ImportError) -> Self {
+        let message = match &error.node {
+            Some(node) => format!("{node}: {}", error.message),
+            None => error.message.clone(),
+        };
+        let notes = match error.operands.as_slice() {
+            [] => Vec::new(),
+            operands => vec![format!("operands: {}", operands.join(", "))],
+        };
+        Problem { code: Some(error.code.text().to_owned()), message, notes, help: error.help.clone() }
+    }
+}
+
+impl From<ImportErrors> for Failure {
+    fn from(errors: ImportErrors) -> Self {
+        Self {
+            exit: errors.class().into(),
+            problems: errors.0.iter().map(Problem::from).collect(),
+        }
+    }
+}
+
+impl From<ImportError> for Failure {
+    fn from(error: ImportError) -> Self {
+        ImportErrors(vec![error]).into()
+    }
+}
+
+impl From<EmitError> for Failure {
+    fn from(error: EmitError) -> Self {
+        match &error {
+            EmitError::Io { .. } => Self::usage(error),
+            // The others say that what this program made does not keep its promises.
+            _ => Self::bug(error),
+        }
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        use LoadError::*;
+        match &error {
+            Host | Cpu { .. } => Self::unsupported(&error).help("choose another --cpu"),
+            Memory { .. } => Self::limit(error),
+            Io { .. } | MissingFile { .. } | Count { .. } | TensorSize { .. } | Alignment { .. } => Self::usage(error),
+            _ => Self::malformed(error),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! `sdc run`: inputs from files, outputs to files or, in short, to standard output.
+
+use crate::exit::Failure;
+use crate::files;
+use crate::npy;
+use crate::session::{SessionArgs, Source, run_once, type_text};
+use sdc_artifact::load::Artifact;
+use sdc_ir::graph::TensorType;
+use sdc_ir::Tensor;
+use serde::Serialize;
+use std::io::Write;
+use std::path::PathBuf;
+
+#[derive(clap::Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  sdc run model.onnx --input image=cat.npy                    # a summary of each output
+  sdc run model.onnx --input image=cat.npy --output-dir out   # out/output_0.npy ..., out/names.json
+  sdc run DIR --input image=cat.npy --output out.npz          # an artifact that `sdc compile` wrote
+
+Symbolic dimensions that --dim does not fix follow from the inputs' shapes.")]
+pub struct Args {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Values of an input; may be repeated, and must name every input
+    #[arg(long = "input", value_name = "NAME=FILE.npy")]
+    inputs: Vec<String>,
+    /// Write output K to DIR/output_K.npy, and the names to DIR/names.json
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+    /// Write all outputs to one archive, under their names
+    #[arg(long, value_name = "FILE.npz", conflicts_with = "output_dir")]
+    output: Option<PathBuf>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
+    let source = Source::open(&args.session)?;
+    let (artifact, inputs) = match source.input_names() {
+        None => {
+            let artifact = source.load(|_, _| None)?;
+            let names: Vec<String> = artifact.interface().inputs.iter().map(|t| t.name.clone()).collect();
+            let given = read_inputs(&args.inputs, &names)?;
+            (artifact, given)
+        }
+        Some(names) => {
+            let given = read_inputs(&args.inputs, &names)?;
+            let shape = |position: usize, _: &str| Some(given.get(position)?.as_ref()?.shape().to_vec());
+            (source.load(shape)?, given)
+        }
+    };
+    let inputs = complete(&artifact, inputs)?;
+    let outputs = run_once(&artifact, &inputs)?;
+    let names: Vec<&str> = artifact.interface().outputs.iter().map(|t| t.name.as_str()).collect();
+    if let Some(dir) = &args.output_dir {
+        files::create_dir(dir)?;
+        for (k, tensor) in outputs.iter().enumerate() {
+            files::write(&dir.join(format!("output_{k}.npy")), |out| npy::write(out, tensor))?;
+        }
+        files::write(&dir.join("names.json"), |out| Ok(serde_json::to_writer_pretty(out, &names)?))?;
+    } else if let Some(path) = &args.output {
+        let named: Vec<(String, Tensor)> = names.iter().map(|n| (*n).to_owned()).zip(outputs.clone()).collect();
+        files::write(path, |out| npy::write_npz(out, &named))?;
+    }
+    let summaries: Vec<Summary> = names.iter().zip(&outputs).map(|(name, tensor)| Summary::of(name, tensor)).collect();
+    if args.json {
+        serde_json::to_writer_pretty(&mut *out, &summaries).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else if args.output_dir.is_none() && args.output.is_none() {
+        for summary in summaries {
+            writeln!(out, "{summary}")?;
+        }
+    }
+    Ok(())
+}
+
+/// The position of the input a `NAME=FILE` argument is for, and its file. Names may hold `=`, so the longest known
+/// name that fits is meant.
+fn split<'a>(argument: &'a str, names: &[String]) -> Option<(usize, &'a str)> {
+    let fits = |(position, name): (usize, &String)| {
+        let file = argument.strip_prefix(name.as_str())?.strip_prefix('=')?;
+        Some((name.len(), position, file))
+    };
+    let (_, position, file) = names.iter().enumerate().filter_map(fits).max_by_key(|(length, ..)| *length)?;
+    Some((position, file))
+}
+
+/// The given inputs, by position.
+fn read_inputs(arguments: &[String], names: &[String]) -> Result<Vec<Option<Tensor>>, Failure> {
+    let mut inputs = vec![None; names.len()];
+    for argument in arguments {
+        let Some((position, file)) = split(argument, names) else {
+            let known: Vec<String> = names.iter().map(|n| format!("`{n}`")).collect();
+            let failure = Failure::usage(format!("--input {argument}: not NAME=FILE with the name of an input"));
+            return Err(failure.help(format!("the inputs are {}", known.join(", "))));
+        };
+        let tensor = npy::read(file.as_ref())?;
+        if inputs[position].replace(tensor).is_some() {
+            return Err(Failure::usage(format!("input `{}` is given twice", names[position])));
+        }
+    }
+    Ok(inputs)
+}
+
+/// All inputs, or an error that lists those missing.
+fn complete(artifact: &Artifact, inputs: Vec<Option<Tensor>>) -> Result<Vec<Tensor>, Failure> {
+    let specs = &artifact.interface().inputs;
+    let missing: Vec<String> = specs
+        .iter()
+        .zip(&inputs)
+        .filter(|(_, tensor)| tensor.is_none())
+        .map(|(spec, _)| format!("--input {}=FILE.npy   {}", spec.name, type_text(spec)))
+        .collect();
+    if missing.is_empty() {
+        return Ok(inputs.into_iter().flatten().collect());
+    }
+    let failure = Failure::usage(format!("{} of {} inputs are missing:", missing.len(), specs.len()));
+    Err(missing.into_iter().fold(failure, Failure::note))
+}
+
+/// Values shown of an output.
+const SHOWN: usize = 8;
+
+/// An output in short.
+#[derive(Serialize)]
+struct Summary {
+    name: String,
+    #[serde(rename = "type")]
+    ty: String,
+    shape: Vec<usize>,
+    first: Vec<f64>,
+    min: Option<f64>,
+    max: Option<f64>,
+    argmax: Option<usize>,
+    nan: usize,
+}
+
+impl Summary {
+    fn of(name: &str, tensor: &Tensor) -> Self {
+        let values = tensor.to_f64_vec();
+        let numbers = || values.iter().copied().enumerate().filter(|(_, x)| !x.is_nan());
+        let largest = numbers().fold(None, |best: Option<(usize, f64)>, (i, x)| match best {
+            Some((_, y)) if y >= x => best,
+            _ => Some((i, x)),
+        });
+        Self {
+            name: name.to_owned(),
+            ty: TensorType::new(tensor.dtype(), tensor.shape()).to_string(),
+            shape: tensor.shape().to_vec(),
+            first: values.iter().copied().take(SHOWN).collect(),
+            min: numbers().map(|(_, x)| x).reduce(f64::min),
+            max: largest.map(|(_, x)| x),
+            argmax: largest.map(|(i, _)| i),
+            nan: values.iter().filter(|x| x.is_nan()).count(),
+        }
+    }
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Seven digits are all that f32 holds; integers show as such.
+        let number = |x: &f64| if x.fract() == 0.0 && x.abs() < 1e15 { format!("{x}") } else { format!("{x:.6e}") };
+        let first: Vec<String> = self.first.iter().map(number).collect();
+        let more = if self.shape.iter().product::<usize>() > SHOWN { ", ..." } else { "" };
+        write!(f, "{}: {} = [{}{more}]", self.name, self.ty, first.join(", "))?;
+        if let (Some(min), Some(max), Some(argmax)) = (&self.min, &self.max, self.argmax) {
+            write!(f, "; min {}, max {} at {argmax}", number(min), number(max))?;
+        }
+        if self.nan > 0 {
+            write!(f, "; {} NaN", self.nan)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_known_name_is_meant() {
+        let names: Vec<String> = ["a", "a=b", "x:0"].map(String::from).into();
+        assert_eq!(split("a=f.npy", &names), Some((0, "f.npy")));
+        assert_eq!(split("a=b=f.npy", &names), Some((1, "f.npy")));
+        assert_eq!(split("x:0=a=b", &names), Some((2, "a=b")));
+        assert_eq!(split("b=f.npy", &names), None);
+        assert_eq!(split("a", &names), None);
+    }
+
+    #[test]
+    fn summaries_count_nan_apart() {
+        let tensor = Tensor::from_elements(vec![4], vec![1.0f32, f32::NAN, 3.0, -2.0]).unwrap();
+        let summary = Summary::of("y", &tensor);
+        assert_eq!((summary.argmax, summary.max, summary.min, summary.nan), (Some(2), Some(3.0), Some(-2.0), 1));
+    }
+}

@@ -1,0 +1,159 @@
+//! A model or an artifact, ready to run. A model is compiled into a temporary directory first, so what runs is always what
+//! `sdc compile` ships.
+
+use crate::build::{self, Request};
+use crate::exit::Failure;
+use crate::files;
+use crate::model::{self, DimArgs, Model, ModelArgs, ModelFile};
+use crate::sdir;
+use crate::target::{HereArgs, Target};
+use bytes::Bytes;
+use clap::Args;
+use sdc_artifact::interface::TensorSpec;
+use sdc_artifact::load::{Artifact, Memory};
+use sdc_artifact::manifest::Kind;
+use sdc_ir::Tensor;
+use sdc_ir::graph::TensorType;
+use sdc_ir::graph::types::shape_text;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+#[derive(Args, Debug, Clone)]
+pub struct SessionArgs {
+    /// ONNX model, or a directory that `sdc compile` wrote
+    #[arg(value_name = "MODEL.onnx|DIR")]
+    pub path: PathBuf,
+    #[command(flatten)]
+    dims: DimArgs,
+    #[command(flatten)]
+    here: HereArgs,
+}
+
+/// What a path names, before it is compiled or loaded.
+pub struct Source {
+    target: Option<Target>,
+    dims: BTreeMap<String, usize>,
+    path: PathBuf,
+    kind: SourceKind,
+}
+
+enum SourceKind {
+    Compiled,
+    Onnx(Box<ModelFile>),
+    Graph(Box<Model>),
+}
+
+impl Source {
+    /// Looks at a path; an ONNX file is decoded.
+    pub fn open(args: &SessionArgs) -> Result<Self, Failure> {
+        let path = args.path.clone();
+        if path.is_dir() {
+            if !args.dims.is_empty() || !args.here.is_empty() {
+                let message = format!("{} is compiled already; --dim, --cpu and --no-kernels come too late", path.display());
+                return Err(Failure::usage(message));
+            }
+            return Ok(Self { target: None, dims: BTreeMap::new(), path, kind: SourceKind::Compiled });
+        }
+        let target = Some(args.here.target()?);
+        let kind = if sdir::is_text(&path) {
+            let args = ModelArgs { model: path.clone(), dims: args.dims.clone() };
+            SourceKind::Graph(Box::new(model::import(&args)?))
+        } else {
+            SourceKind::Onnx(Box::new(ModelFile::read(&path)?))
+        };
+        Ok(Self { target, dims: args.dims.map()?, path, kind })
+    }
+
+    /// The names of the inputs; `None` for an artifact, which knows them once it is loaded.
+    pub fn input_names(&self) -> Option<Vec<String>> {
+        match &self.kind {
+            SourceKind::Compiled => None,
+            SourceKind::Onnx(file) => Some(file.inputs().map(|i| i.name.clone().unwrap_or_default()).collect()),
+            SourceKind::Graph(model) => Some(model.graph.inputs.iter().map(|p| p.name.clone()).collect()),
+        }
+    }
+
+    /// The artifact, in a directory that lives as long as the first value. `shape` gives shapes of inputs by position and
+    /// name where they are known: symbolic dimensions follow from them.
+    pub fn directory(self, shape: impl Fn(usize, &str) -> Option<Vec<usize>>) -> Result<Directory, Failure> {
+        let model = match self.kind {
+            SourceKind::Compiled => return Ok(Directory { path: self.path, _temporary: None }),
+            SourceKind::Graph(model) => *model,
+            SourceKind::Onnx(file) => {
+                let dims = file.implied_dims(self.dims, shape);
+                file.import(dims)?.0
+            }
+        };
+        let dir = files::temp_dir()?;
+        let target = self.target.ok_or_else(|| Failure::bug("a model without a target"))?;
+        let request = Request {
+            name: &model.stem,
+            model: model.digest,
+            target: &target,
+            embed_weights: false,
+            kinds: [Kind::SharedLibrary, Kind::Weights, Kind::Manifest].into(),
+            options: BTreeMap::new(),
+            passes: Default::default(),
+            ram: None,
+            flash: None,
+        };
+        build::build(model.graph, &request, None, dir.path())?;
+        Ok(Directory { path: dir.path().to_owned(), _temporary: Some(dir) })
+    }
+
+    /// The artifact, loaded.
+    pub fn load(self, shape: impl Fn(usize, &str) -> Option<Vec<usize>>) -> Result<Artifact, Failure> {
+        let directory = self.directory(shape)?;
+        // Once loaded, the files are mapped or read: the directory may go.
+        Ok(Artifact::open(directory.path())?)
+    }
+}
+
+/// An artifact's directory; a temporary one goes away with the value.
+pub struct Directory {
+    path: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Directory {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A tensor's type as text.
+pub fn type_text(spec: &TensorSpec) -> String {
+    format!("{}{}", spec.dtype, shape_text(&spec.shape))
+}
+
+/// The bytes of a tensor for an input, aligned as compiled code wants them.
+pub fn input_bytes(spec: &TensorSpec, tensor: &Tensor) -> Result<Memory, Failure> {
+    if (tensor.dtype(), tensor.shape()) != (spec.dtype, &spec.shape[..]) {
+        let given = TensorType::new(tensor.dtype(), tensor.shape());
+        let failure = Failure::usage(format!("input `{}` is {}, but {given} was given", spec.name, type_text(spec)));
+        let wrong_type = tensor.dtype() != spec.dtype && tensor.shape() == spec.shape;
+        return Err(if wrong_type { failure.help("convert the elements, in numpy with .astype(...)") } else { failure });
+    }
+    let mut memory = Memory::new("input", tensor.bytes().len())?;
+    memory.copy_from_slice(tensor.bytes());
+    Ok(memory)
+}
+
+/// Runs an artifact once.
+pub fn run_once(artifact: &Artifact, inputs: &[Tensor]) -> Result<Vec<Tensor>, Failure> {
+    let specs = &artifact.interface().inputs;
+    let inputs: Vec<Memory> =
+        specs.iter().zip(inputs).map(|(spec, tensor)| input_bytes(spec, tensor)).collect::<Result<_, _>>()?;
+    let inputs: Vec<&[u8]> = inputs.iter().map(|m| &m[..]).collect();
+    let mut outputs = artifact.outputs()?;
+    let mut slices: Vec<&mut [u8]> = outputs.iter_mut().map(|m| &mut m[..]).collect();
+    artifact.instance()?.run(&inputs, &mut slices, None)?;
+    let specs = &artifact.interface().outputs;
+    specs.iter().zip(&outputs).map(|(spec, memory)| tensor(spec, memory)).collect()
+}
+
+/// An output as a tensor.
+pub fn tensor(spec: &TensorSpec, bytes: &[u8]) -> Result<Tensor, Failure> {
+    Tensor::new(spec.dtype, spec.shape.clone(), Bytes::copy_from_slice(bytes)).map_err(Failure::bug)
+}

@@ -1,0 +1,99 @@
+//! The CPU to compile for, and which embedded kernels suit it.
+
+use crate::exit::Failure;
+use clap::Args;
+use sdc_cranelift::CpuSpec;
+use sdc_kernels::{Instance, features, instances};
+use sdc_passes::tile::TileOptions;
+
+/// Where the compiled model is to run: here.
+#[derive(Args, Debug, Clone)]
+pub struct HereArgs {
+    /// CPU to compile for: x86-64, x86-64-v2, x86-64-v3, x86-64-v4 or native
+    #[arg(long, value_name = "NAME")]
+    cpu: Option<String>,
+    /// Compile the plain bodies of all kernels instead of using the embedded ones
+    #[arg(long)]
+    no_kernels: bool,
+}
+
+impl HereArgs {
+    /// The target; this machine's CPU unless another was asked for.
+    pub fn target(&self) -> Result<Target, Failure> {
+        Target::new(self.cpu.as_deref().unwrap_or("native"), !self.no_kernels)
+    }
+    /// True if nothing was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.cpu.is_none() && !self.no_kernels
+    }
+}
+
+/// What is compiled for.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The CPU.
+    pub cpu: CpuSpec,
+    /// The kernels to use, if any.
+    pub kernels: Option<&'static Instance>,
+    /// The instance that holds `prepare`.
+    pub base: &'static Instance,
+}
+
+impl Target {
+    /// The CPU with this name, and the best kernels it can run.
+    pub fn new(cpu: &str, kernels: bool) -> Result<Self, Failure> {
+        let cpu = sdc_cranelift::cpu::find(cpu).map_err(Failure::usage)?;
+        let base = instances().iter().find(|i| i.symbol("prepare").is_some()).ok_or_else(|| {
+            Failure::unsupported("this sdc was built where no kernels can be built, so it cannot compile for x86-64")
+        })?;
+        let available = bits(&cpu);
+        let kernels = kernels
+            .then(|| instances().iter().find(|i| i.features & !available == 0))
+            .flatten();
+        Ok(Self { cpu, kernels, base })
+    }
+
+    /// What the tile pass must know.
+    pub fn tile(&self) -> TileOptions {
+        let mut options = TileOptions { lanes: self.cpu.f32_lanes, ..TileOptions::default() };
+        if let Some(instance) = self.kernels {
+            options.block = instance.nr;
+            options.kernel_lanes = instance.lanes;
+        }
+        options
+    }
+
+    /// Bits of the CPU features the code needs.
+    pub fn features(&self) -> u64 {
+        bits(&self.cpu) | self.kernels.map_or(0, |i| i.features)
+    }
+}
+
+/// A CPU's features in the kernels' numbering. One without a number there is one that no kernel needs.
+fn bits(cpu: &CpuSpec) -> u64 {
+    let bit = |name: &&str| features::NAMES.iter().position(|n| n == name);
+    cpu.features.iter().filter_map(bit).fold(0, |bits, bit| bits | 1 << bit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_feature_the_backend_knows_has_a_number() {
+        for cpu in sdc_cranelift::supported() {
+            assert_eq!(bits(&cpu).count_ones() as usize, cpu.features.len(), "{}", cpu.name);
+        }
+    }
+
+    #[test]
+    fn kernels_never_need_more_than_the_cpu_has() {
+        for cpu in sdc_cranelift::supported() {
+            let target = Target::new(cpu.name, true).unwrap();
+            assert_eq!(target.features(), bits(&cpu));
+            assert!(target.kernels.is_some());
+            assert!(Target::new(cpu.name, false).unwrap().kernels.is_none());
+        }
+        assert_eq!(Target::new("x86-64-v3", true).unwrap().kernels.unwrap().name, "v3");
+    }
+}

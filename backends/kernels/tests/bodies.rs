@@ -1,11 +1,11 @@
 //! The registry's kernel bodies, run by the tile interpreter, against plain loops; and the registry's entries against
 //! the kernels' own description.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 
 use proptest::prelude::*;
 use sdc_interp::tile::run_tile;
-use sdc_ir::entity::EntityId;
 use sdc_ir::registry;
 use sdc_ir::tile::{Buffer, BufferData, BufferKind, FuncBuilder, KernelCall, Module, Ty, View};
 use sdc_ir::{DType, tile};
@@ -91,6 +91,11 @@ fn check(case: &Case, (nr, lanes): (usize, usize)) -> Result<(), TestCaseError> 
                     .any(|s| matches!(s, tile::Stmt::Kernel(_)))
             );
         }
+        let faults: Vec<String> = tile::verify::verify(&module)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        prop_assert!(faults.is_empty(), "{faults:?}");
         let out = run_tile(&module, &inputs).map_err(|e| TestCaseError::fail(e.to_string()))?;
         let y: Vec<f32> = out[0]
             .chunks_exact(4)
@@ -107,7 +112,7 @@ fn packing() -> impl Strategy<Value = (usize, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn conv2d(case in case::conv2d(), packing in packing()) {

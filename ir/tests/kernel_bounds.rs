@@ -2,7 +2,6 @@
 
 use proptest::prelude::*;
 use sdc_ir::DType;
-use sdc_ir::entity::EntityId;
 use sdc_ir::graph::Origin;
 use sdc_ir::registry::{Kernel, Role, expand, find};
 use sdc_ir::tile::verify::{unproven, verify};
@@ -121,7 +120,7 @@ fn axis() -> impl Strategy<Value = Axis> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn conv2d(

@@ -285,7 +285,7 @@ fn nesting_is_bounded() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn round_trip(m in common::module()) {

@@ -52,10 +52,12 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Notes an error that does not stop the statement.
+    /// Notes an error that does not stop the statement, unless there are too many.
     pub fn note(&mut self, place: Place, message: impl Into<String>) {
-        let error = self.error_at(place, message);
-        self.errors.push(error);
+        if self.errors.len() < MAX_ERRORS {
+            let error = self.error_at(place, message);
+            self.errors.push(error);
+        }
     }
 
     /// Notes a name that is not defined.

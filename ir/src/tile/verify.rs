@@ -12,10 +12,9 @@
 //! - **Loop**: steps are at least 1; only a loop that is the whole body of its function is `parallel`, and it carries
 //!   nothing.
 //! - **Kernel**: the registry knows the kernel, with this number of operands and parameters; required operands are there.
-//! - **Bounds**: no access is outside its buffer. An access is reported as a fault only if it is certain to be outside
-//!   whenever it runs, or to be outside in some iteration because all loops around it have constant bounds. An access
-//!   that is neither proved inside nor outside is legal, and listed by [`unproven`]; a lowering should leave none but those
-//!   with a run-time offset.
+//! - **Bounds**: no access is outside its buffer. An access is a fault if it is certain to happen and to be outside in
+//!   some iteration. One that is proved neither inside nor outside is legal, and listed by [`unproven`]; a lowering
+//!   should leave none there but those with a run-time offset.
 //!
 //! Not checked: that iterations of a `parallel` loop are independent; what a kernel touches beyond the start of its views
 //! and the meaning of its parameters (verify the [expanded](crate::registry::expand) functions for that); that buffers are

@@ -11,8 +11,11 @@
 use super::linear::{Linear, Residue};
 use crate::tile::{Affine, Bound, For, Var};
 
-/// Replacements tried per access and end: enough for a dozen loops with border expressions, but bounded.
-const BUDGET: u32 = 4096;
+/// Replacements tried per bound sought: enough for half a dozen loops with border expressions, but bounded, for a text may
+/// be hostile.
+const BUDGET: u32 = 512;
+/// A loop with more expressions in a bound is not analysed.
+const MAX_EXPRS: usize = 6;
 
 /// What is known about an access. Numbers are bounds of its index, as far as known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,8 +40,10 @@ struct Loop {
     first: Vec<Linear>,
     /// The variable is at most each of these.
     last: Vec<Linear>,
-    /// The loop has constant bounds and runs: the variable takes the values `first` and `last`.
+    /// The bounds are constant, so the variable takes the values `first` and `last` if the loop runs.
     constant: bool,
+    /// The loop certainly runs whenever it is reached.
+    runs: bool,
     /// The loop certainly never runs.
     empty: bool,
     /// What the variable is modulo what.
@@ -59,10 +64,11 @@ impl Loops {
             first: Vec::new(),
             last: Vec::new(),
             constant: false,
+            runs: false,
             empty: false,
             residue: Residue::UNKNOWN,
         };
-        if sound {
+        if sound && l.lo.exprs().len().max(l.hi.exprs().len()) <= MAX_EXPRS {
             self.bounds(l, &mut entered);
         }
         self.stack.push(entered);
@@ -81,8 +87,7 @@ impl Loops {
                 lo.into_iter().fold(i64::MIN, i64::max),
                 hi.into_iter().fold(i64::MAX, i64::min),
             );
-            entered.constant = lo < hi;
-            entered.empty = lo >= hi;
+            entered.constant = true;
             entered.first = vec![Linear::constant(lo)];
             limits = vec![Linear::constant(hi)];
         }
@@ -104,6 +109,23 @@ impl Loops {
                 Some(hi)
             })
             .collect();
+        self.emptiness(entered);
+    }
+
+    /// Compares every pair of bounds: the loop runs if each upper one reaches each lower one.
+    fn emptiness(&self, entered: &mut Loop) {
+        entered.runs = true;
+        for first in &entered.first {
+            for last in &entered.last {
+                let distance = last.clone().plus(-1, first);
+                let [least, most] = [End::Smallest, End::Largest].map(|end| {
+                    let mut budget = BUDGET;
+                    self.extreme(distance.as_ref()?, end, &mut budget)
+                });
+                entered.runs &= least.is_some_and(|d| d >= 0);
+                entered.empty |= most.is_some_and(|d| d < 0);
+            }
+        }
     }
 
     fn residue(&self, of: &Linear) -> Residue {
@@ -125,14 +147,16 @@ impl Loops {
         });
         let last = len as i128 - count as i128;
         let inside = |x: Option<i128>| x.is_some_and(|x| (0..=last).contains(&x));
-        if inside(lo) && inside(hi) {
+        // Bounds that contradict each other are those of an access that never happens.
+        if inside(lo) && inside(hi) || lo.zip(hi).is_some_and(|(lo, hi)| lo > hi) {
             return Proof::Inside;
         }
+        let runs = self.stack.iter().all(|l| l.runs);
         // Constant bounds make the extremes exact: some iteration has each variable at the end that counts.
         let exact = self.stack.iter().all(|l| l.constant) && lo.is_some() && hi.is_some();
         let never = lo.is_some_and(|lo| lo > last) || hi.is_some_and(|hi| hi < 0);
         let [lo, hi] = [lo, hi].map(|x| x.and_then(|x| i64::try_from(x).ok()));
-        if exact || never {
+        if runs && (exact || never) {
             Proof::Outside(lo, hi)
         } else {
             Proof::Unknown(lo, hi)

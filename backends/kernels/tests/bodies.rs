@@ -93,6 +93,7 @@ fn check(case: &Case, (nr, lanes): (usize, usize)) -> Result<(), TestCaseError> 
         }
         let faults: Vec<String> = tile::verify::verify(&module)
             .iter()
+            .chain(&tile::verify::unproven(&module))
             .map(ToString::to_string)
             .collect();
         prop_assert!(faults.is_empty(), "{faults:?}");

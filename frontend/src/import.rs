@@ -9,6 +9,7 @@ use crate::nodes::{Importer, Slot, is_default_domain};
 use crate::ops::{NEWEST_OPSET, OLDEST_OPSET};
 use crate::options::ImportOptions;
 use crate::proto::{GraphProto, ModelProto, TypeProto, TypeValue, ValueInfoProto};
+use crate::scan::parts;
 use crate::tensor::dtype_of;
 use bytes::Bytes;
 use prost::Message;
@@ -30,11 +31,18 @@ pub struct Imported {
     pub producer: String,
 }
 
+/// Parts a model may be made of: far above any real one, at most some 1.5 GB when decoded.
+const MAX_PARTS: usize = 1 << 22;
+
 /// Decodes a model. Large tensors share memory with `bytes`.
 ///
 /// # Errors
-/// The bytes are not an ONNX model.
+/// The bytes are not an ONNX model, or one of millions of parts.
 pub fn decode(bytes: Bytes) -> Result<ModelProto, ImportErrors> {
+    if parts(&bytes) > MAX_PARTS {
+        let text = format!("the model has more than {MAX_PARTS} parts");
+        return Err(single(Fault::new(Code::TooManyNodes, text)));
+    }
     let model = ModelProto::decode(bytes);
     model.map_err(|e| single(Fault::new(Code::Undecodable, format!("not an ONNX model: {e}"))))
 }
@@ -82,6 +90,7 @@ pub fn import_model(model: ModelProto, options: &ImportOptions<'_>) -> Result<Im
         functions: functions.collect(),
         path: Vec::new(),
         visited: 0,
+        stopped: false,
     };
     if opset > NEWEST_OPSET {
         importer.remark(format!(

@@ -18,6 +18,7 @@ mod ops;
 pub mod options;
 mod order;
 pub mod proto;
+mod scan;
 pub mod tensor;
 
 pub use error::{Class, Code, ImportError, ImportErrors};

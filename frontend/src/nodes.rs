@@ -38,7 +38,12 @@ pub(crate) struct Importer<'a> {
     pub path: Vec<(String, u32)>,
     /// Nodes seen, those of inlined bodies counted each time.
     pub visited: usize,
+    /// Import ended early, for a reason that was reported: names may be missing that the model does define.
+    pub stopped: bool,
 }
+
+/// Errors after which an import ends: more would not be read.
+const MAX_ERRORS: usize = 1000;
 
 /// The default domain has two spellings.
 pub(crate) fn is_default_domain(domain: &str) -> bool {
@@ -112,8 +117,15 @@ impl Importer<'_> {
     /// The value of a name; `Ok(None)` if it is poisoned.
     pub fn lookup(&mut self, name: &str) -> Result<Option<Value>, Fault> {
         let slot = self.scopes.iter_mut().rev().find_map(|scope| scope.get_mut(name));
-        let slot =
-            slot.ok_or_else(|| Fault::new(Code::UndefinedValue, format!("value `{name}` is not defined")))?;
+        let Some(slot) = slot else {
+            if self.stopped {
+                return Ok(None);
+            }
+            return Err(Fault::new(
+                Code::UndefinedValue,
+                format!("value `{name}` is not defined"),
+            ));
+        };
         match slot {
             Slot::Value(v) => Ok(Some(*v)),
             Slot::Poisoned => Ok(None),
@@ -146,6 +158,7 @@ impl Importer<'_> {
                     names.join(", ")
                 );
                 self.fail(Fault::new(Code::Cycle, text), None);
+                self.stopped = true;
                 return;
             }
         };
@@ -158,6 +171,10 @@ impl Importer<'_> {
             if self.visited > self.builder.limits.max_nodes {
                 let text = format!("more than {} nodes", self.builder.limits.max_nodes);
                 self.fail(Fault::new(Code::TooManyNodes, text), None);
+                self.stopped = true;
+            }
+            self.stopped |= self.errors.len() >= MAX_ERRORS;
+            if self.stopped {
                 return;
             }
             self.node(&nodes[i], i, &read);

@@ -114,8 +114,9 @@ fn names_and_circles() {
     assert_eq!(codes(&refused(twice, "y")), [Code::DuplicateName]);
     let circle = vec![node("Add", "x b", "a", vec![]), node("Relu", "a", "b", vec![])];
     let errors = refused(circle, "b");
-    assert!(
-        codes(&errors).contains(&Code::Cycle) && errors.class() == Class::Malformed,
+    assert_eq!(
+        (codes(&errors), errors.class()),
+        (vec![Code::Cycle], Class::Malformed),
         "{errors}"
     );
     assert_eq!(codes(&refused(vec![], "y")), [Code::UndefinedValue]);
@@ -340,6 +341,19 @@ fn limits() {
     };
     let errors = import_model(model(13, graph(nodes, vec![x()], vec![], "y0")), &options).unwrap_err();
     assert_eq!(codes(&errors), [Code::TooManyNodes]);
+}
+
+#[test]
+fn floods_end() {
+    // Models of millions of empty nodes, or of thousands of bad ones, end early.
+    let mut flood = vec![0x3a, 0x84, 0x80, 0x80, 0x04];
+    flood.extend(std::iter::repeat_n([0x0a, 0], (4 << 20) + 2).flatten());
+    let errors = sdc_frontend::import(flood.into(), &ImportOptions::default()).unwrap_err();
+    assert_eq!(errors.class(), Class::Limit, "{errors}");
+    let bad: Vec<NodeProto> = (0..5000)
+        .map(|i| node("Einsum", "x", &format!("e{i}"), vec![]))
+        .collect();
+    assert_eq!(refused(bad, "e0 e4999").0.len(), 1000);
 }
 
 #[test]

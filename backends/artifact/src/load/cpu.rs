@@ -21,7 +21,7 @@ fn has(name: &str) -> bool {
     // std does not detect LAHF in 64-bit mode; every CPU with SSE4.2 has it.
     let name = if name == "lahfsahf" { "sse4.2" } else { name };
     features!(name;
-        "sse" "sse2" "sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "cmpxchg16b" "avx" "avx2" "bmi1" "bmi2" "f16c" "fma" "lahfsahf" "lzcnt"
+        "sse" "sse2" "sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "cmpxchg16b" "avx" "avx2" "bmi1" "bmi2" "f16c" "fma" "lzcnt"
         "movbe" "avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl" "avx512vnni" "avx512vbmi" "avx512vbmi2"
         "avx512bitalg" "avx512vpopcntdq" "avx512ifma" "avx512bf16" "avx512fp16" "avxvnni" "gfni" "aes" "vaes" "pclmulqdq"
         "vpclmulqdq")

@@ -37,7 +37,10 @@ pub fn all(jobs: Vec<(FuncId, Function)>, isa: &dyn TargetIsa) -> Vec<Result<Cod
     });
     slots
         .into_iter()
-        .map(|slot| slot.into_inner().expect("the queue is empty, so every function was compiled"))
+        .map(|slot| {
+            slot.into_inner()
+                .expect("the queue is empty, so every function was compiled")
+        })
         .collect()
 }
 

@@ -90,9 +90,18 @@ pub fn compile(module: &Module, placement: &Placement, options: &Options) -> Res
         let symbol = format!("{}__{index}_{}", options.name, identifier(&func.name));
         let id = linker.declare(&symbol, false, &task_signature())?;
         let tasks = sdc_lower::tasks(&body);
-        let mut code = ir::Function::with_name_signature(ir::UserFuncName::user(0, id.as_u32()), task_signature());
-        emit::function(module, &body, placement, &target, &mut linker, &mut code, &mut builder)
-            .map_err(|e| located(func, e))?;
+        let mut code =
+            ir::Function::with_name_signature(ir::UserFuncName::user(0, id.as_u32()), task_signature());
+        emit::function(
+            module,
+            &body,
+            placement,
+            &target,
+            &mut linker,
+            &mut code,
+            &mut builder,
+        )
+        .map_err(|e| located(func, e))?;
         jobs.push((id, code));
         steps.push((id, tasks));
         functions.push(Compiled {
@@ -101,7 +110,14 @@ pub fn compile(module: &Module, placement: &Placement, options: &Options) -> Res
             tasks: tasks.unwrap_or(1),
         });
     }
-    jobs.extend(entry::functions(placement, options, module, &steps, &mut linker, &mut builder)?);
+    jobs.extend(entry::functions(
+        placement,
+        options,
+        module,
+        &steps,
+        &mut linker,
+        &mut builder,
+    )?);
 
     let ids: Vec<FuncId> = jobs.iter().map(|(id, _)| *id).collect();
     for (at, (id, code)) in ids.into_iter().zip(codegen::all(jobs, &*isa)).enumerate() {
@@ -138,7 +154,9 @@ fn is_identifier(name: &str) -> bool {
 
 /// The name with everything else than ASCII letters, digits and `_` replaced.
 fn identifier(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect()
 }
 
 fn isa(options: &Options) -> Result<OwnedTargetIsa, Error> {
@@ -164,5 +182,7 @@ fn isa(options: &Options) -> Result<OwnedTargetIsa, Error> {
     for flag in &options.cpu.flags {
         builder.enable(flag).map_err(|e| setup(&e))?;
     }
-    builder.finish(settings::Flags::new(shared)).map_err(|e| setup(&e))
+    builder
+        .finish(settings::Flags::new(shared))
+        .map_err(|e| setup(&e))
 }

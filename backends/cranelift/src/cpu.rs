@@ -90,10 +90,13 @@ pub fn supported() -> Vec<CpuSpec> {
 /// # Errors
 /// A name that is not one of [`supported`].
 pub fn find(name: &str) -> Result<CpuSpec, Error> {
-    supported().into_iter().find(|cpu| cpu.name == name).ok_or_else(|| Error::UnknownCpu {
-        name: name.to_owned(),
-        known: supported().iter().map(|cpu| cpu.name).collect(),
-    })
+    supported()
+        .into_iter()
+        .find(|cpu| cpu.name == name)
+        .ok_or_else(|| Error::UnknownCpu {
+            name: name.to_owned(),
+            known: supported().iter().map(|cpu| cpu.name).collect(),
+        })
 }
 
 fn spec(name: &'static str, has: impl Fn(usize, &Feature) -> bool) -> CpuSpec {

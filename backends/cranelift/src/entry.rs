@@ -3,16 +3,16 @@
 //! `NAME_run` builds a [`Frame`] on its stack and calls the tile functions in order. A function with tasks is handed to the
 //! caller's `parallel_for`, or, if that is null, to a loop of our own with the same signature.
 
+use crate::Options;
 use crate::error::Error;
 use crate::link::{Linker, signature, task_signature};
-use crate::Options;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I32, I64};
 use cranelift_codegen::ir::{
     BlockArg, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind, UserFuncName,
 };
-use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_codegen::isa::TargetFrontendConfig;
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Module as _};
 use sdc_ir::tile::{BufferKind, Module};
 use sdc_lower::Placement;
@@ -131,7 +131,13 @@ fn run_function(
     define(id, signature(&[I64; 6], &[I32]), config, builder, |b, args| {
         let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, FRAME_SIZE, 3));
         let frame = b.ins().stack_addr(I64, slot, 0);
-        let fields = [Frame::Inputs, Frame::Outputs, Frame::Arena, Frame::Weights, Frame::Prepared];
+        let fields = [
+            Frame::Inputs,
+            Frame::Outputs,
+            Frame::Arena,
+            Frame::Weights,
+            Frame::Prepared,
+        ];
         for (field, &arg) in fields.into_iter().zip(args) {
             b.ins().store(MemFlagsData::trusted(), arg, frame, field as i32);
         }
@@ -141,7 +147,8 @@ fn run_function(
         let serial = b.ins().func_addr(I64, serial);
         let (given, start) = (b.create_block(), b.create_block());
         let spread = b.append_block_param(start, I64);
-        b.ins().brif(parallel_for, given, &[], start, &[BlockArg::Value(serial)]);
+        b.ins()
+            .brif(parallel_for, given, &[], start, &[BlockArg::Value(serial)]);
         b.switch_to_block(given);
         let call = b.ins().load(I64, MemFlagsData::trusted(), parallel_for, 0);
         b.ins().jump(start, &[BlockArg::Value(call)]);
@@ -179,13 +186,19 @@ fn prepare_function(
     let kernel = linker.kernel(&options.prepare, &kernel_type)?;
     let header = linker.table(&options.weights_header)?;
     let config = linker.module.target_config();
-    Ok(define(id, signature(&[I64; 2], &[I32]), config, builder, |b, args| {
-        let kernel = linker.import(kernel, kernel_type, b.func);
-        let header = linker.import_table(header, b.func);
-        let header = b.ins().symbol_value(I64, header);
-        let features = b.ins().iconst(I64, options.required_features as i64);
-        let call = b.ins().call(kernel, &[args[0], header, features]);
-        let result = b.inst_results(call)[0];
-        b.ins().return_(&[result]);
-    }))
+    Ok(define(
+        id,
+        signature(&[I64; 2], &[I32]),
+        config,
+        builder,
+        |b, args| {
+            let kernel = linker.import(kernel, kernel_type, b.func);
+            let header = linker.import_table(header, b.func);
+            let header = b.ins().symbol_value(I64, header);
+            let features = b.ins().iconst(I64, options.required_features as i64);
+            let call = b.ins().call(kernel, &[args[0], header, features]);
+            let result = b.inst_results(call)[0];
+            b.ins().return_(&[result]);
+        },
+    ))
 }

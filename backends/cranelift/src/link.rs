@@ -1,7 +1,9 @@
 //! Functions, data and symbols of the object under construction.
 
-use cranelift_codegen::ir::{AbiParam, ExtFuncData, ExternalName, FuncRef, Function, GlobalValue, Signature, types};
 use cranelift_codegen::ir::UserExternalName;
+use cranelift_codegen::ir::{
+    AbiParam, ExtFuncData, ExternalName, FuncRef, Function, GlobalValue, Signature, types,
+};
 use cranelift_codegen::isa::{CallConv, OwnedTargetIsa};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, ModuleError};
 use cranelift_object::{ObjectBuilder, ObjectModule};
@@ -28,7 +30,12 @@ impl Linker {
     }
 
     /// Declares a function that this object will define.
-    pub fn declare(&mut self, symbol: &str, global: bool, signature: &Signature) -> Result<FuncId, ModuleError> {
+    pub fn declare(
+        &mut self,
+        symbol: &str,
+        global: bool,
+        signature: &Signature,
+    ) -> Result<FuncId, ModuleError> {
         let linkage = if global { Linkage::Export } else { Linkage::Local };
         self.module.declare_function(symbol, linkage, signature)
     }
@@ -87,7 +94,9 @@ impl Linker {
 pub fn signature(params: &[types::Type], returns: &[types::Type]) -> Signature {
     let mut signature = Signature::new(CallConv::SystemV);
     signature.params.extend(params.iter().copied().map(AbiParam::new));
-    signature.returns.extend(returns.iter().copied().map(AbiParam::new));
+    signature
+        .returns
+        .extend(returns.iter().copied().map(AbiParam::new));
     signature
 }
 

@@ -6,8 +6,8 @@ mod common;
 use common::{Maker, Native, ParallelFor, define, options, place};
 use sdc_cranelift::{Error, FuncError, Options, compile, cpu, supported};
 use sdc_ir::DType;
-use sdc_lower::Placement;
 use sdc_ir::tile::{Affine, Arith2, Bound, KernelCall, Ty, View};
+use sdc_lower::Placement;
 use std::ffi::c_void;
 use std::sync::Mutex;
 
@@ -69,7 +69,14 @@ fn a_model_runs_serially_and_in_parallel() {
 #[test]
 fn sizes_and_prepare() {
     let native = Native::new(&model().module, &options(&supported()[0]));
-    let sizes = ["arena_size", "arena_align", "weights_size", "prepared_size", "input_count", "output_count"];
+    let sizes = [
+        "arena_size",
+        "arena_align",
+        "weights_size",
+        "prepared_size",
+        "input_count",
+        "output_count",
+    ];
     assert_eq!(sizes.map(|s| native.size(s)), [256, 64, 4096 + 256, 0, 1, 1]);
     // The stub has seen the header, and returns the features asked for.
     assert_eq!(native.prepare(), 5);
@@ -87,9 +94,17 @@ fn compilation_is_deterministic() {
 
 #[test]
 fn only_kernels_are_undefined() {
-    let compiled = compile(&model().module, &place(&model().module), &options(&supported()[0])).unwrap();
+    let compiled = compile(
+        &model().module,
+        &place(&model().module),
+        &options(&supported()[0]),
+    )
+    .unwrap();
     assert_eq!(compiled.kernels, ["sdc_k_v1_prepare"]);
-    assert_eq!(compiled.functions.iter().map(|f| f.tasks).collect::<Vec<_>>(), [1, 16]);
+    assert_eq!(
+        compiled.functions.iter().map(|f| f.tasks).collect::<Vec<_>>(),
+        [1, 16]
+    );
     assert!(compiled.functions.iter().all(|f| f.code_size > 0));
 }
 
@@ -119,7 +134,13 @@ fn kernels_are_called_with_pointers_parameters_and_range() {
     let call = |row: Affine| KernelCall {
         kernel: "gemm_f32".into(),
         params: params.clone(),
-        operands: vec![view(a, row.clone() * 3 + 1), view(w, row.clone()), None, None, view(y, 0.into())],
+        operands: vec![
+            view(a, row.clone() * 3 + 1),
+            view(w, row.clone()),
+            None,
+            None,
+            view(y, 0.into()),
+        ],
         begin: Bound::of(vec![row.clone(), 1.into()]),
         end: Bound::of(vec![row + 2, 3.into()]),
     };
@@ -163,7 +184,10 @@ fn offsets_beyond_a_displacement_are_added() {
     let compiled = compile(&make.module, &placement, &options(&supported()[0])).unwrap();
     let object = compiled.object.write().unwrap();
     let page = (5i64 << 30).to_le_bytes();
-    assert!(object.windows(8).any(|w| w == page), "the page is not an immediate of the code");
+    assert!(
+        object.windows(8).any(|w| w == page),
+        "the page is not an immediate of the code"
+    );
 }
 
 #[test]
@@ -171,14 +195,18 @@ fn faults_are_errors() {
     let mut options = options(&supported()[0]);
     options.name = "no name".into();
     let make = model();
-    let error = |placement: &Placement, options: &Options| compile(&make.module, placement, options).err().unwrap();
+    let error =
+        |placement: &Placement, options: &Options| compile(&make.module, placement, options).err().unwrap();
     assert!(matches!(error(&place(&make.module), &options), Error::Name(_)));
     options.name = "m".into();
 
     let mut unplaced = place(&make.module);
     unplaced.temps.clear();
     let message = error(&unplaced, &options).to_string();
-    assert_eq!(message, "in `f0`, from node (Op #0): buffer $3 has no place in the plan");
+    assert_eq!(
+        message,
+        "in `f0`, from node (Op #0): buffer $3 has no place in the plan"
+    );
 
     let mut outside = place(&make.module);
     outside.arena_size -= 1;
@@ -191,7 +219,10 @@ fn faults_are_errors() {
         b.store(y, 0, v);
     });
     match compile(&wide.module, &place(&wide.module), &options) {
-        Err(Error::Func { source: FuncError::Unsupported { what }, .. }) => {
+        Err(Error::Func {
+            source: FuncError::Unsupported { what },
+            ..
+        }) => {
             assert_eq!(what, "a value of type f32x8");
         }
         other => panic!("{:?}", other.err()),

@@ -14,26 +14,66 @@ const N: usize = 768;
 /// Bits worth trying: borders, halves, and all kinds of floats.
 fn special(dtype: DType) -> Vec<u64> {
     let floats = [
-        0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 3.5, 100.7, 65504.0, 65520.0, 8388607.5, 8388609.0, 2147483648.0,
-        4294967040.0, 9.3e18, 1e30, 6e-8, 2.9e-8, 6.1e-5, 1e-40, f64::INFINITY, f64::NAN, 127.6, 255.5, 4503599627370497.5,
+        0.0,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+        1.5,
+        2.5,
+        3.5,
+        100.7,
+        65504.0,
+        65520.0,
+        8388607.5,
+        8388609.0,
+        2147483648.0,
+        4294967040.0,
+        9.3e18,
+        1e30,
+        6e-8,
+        2.9e-8,
+        6.1e-5,
+        1e-40,
+        f64::INFINITY,
+        f64::NAN,
+        127.6,
+        255.5,
+        4503599627370497.5,
     ];
     let signed = floats.iter().flat_map(|&x| [x, -x]);
     match dtype {
         DType::F64 => signed.map(f64::to_bits).collect(),
         DType::F32 => signed.map(|x| (x as f32).to_bits().into()).collect(),
-        DType::F16 => [0, 1, 0x3ff, 0x400, 0x3800, 0x3c00, 0x3e00, 0x4100, 0x7bff, 0x7c00, 0x7e01, 0x7d00]
-            .into_iter()
-            .flat_map(|x| [x, x | 0x8000])
-            .collect(),
-        DType::BF16 => [0, 1, 0x7f, 0x80, 0x3f00, 0x3f80, 0x3fc0, 0x4020, 0x7f7f, 0x7f80, 0x7fc1, 0x7f81]
-            .into_iter()
-            .flat_map(|x| [x, x | 0x8000])
-            .collect(),
+        DType::F16 => [
+            0, 1, 0x3ff, 0x400, 0x3800, 0x3c00, 0x3e00, 0x4100, 0x7bff, 0x7c00, 0x7e01, 0x7d00,
+        ]
+        .into_iter()
+        .flat_map(|x| [x, x | 0x8000])
+        .collect(),
+        DType::BF16 => [
+            0, 1, 0x7f, 0x80, 0x3f00, 0x3f80, 0x3fc0, 0x4020, 0x7f7f, 0x7f80, 0x7fc1, 0x7f81,
+        ]
+        .into_iter()
+        .flat_map(|x| [x, x | 0x8000])
+        .collect(),
         DType::Bool => vec![0, 1],
         _ => {
             let bits = 8 * dtype.size() as u32;
             let high = 1u64 << (bits - 1);
-            vec![0, 1, 2, 3, 7, 31, high - 1, high, high + 1, u64::MAX, u64::MAX - 1]
+            vec![
+                0,
+                1,
+                2,
+                3,
+                7,
+                31,
+                high - 1,
+                high,
+                high + 1,
+                u64::MAX,
+                u64::MAX - 1,
+            ]
         }
     }
 }
@@ -82,7 +122,13 @@ impl Suite {
     }
 
     /// Tries `build` on operands of type `ty`.
-    fn case(&mut self, name: String, ty: Ty, result: DType, build: impl FnOnce(&mut FuncBuilder, [Val; 2]) -> Val) {
+    fn case(
+        &mut self,
+        name: String,
+        ty: Ty,
+        result: DType,
+        build: impl FnOnce(&mut FuncBuilder, [Val; 2]) -> Val,
+    ) {
         let [a, b] = self.operands[&ty.dtype];
         let y = self.make.output(result, N);
         self.make.func(|f| {
@@ -123,7 +169,9 @@ fn arithmetic(suite: &mut Suite) {
                 _ => d != DType::Bool,
             };
             if defined {
-                suite.case(format!("{} {ty}", op.name()), ty, d, |f, [a, b]| f.arith2(op, a, b));
+                suite.case(format!("{} {ty}", op.name()), ty, d, |f, [a, b]| {
+                    f.arith2(op, a, b)
+                });
             }
         }
         if d.is_int() {
@@ -141,16 +189,28 @@ fn masks(suite: &mut Suite) {
     for ty in types() {
         for &op in CompareOp::ALL {
             let mask = sdc_ir::tile::build::mask_type(ty).dtype;
-            suite.case(format!("{} {ty}", op.name()), ty, mask, |f, [a, b]| f.compare(op, a, b));
-            suite.case(format!("{} then select {ty}", op.name()), ty, ty.dtype, |f, [a, b]| {
-                let mask = f.compare(op, a, b);
-                f.select(mask, b, a)
+            suite.case(format!("{} {ty}", op.name()), ty, mask, |f, [a, b]| {
+                f.compare(op, a, b)
             });
-            suite.case(format!("{} negated, then select {ty}", op.name()), ty, ty.dtype, |f, [a, b]| {
-                let mask = f.compare(op, a, b);
-                let mask = f.arith1(Arith1::Not, mask);
-                f.select(mask, b, a)
-            });
+            suite.case(
+                format!("{} then select {ty}", op.name()),
+                ty,
+                ty.dtype,
+                |f, [a, b]| {
+                    let mask = f.compare(op, a, b);
+                    f.select(mask, b, a)
+                },
+            );
+            suite.case(
+                format!("{} negated, then select {ty}", op.name()),
+                ty,
+                ty.dtype,
+                |f, [a, b]| {
+                    let mask = f.compare(op, a, b);
+                    let mask = f.arith1(Arith1::Not, mask);
+                    f.select(mask, b, a)
+                },
+            );
         }
     }
 }
@@ -159,12 +219,16 @@ fn conversions(suite: &mut Suite) {
     for from in types() {
         for to in DType::ALL {
             if from.lanes == 1 || to.size() == from.dtype.size() {
-                suite.case(format!("convert {from} to {to}"), from, to, |f, [a, _]| f.convert(to, a));
+                suite.case(format!("convert {from} to {to}"), from, to, |f, [a, _]| {
+                    f.convert(to, a)
+                });
             }
             if to.size() == from.dtype.size() {
                 // As `bool` only what is one.
                 if to != DType::Bool {
-                    suite.case(format!("bitcast {from} to {to}"), from, to, |f, [a, _]| f.bitcast(to, a));
+                    suite.case(format!("bitcast {from} to {to}"), from, to, |f, [a, _]| {
+                        f.bitcast(to, a)
+                    });
                 }
             }
         }

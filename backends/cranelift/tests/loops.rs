@@ -17,32 +17,62 @@ const I32X4: Ty = Ty::vector(DType::I32, 4);
 #[derive(Debug, Clone)]
 enum Step {
     /// Adds what a load finds, at a small affine index, to the accumulator.
-    Load { coefficients: Vec<i64>, constant: i64, splat: bool },
+    Load {
+        coefficients: Vec<i64>,
+        constant: i64,
+        splat: bool,
+    },
     /// The same at an index that depends on the accumulator.
     Gather { coefficients: Vec<i64>, constant: i64 },
     /// Mixes an affine value into the accumulator.
     Value { coefficients: Vec<i64>, constant: i64 },
     /// Stores the accumulator.
-    Store { coefficients: Vec<i64>, constant: i64, temp: bool },
+    Store {
+        coefficients: Vec<i64>,
+        constant: i64,
+        temp: bool,
+    },
     /// A loop that carries the accumulator and the previous iteration's.
-    Loop { lo: Vec<(i64, i64)>, hi: Vec<(i64, i64)>, step: i64, body: Vec<Step> },
+    Loop {
+        lo: Vec<(i64, i64)>,
+        hi: Vec<(i64, i64)>,
+        step: i64,
+        body: Vec<Step>,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     // Coefficients that addresses can encode (times four bytes) and others.
     let coefficients = || prop::collection::vec(prop::sample::select(vec![0, 1, 2, 3, 4, 5]), 0..4);
     let leaf = prop_oneof![
-        (coefficients(), 0..20i64, any::<bool>())
-            .prop_map(|(coefficients, constant, splat)| Step::Load { coefficients, constant, splat }),
-        (coefficients(), 0..20i64).prop_map(|(coefficients, constant)| Step::Gather { coefficients, constant }),
-        (coefficients(), -20..20i64).prop_map(|(coefficients, constant)| Step::Value { coefficients, constant }),
-        (coefficients(), 0..20i64, any::<bool>())
-            .prop_map(|(coefficients, constant, temp)| Step::Store { coefficients, constant, temp }),
+        (coefficients(), 0..20i64, any::<bool>()).prop_map(|(coefficients, constant, splat)| Step::Load {
+            coefficients,
+            constant,
+            splat
+        }),
+        (coefficients(), 0..20i64).prop_map(|(coefficients, constant)| Step::Gather {
+            coefficients,
+            constant
+        }),
+        (coefficients(), -20..20i64).prop_map(|(coefficients, constant)| Step::Value {
+            coefficients,
+            constant
+        }),
+        (coefficients(), 0..20i64, any::<bool>()).prop_map(|(coefficients, constant, temp)| Step::Store {
+            coefficients,
+            constant,
+            temp
+        }),
     ];
     leaf.prop_recursive(3, 20, 5, |inner| {
         // An expression: a coefficient of some open loop's variable, and a constant.
         let bound = |constants: std::ops::Range<i64>| prop::collection::vec((-1..2i64, constants), 1..3);
-        (bound(0..4), bound(2..7), 1..4i64, prop::collection::vec(inner, 1..5))
+        (
+            bound(0..4),
+            bound(2..7),
+            1..4i64,
+            prop::collection::vec(inner, 1..5),
+        )
             .prop_map(|(lo, hi, step, body)| Step::Loop { lo, hi, step, body })
     })
 }
@@ -64,8 +94,17 @@ impl Emit {
     }
 
     fn bound(&self, exprs: &[(i64, i64)], at: usize, within: Affine) -> Bound {
-        let var = |i: usize| self.vars.get((at + i) % self.vars.len().max(1)).cloned().unwrap_or_default();
-        let mut all: Vec<Affine> = exprs.iter().enumerate().map(|(i, &(c, k))| var(i) * c + k).collect();
+        let var = |i: usize| {
+            self.vars
+                .get((at + i) % self.vars.len().max(1))
+                .cloned()
+                .unwrap_or_default()
+        };
+        let mut all: Vec<Affine> = exprs
+            .iter()
+            .enumerate()
+            .map(|(i, &(c, k))| var(i) * c + k)
+            .collect();
         all.push(within);
         Bound::of(all)
     }
@@ -73,7 +112,11 @@ impl Emit {
     fn block(&mut self, b: &mut FuncBuilder, steps: &[Step], mut acc: Val) -> Val {
         for (at, step) in steps.iter().enumerate() {
             acc = match step {
-                Step::Load { coefficients, constant, splat } => {
+                Step::Load {
+                    coefficients,
+                    constant,
+                    splat,
+                } => {
                     let index = self.affine(coefficients, *constant);
                     let x = if *splat {
                         b.load_splat(I32X4, self.source, index)
@@ -82,7 +125,10 @@ impl Emit {
                     };
                     b.arith2(Arith2::Add, acc, x)
                 }
-                Step::Gather { coefficients, constant } => {
+                Step::Gather {
+                    coefficients,
+                    constant,
+                } => {
                     let lane = b.inst(Ty::scalar(DType::I32), Inst::Lane(acc, 1));
                     let offset = b.convert(DType::I64, lane);
                     let mask = b.int(I64, 31);
@@ -92,13 +138,20 @@ impl Emit {
                     b.store_at(self.temp, index, offset, acc);
                     b.arith2(Arith2::Xor, acc, x)
                 }
-                Step::Value { coefficients, constant } => {
+                Step::Value {
+                    coefficients,
+                    constant,
+                } => {
                     let x = b.affine(self.affine(coefficients, *constant));
                     let x = b.convert(DType::I32, x);
                     let x = b.splat(4, x);
                     b.arith2(Arith2::Mul, acc, x)
                 }
-                Step::Store { coefficients, constant, temp } => {
+                Step::Store {
+                    coefficients,
+                    constant,
+                    temp,
+                } => {
                     let buffer = if *temp { self.temp } else { self.target };
                     b.store(buffer, self.affine(coefficients, *constant), acc);
                     acc
@@ -124,12 +177,17 @@ impl Emit {
 }
 
 fn bytes(count: i64, factor: i32) -> Vec<u8> {
-    (0..count as i32).flat_map(|i| i.wrapping_mul(factor).to_le_bytes()).collect()
+    (0..count as i32)
+        .flat_map(|i| i.wrapping_mul(factor).to_le_bytes())
+        .collect()
 }
 
 fn check(steps: &[Step], parallel: Option<usize>, opt_level: OptLevel) {
     let mut make = Maker::default();
-    let (x, y) = (make.input(DType::I32, LEN as usize), make.output(DType::I32, LEN as usize));
+    let (x, y) = (
+        make.input(DType::I32, LEN as usize),
+        make.output(DType::I32, LEN as usize),
+    );
     let constant = make.constant(DType::I32, bytes(LEN, 77));
     // Something before it, so that the offset in the arena is not zero.
     make.temp(DType::I32, 5);
@@ -166,7 +224,9 @@ fn check(steps: &[Step], parallel: Option<usize>, opt_level: OptLevel) {
     let cpu = supported().remove(0);
     let mut options = options(&cpu);
     options.opt_level = opt_level;
-    assert_same(&make.module, &[&bytes(LEN, 40503)], &options, &|_| format!("{steps:?}"));
+    assert_same(&make.module, &[&bytes(LEN, 40503)], &options, &|_| {
+        format!("{steps:?}")
+    });
 }
 
 proptest! {

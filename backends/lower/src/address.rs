@@ -8,6 +8,7 @@ use crate::walk::Lowerer;
 use crate::{Address, Emitter, LowerError, Root};
 use sdc_ir::entity::EntityId;
 use sdc_ir::tile::{Affine, Bound, Buffer, Index, Var};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Displacements stay within half of this, far inside what an instruction can encode.
@@ -73,6 +74,7 @@ impl<E: Emitter> Lowerer<'_, E> {
         let (root, start) = self.placement.place(self.module, buffer)?;
         let size = self.module.buffers[buffer].dtype.size() as i64;
         let overflow = || LowerError::AddressOverflow(buffer);
+        let index = self.resolved(index);
         let bytes = index
             .offset()
             .checked_mul(size)
@@ -167,8 +169,19 @@ impl<E: Emitter> Lowerer<'_, E> {
         })
     }
 
+    /// The expression with the variable of an unrolled loop replaced.
+    fn resolved<'a>(&self, affine: &'a Affine) -> Cow<'a, Affine> {
+        match &self.replaced {
+            Some((var, value)) if affine.terms().iter().any(|(v, _)| v == var) => {
+                Cow::Owned(affine.substitute(|v| if v == *var { value.clone() } else { v.into() }))
+            }
+            _ => Cow::Borrowed(affine),
+        }
+    }
+
     /// The value of an affine expression.
     pub fn affine(&mut self, affine: &Affine) -> Result<E::Value, E::Error> {
+        let affine = self.resolved(affine);
         if let Some(constant) = affine.as_constant() {
             return Ok(self.emitter.int(constant));
         }

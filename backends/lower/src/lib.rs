@@ -3,10 +3,10 @@
 //! [`lower`] visits one tile function and calls an [`Emitter`] for each loop, access and instruction. It decides what is
 //! the same for all targets: where buffers live ([`Placement`]), how an affine index becomes an address (what is invariant
 //! in a loop is computed before it, constants go to the displacement, and products in the innermost loop become
-//! additions), which loops run at all, and which functions are cut into [`tasks`].
+//! additions), how often an innermost loop's body is repeated, and which functions are cut into [`tasks`].
 //!
-//! Deliberately absent: instructions of any target, object files, and the choice of what to lower: tiling, vectorising
-//! and unrolling were decided by the passes.
+//! Deliberately absent: instructions of any target, object files, and the choice of what to lower: tiling and
+//! vectorising were decided by the passes.
 #![deny(missing_docs)]
 
 mod address;
@@ -15,6 +15,7 @@ mod error;
 mod kernels;
 mod placement;
 mod scan;
+mod unroll;
 mod walk;
 
 pub use emitter::{Address, Emitter, LoopHead};

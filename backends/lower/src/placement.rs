@@ -63,7 +63,7 @@ impl Placement {
             .copied()
             .flatten()
             .ok_or(LowerError::Unplaced(buffer))?;
-        let bytes = data.len.checked_mul(data.dtype.size()).unwrap_or(usize::MAX);
+        let bytes = data.len.saturating_mul(data.dtype.size());
         let outside = LowerError::Outside {
             buffer,
             offset,

@@ -2,9 +2,10 @@
 
 use crate::address::{Linear, Scopes, constant};
 use crate::scan::{self, Use};
+use crate::unroll::Counted;
 use crate::{Address, Emitter, LoopHead, LowerError, Placement};
 use sdc_ir::entity::EntityId;
-use sdc_ir::tile::{For, Func, Inst, KernelCall, Module, Stmt, Ty, Val};
+use sdc_ir::tile::{Affine, Carried, For, Func, Inst, KernelCall, Module, Stmt, Ty, Val, Var};
 use std::collections::BTreeSet;
 
 /// The number of independent tasks of a function whose body is one parallel loop: its trip count. `None` for every other
@@ -43,6 +44,7 @@ pub fn lower<E: Emitter>(
         emitter,
         vals: vec![None; func.vals.len()],
         scopes: Scopes::new(func.vars.len()),
+        replaced: None,
     };
     this.known_before(&func.body)?;
     match parallel_loop(func) {
@@ -65,6 +67,8 @@ pub(crate) struct Lowerer<'a, E: Emitter> {
     pub emitter: &'a mut E,
     vals: Vec<Option<E::Value>>,
     pub scopes: Scopes<E::Value>,
+    /// In a copy of an unrolled loop's body, what its variable stands for.
+    pub replaced: Option<(Var, Affine)>,
 }
 
 impl<E: Emitter> Lowerer<'_, E> {
@@ -101,11 +105,7 @@ impl<E: Emitter> Lowerer<'_, E> {
                     let value = self.inst(self.ty(*val)?, inst)?;
                     self.define(*val, value)?;
                 }
-                Stmt::Store {
-                    buffer,
-                    index,
-                    value,
-                } => {
+                Stmt::Store { buffer, index, value } => {
                     let at = self.address(*buffer, index)?;
                     let (ty, value) = (self.ty(*value)?, self.val(*value)?);
                     self.emitter.store(ty, at, value)?;
@@ -148,60 +148,101 @@ impl<E: Emitter> Lowerer<'_, E> {
 
     fn loop_(&mut self, f: &For) -> Result<(), E::Error> {
         let ends = (constant(&f.lo, true), constant(&f.hi, false));
-        let known_empty = matches!(ends, (Some(lo), Some(hi)) if lo >= hi);
-        if known_empty {
-            for c in &f.carried {
-                let init = self.val(c.init)?;
-                self.define(c.result, init)?;
-            }
-            return Ok(());
-        }
-        let head = LoopHead {
-            lo: self.bound(&f.lo, true)?,
-            hi: self.bound(&f.hi, false)?,
-            step: f.step,
-            runs: matches!(ends, (Some(_), Some(_))),
+        let Some(counted) = Counted::new(f, ends) else {
+            // Its bounds are computed where the loop starts.
+            let (lo, hi) = (self.bound(&f.lo, true)?, self.bound(&f.hi, false)?);
+            let head = LoopHead {
+                lo,
+                hi,
+                step: f.step,
+                runs: false,
+            };
+            let init = self.all(f, |c| c.init)?;
+            let results = self.rolled(f, head, ends.0, 1, &init)?;
+            return self.define_all(f, |c| c.result, &results);
         };
+        let mut carried = self.all(f, |c| c.init)?;
+        if counted.rounds > 0 {
+            let head = LoopHead {
+                lo: self.emitter.int(counted.lo),
+                hi: self.emitter.int(counted.rest),
+                step: f.step * counted.copies,
+                runs: true,
+            };
+            carried = self.rolled(f, head, Some(counted.lo), counted.copies, &carried)?;
+        }
+        for at in 0..counted.left {
+            let var = counted.rest + at * f.step;
+            carried = self.copy(f, Affine::constant(var), &carried)?;
+        }
+        self.define_all(f, |c| c.result, &carried)
+    }
+
+    /// A loop whose body holds `copies` iterations. Returns the carried values after it.
+    fn rolled(
+        &mut self,
+        f: &For,
+        head: LoopHead<E::Value>,
+        lo: Option<i64>,
+        copies: i64,
+        carried: &[E::Value],
+    ) -> Result<Vec<E::Value>, E::Error> {
         self.known_before(&f.body)?;
 
         // Products of the variable that an address cannot encode are carried along in the innermost loop.
         let factors = self.induction_factors(f)?;
-        let mut init = Vec::with_capacity(f.carried.len() + factors.len());
-        for c in &f.carried {
-            init.push(self.val(c.init)?);
-        }
+        let mut init = carried.to_vec();
         for &factor in &factors {
-            let product = ends.0.and_then(|lo| lo.checked_mul(factor));
+            let product = lo.and_then(|lo| lo.checked_mul(factor));
             init.push(match product {
                 Some(product) => self.emitter.int(product),
                 None => self.emitter.int_scale(head.lo, factor),
             });
         }
 
-        let (var, args) = self.emitter.open_loop(head, &init);
+        let (var, mut args) = self.emitter.open_loop(head, &init);
         self.scopes.open(f.var, var)?;
-        for (c, &arg) in f.carried.iter().zip(&args) {
-            self.define(c.arg, arg)?;
-        }
-        let products = args[f.carried.len()..].to_vec();
+        let products = args.split_off(carried.len());
         for (&factor, &product) in factors.iter().zip(&products) {
             let terms = vec![(f.var, factor)];
             self.scopes.define(Linear { root: None, terms }, product);
         }
-        self.block(&f.body)?;
-
-        let mut next = Vec::with_capacity(init.len());
-        for c in &f.carried {
-            next.push(self.val(c.next)?);
+        for at in 0..copies {
+            args = self.copy(f, Affine::from(f.var) + at * f.step, &args)?;
         }
         for (&factor, &product) in factors.iter().zip(&products) {
-            let increment = self.emitter.int(factor.wrapping_mul(f.step));
-            next.push(self.emitter.int_add(product, increment));
+            let increment = self.emitter.int(factor.wrapping_mul(head.step));
+            args.push(self.emitter.int_add(product, increment));
         }
         self.scopes.close(f.var);
-        let results = self.emitter.close_loop(&next);
-        for (c, &result) in f.carried.iter().zip(&results) {
-            self.define(c.result, result)?;
+        let mut results = self.emitter.close_loop(&args);
+        results.truncate(carried.len());
+        Ok(results)
+    }
+
+    /// One iteration, with `var` for the loop variable. Returns the carried values after it.
+    fn copy(&mut self, f: &For, var: Affine, carried: &[E::Value]) -> Result<Vec<E::Value>, E::Error> {
+        self.define_all(f, |c| c.arg, carried)?;
+        if var != Affine::from(f.var) {
+            self.replaced = Some((f.var, var));
+        }
+        self.block(&f.body)?;
+        self.replaced = None;
+        Ok(self.all(f, |c| c.next)?)
+    }
+
+    fn all(&self, f: &For, which: impl Fn(&Carried) -> Val) -> Result<Vec<E::Value>, LowerError> {
+        f.carried.iter().map(|c| self.val(which(c))).collect()
+    }
+
+    fn define_all(
+        &mut self,
+        f: &For,
+        which: impl Fn(&Carried) -> Val,
+        values: &[E::Value],
+    ) -> Result<(), E::Error> {
+        for (c, &value) in f.carried.iter().zip(values) {
+            self.define(which(c), value)?;
         }
         Ok(())
     }
@@ -257,13 +298,10 @@ impl<E: Emitter> Lowerer<'_, E> {
             Inst::Splat(x) => self.emitter.splat(ty, self.val(*x)?),
             Inst::Arith1(op, x) => self.emitter.arith1(*op, ty, self.val(*x)?),
             Inst::Arith2(op, a, b) => self.emitter.arith2(*op, ty, self.val(*a)?, self.val(*b)?),
-            Inst::Fma(a, b, c) => self
+            Inst::Fma(a, b, c) => self.emitter.fma(ty, self.val(*a)?, self.val(*b)?, self.val(*c)?),
+            Inst::Compare(op, a, b) => self
                 .emitter
-                .fma(ty, self.val(*a)?, self.val(*b)?, self.val(*c)?),
-            Inst::Compare(op, a, b) => {
-                self.emitter
-                    .compare(*op, self.ty(*a)?, self.val(*a)?, self.val(*b)?)
-            }
+                .compare(*op, self.ty(*a)?, self.val(*a)?, self.val(*b)?),
             Inst::Select(mask, a, b) => {
                 self.emitter
                     .select(ty, self.val(*mask)?, self.val(*a)?, self.val(*b)?)

@@ -91,7 +91,11 @@ impl Body<'_> {
                 return Ok(self.shift(op, signed, a, count));
             }
             if let Arith2::Min | Arith2::Max = op {
-                let compare = if op == Arith2::Min { CompareOp::Lt } else { CompareOp::Gt };
+                let compare = if op == Arith2::Min {
+                    CompareOp::Lt
+                } else {
+                    CompareOp::Gt
+                };
                 let mask = self.mask(compare, ty, a, b)?;
                 return self.choose(ty, mask, a, b);
             }

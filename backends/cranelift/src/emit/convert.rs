@@ -122,7 +122,10 @@ impl Body<'_> {
         let top = self.int32(0x7f80_0000);
         let special = self.b.ins().bor(aligned, top);
         let infinity = self.int32(0x7c00);
-        let is_special = self.b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, magnitude, infinity);
+        let is_special = self
+            .b
+            .ins()
+            .icmp(IntCC::UnsignedGreaterThanOrEqual, magnitude, infinity);
         let magnitude = self.b.ins().select(is_special, special, finite);
         let bits = self.b.ins().bor(magnitude, sign);
         self.reinterpret(F32, bits)
@@ -131,7 +134,11 @@ impl Body<'_> {
     /// An `f32` rounded half to even to a half float's bits. A NaN stays one, and becomes quiet.
     pub(super) fn narrow(&mut self, dtype: DType, x: Value) -> Value {
         let bits = self.reinterpret(I32, x);
-        let result = if dtype == DType::BF16 { self.to_bf16(bits) } else { self.to_f16(bits) };
+        let result = if dtype == DType::BF16 {
+            self.to_bf16(bits)
+        } else {
+            self.to_f16(bits)
+        };
         self.b.ins().ireduce(I16, result)
     }
 

@@ -47,7 +47,12 @@ impl Body<'_> {
         if vector.lane_bits() >= 32 {
             return self.b.ins().scalar_to_vector(vector, x);
         }
-        let zero = self.b.func.dfg.constants.insert(vec![0; vector.bytes() as usize].into());
+        let zero = self
+            .b
+            .func
+            .dfg
+            .constants
+            .insert(vec![0; vector.bytes() as usize].into());
         let zero = self.b.ins().vconst(vector, zero);
         self.b.ins().insertlane(zero, x, 0)
     }

@@ -17,13 +17,13 @@ use crate::{Options, types};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F64, I64};
 use cranelift_codegen::ir::{
-    self, Block, BlockArg, FuncRef, Function, GlobalValue, InstBuilder, MemFlagsData, StackSlot, StackSlotData,
-    StackSlotKind,
+    self, Block, BlockArg, FuncRef, Function, GlobalValue, InstBuilder, MemFlagsData, StackSlot,
+    StackSlotData, StackSlotKind,
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataId, Module as _};
-use sdc_ir::tile::{Arith1, Arith2, CompareOp, FoldOp, Func, KernelCall, Module, Ty};
 use sdc_ir::DType;
+use sdc_ir::tile::{Arith1, Arith2, CompareOp, FoldOp, Func, KernelCall, Module, Ty};
 use sdc_lower::{Address, Emitter, LoopHead, LowerError, Placement, Root};
 use std::collections::BTreeMap;
 
@@ -205,7 +205,9 @@ impl Emitter for Body<'_> {
         let exit_args: Vec<BlockArg> = next.iter().copied().map(BlockArg::Value).collect();
         let mut head_args = vec![BlockArg::Value(var)];
         head_args.extend(&exit_args);
-        self.b.ins().brif(more, open.head, &head_args, open.exit, &exit_args);
+        self.b
+            .ins()
+            .brif(more, open.head, &head_args, open.exit, &exit_args);
         self.b.switch_to_block(open.exit);
         self.b.block_params(open.exit).to_vec()
     }
@@ -225,7 +227,10 @@ impl Emitter for Body<'_> {
         let element = types::element(ty.dtype);
         if ty.lanes == 1 {
             return Ok(match element {
-                F32 => self.b.ins().f32const(ir::immediates::Ieee32::with_bits(bits as u32)),
+                F32 => self
+                    .b
+                    .ins()
+                    .f32const(ir::immediates::Ieee32::with_bits(bits as u32)),
                 F64 => self.b.ins().f64const(ir::immediates::Ieee64::with_bits(bits)),
                 _ => {
                     let mask = u64::MAX >> (64 - element.bits());

@@ -5,16 +5,18 @@ use crate::types;
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::types::I64X2;
+use sdc_ir::DType;
 use sdc_ir::tile::build::mask_type;
 use sdc_ir::tile::{CompareOp, Ty};
-use sdc_ir::DType;
 
 impl Body<'_> {
     /// All ones or all zeros, as an integer of the operands' width.
     pub(super) fn mask(&mut self, op: CompareOp, ty: Ty, a: Value, b: Value) -> Emitted {
         if ty.lanes > 1 && !self.compares_vectors(ty)? {
             let scalar = Ty::scalar(ty.dtype);
-            return self.lanewise([ty, ty], mask_type(ty), [a, b], |this, [a, b]| this.mask(op, scalar, a, b));
+            return self.lanewise([ty, ty], mask_type(ty), [a, b], |this, [a, b]| {
+                this.mask(op, scalar, a, b)
+            });
         }
         let condition = if is_half(ty.dtype) {
             let (a, b) = (self.widen(ty.dtype, a), self.widen(ty.dtype, b));
@@ -57,7 +59,14 @@ impl Body<'_> {
     }
 
     /// `a op b ? yes : no` on scalars.
-    pub(super) fn if_compare(&mut self, op: CompareOp, dtype: DType, [a, b]: [Value; 2], yes: Value, no: Value) -> Emitted {
+    pub(super) fn if_compare(
+        &mut self,
+        op: CompareOp,
+        dtype: DType,
+        [a, b]: [Value; 2],
+        yes: Value,
+        no: Value,
+    ) -> Emitted {
         let ty = Ty::scalar(dtype);
         let mask = self.mask(op, ty, a, b)?;
         self.choose(ty, mask, yes, no)

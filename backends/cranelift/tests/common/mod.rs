@@ -107,7 +107,11 @@ impl Native {
     }
 
     pub fn load(module: &Module, placement: &Placement, mut compiled: CompiledObject) -> Self {
-        define(&mut compiled.object, "sdc_k_v1_prepare", prepare as *const () as usize);
+        define(
+            &mut compiled.object,
+            "sdc_k_v1_prepare",
+            prepare as *const () as usize,
+        );
         let object = compiled.object.write().unwrap();
         sdc_artifact::symbols::check(&object, "m").unwrap();
         let image = sdc_artifact::sharedlib::link(&object, "m.so").unwrap();
@@ -237,7 +241,10 @@ impl Aligned {
     fn check(&self) {
         let all = self.all();
         let around = all[..self.start].iter().chain(&all[self.start + self.len..]);
-        assert!(around.into_iter().all(|b| *b == 0xa5), "memory outside a buffer was written");
+        assert!(
+            around.into_iter().all(|b| *b == 0xa5),
+            "memory outside a buffer was written"
+        );
     }
 }
 
@@ -252,7 +259,12 @@ pub struct Maker {
 impl Maker {
     fn buffer(&mut self, dtype: DType, len: usize, kind: BufferKind) -> Buffer {
         let name = format!("{kind:?}");
-        self.module.buffers.push(BufferData { dtype, len, kind, name })
+        self.module.buffers.push(BufferData {
+            dtype,
+            len,
+            kind,
+            name,
+        })
     }
     pub fn input(&mut self, dtype: DType, len: usize) -> Buffer {
         self.inputs += 1;
@@ -267,7 +279,10 @@ impl Maker {
     }
     pub fn constant(&mut self, dtype: DType, bytes: Vec<u8>) -> Buffer {
         let len = bytes.len() / dtype.size();
-        let weight = self.module.weights.add(Tensor::new(dtype, vec![len], bytes.into()).unwrap());
+        let weight = self
+            .module
+            .weights
+            .add(Tensor::new(dtype, vec![len], bytes.into()).unwrap());
         self.buffer(dtype, len, BufferKind::Const(weight))
     }
     pub fn func(&mut self, build: impl FnOnce(&mut FuncBuilder)) {
@@ -311,7 +326,11 @@ pub fn elements(dtype: DType, bytes: &[u8]) -> Vec<u64> {
             DType::BF16 => (0xff << 7, 0x7fff),
             _ => return bits,
         };
-        if bits & magnitude > exponent { u64::MAX } else { bits }
+        if bits & magnitude > exponent {
+            u64::MAX
+        } else {
+            bits
+        }
     };
     bytes.chunks_exact(dtype.size()).map(element).collect()
 }

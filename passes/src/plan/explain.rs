@@ -101,9 +101,9 @@ pub fn explain(module: &Module, plan: &Plan, limit: usize) -> Option<Excess> {
 
 fn live_set(module: &Module, plan: &Plan, function: usize) -> LiveSet {
     let mut buffers: Vec<(String, usize)> = live_at(plan, function)
-        .map(|b| {
-            let bytes = allocated(module.buffers[b].bytes()).unwrap_or(usize::MAX);
-            (label(module, b), bytes)
+        .filter_map(|b| {
+            let bytes = allocated(module.buffers[b].bytes())?;
+            Some((label(module, plan.lifetimes[b]?, b), bytes))
         })
         .collect();
     buffers.sort_by_key(|b| std::cmp::Reverse(b.1));

@@ -24,7 +24,7 @@ mod tests;
 pub use lifetime::{Lifetime, lifetimes};
 
 use problem::{Item, Pair, Problem};
-use sdc_ir::entity::{Arena, EntityId};
+use sdc_ir::entity::Arena;
 use sdc_ir::tile::{Buffer, BufferKind, Module};
 use std::collections::BTreeMap;
 
@@ -175,12 +175,9 @@ fn by_buffer<T: Clone>(module: &Module, value: T) -> Arena<Buffer, T> {
     (0..module.buffers.len()).map(|_| value.clone()).collect()
 }
 
-/// The name people know a buffer by.
-fn label(module: &Module, buffer: Buffer) -> String {
-    let name = &module.buffers[Buffer::new(buffer.index())].name;
-    if name.is_empty() {
-        buffer.to_string()
-    } else {
-        name.clone()
-    }
+/// What people know a buffer by: the nodes of the function that first touches it, and what the lowering calls it.
+fn label(module: &Module, life: Lifetime, buffer: Buffer) -> String {
+    let origins = &module.funcs[life.first].origins;
+    let makers: Vec<&str> = origins.iter().map(|o| o.name.as_str()).collect();
+    format!("{}: {}", makers.join(" + "), module.buffers[buffer].name)
 }

@@ -79,7 +79,11 @@ impl Problem {
 
     /// A peak that no placement can be below.
     pub fn lower_bound(&self) -> usize {
-        let least = self.live.iter().enumerate().map(|(time, live)| live - self.largest_saving(time));
+        let least = self
+            .live
+            .iter()
+            .enumerate()
+            .map(|(time, live)| live - self.largest_saving(time));
         least.max().unwrap_or(0)
     }
 

@@ -45,7 +45,7 @@ pub struct FunctionRow {
 pub struct BufferRow {
     /// Id, as in the text form.
     pub buffer: String,
-    /// What it holds.
+    /// The user's nodes that first touch it, and what it holds.
     pub name: String,
     /// First byte in the arena.
     pub offset: usize,
@@ -77,7 +77,7 @@ pub fn report(module: &Module, plan: &Plan) -> Report {
         };
         let row = BufferRow {
             buffer: id.to_string(),
-            name: label(module, id),
+            name: label(module, life, id),
             offset,
             bytes: allocated(data.bytes()).unwrap_or(usize::MAX),
             first: life.first,

@@ -2,6 +2,7 @@ use super::problem::{Item, Pair, Problem};
 use super::*;
 use proptest::prelude::*;
 use sdc_ir::DType;
+use sdc_ir::entity::EntityId;
 use sdc_ir::graph::Origin;
 use sdc_ir::tile::{BufferData, Func, FuncBuilder};
 
@@ -234,7 +235,7 @@ fn too_little_ram_is_explained() {
     let excess = explain::explain(&m, &p, 3500).unwrap();
     assert_eq!(excess.breaking, 1);
     assert_eq!(excess.worst[0].origins, ["layer1 (Conv #1)"]);
-    assert_eq!(excess.worst[0].buffers[0], ("value 1".into(), 3008));
+    assert_eq!(excess.worst[0].buffers[0], ("layer1: value 1".into(), 3008));
     assert_eq!(excess.advice, [explain::Advice::SmallerInput(86)]);
     assert!(
         excess.to_string().contains("4032 bytes live at layer1"),

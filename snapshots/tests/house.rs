@@ -1,5 +1,6 @@
 //! The rules of the house: who may depend on whom, and what every file must be. They are read from the manifests and sources
 //! of the workspace, so that a rule cannot be broken without a test that fails.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

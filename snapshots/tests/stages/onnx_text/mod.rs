@@ -27,8 +27,11 @@ pub fn parse(text: &str) -> Result<ModelProto, String> {
     parser::Parser::new(text)?.model()
 }
 
-/// Tests of the reader itself, by name; the harness runs them beside the cases.
-pub const TESTS: &[(&str, fn() -> Result<(), String>)] = &[
+/// A test's name and what it runs.
+type Test = (&'static str, fn() -> Result<(), String>);
+
+/// Tests of the reader itself; the harness runs them beside the cases.
+pub const TESTS: &[Test] = &[
     ("every_construct_arrives", every_construct_arrives),
     ("mistakes_are_located", mistakes_are_located),
 ];

@@ -2,9 +2,14 @@
 
 use sdc_ir::{DType, Tensor};
 
-/// The value of all elements if they are the same (and there are any).
+/// Larger constants are not looked at: real ones that are uniform are small, and a rule asks at every node.
+const MAX_UNIFORM_BYTES: usize = 1 << 16;
+
+/// The value of all elements if they are the same (and there are any, and not too many).
 pub fn uniform(t: &Tensor) -> Option<f64> {
-    // Bytes first: most constants asked about are large and not uniform.
+    if t.bytes().len() > MAX_UNIFORM_BYTES {
+        return None;
+    }
     let size = t.dtype().size();
     let first = t.bytes().get(..size)?;
     if !t.bytes().chunks_exact(size).all(|e| e == first) {

@@ -140,7 +140,7 @@ pub enum DriverError {
         /// Pass.
         pass: &'static str,
         /// Why.
-        error: EvalError,
+        error: Box<EvalError>,
     },
     /// An input is too large to be made up.
     #[error("input `{0}` is too large to make up values for")]
@@ -206,7 +206,7 @@ impl<'o> Driver<'o> {
                 let inputs = inputs.tensors(graph)?;
                 let outputs = run_graph(graph, &inputs).map_err(|error| DriverError::Eval {
                     pass: "import",
-                    error,
+                    error: Box::new(error),
                 })?;
                 Some(Check { inputs, outputs })
             }
@@ -236,8 +236,10 @@ impl<'o> Driver<'o> {
             return Err(DriverError::Unverified { pass: name, faults });
         }
         if let Some(check) = &self.check {
-            let outputs =
-                run_graph(&result, &check.inputs).map_err(|error| DriverError::Eval { pass: name, error })?;
+            let outputs = run_graph(&result, &check.inputs).map_err(|error| DriverError::Eval {
+                pass: name,
+                error: Box::new(error),
+            })?;
             self.compare(name, pass.class(), &result, outputs)?;
         }
         self.observer.graph(name, &result);

@@ -23,6 +23,24 @@ pub struct Site<'a> {
     /// Type of its result.
     pub ty: &'a TensorType,
     uses: &'a [usize],
+    budget: &'a mut Budget,
+}
+
+/// What the rules may spend on computing constants in one walk over a graph. In proportion to the model's own
+/// constants, so that a long chain of large constant expressions takes neither hours nor all memory.
+struct Budget {
+    bytes: usize,
+    steps: usize,
+}
+
+impl Budget {
+    fn new(graph: &Graph) -> Self {
+        let bytes: usize = graph.weights.iter().map(|(_, _, t)| t.bytes().len()).sum();
+        Self {
+            bytes: bytes.saturating_mul(3).saturating_add(16 << 20),
+            steps: bytes.saturating_mul(4).saturating_add(64 << 20),
+        }
+    }
 }
 
 impl Site<'_> {
@@ -35,6 +53,20 @@ impl Site<'_> {
     /// Type of operand `i`.
     pub fn operand(&self, i: usize) -> &TensorType {
         self.graph.ty(self.inputs[i])
+    }
+    /// Takes from the budget for computed constants.
+    ///
+    /// # Errors
+    /// The reason to give if too little is left.
+    pub fn spend(&mut self, bytes: usize, steps: usize) -> Result<(), String> {
+        let left = |have: usize, wanted: usize| have.checked_sub(wanted);
+        match (left(self.budget.bytes, bytes), left(self.budget.steps, steps)) {
+            (Some(bytes), Some(steps)) => {
+                *self.budget = Budget { bytes, steps };
+                Ok(())
+            }
+            _ => Err("too much work on constants for the compiler".into()),
+        }
     }
     /// How many operands and graph outputs of the source are this destination value.
     pub fn uses(&self, value: Value) -> usize {
@@ -110,6 +142,7 @@ pub fn apply(
         rules,
         uses: Vec::new(),
         source_uses,
+        budget: Budget::new(graph),
         emitted: merge_equal.then(BTreeMap::new),
         count: 0,
         ctx,
@@ -129,6 +162,7 @@ struct Local<'a, 'c> {
     /// Per destination value: reads by the source of the values it stands for.
     uses: Vec<usize>,
     source_uses: Vec<usize>,
+    budget: Budget,
     /// Emitted nodes by operator and operands, constants by digest; `None` if equal nodes are to stay.
     emitted: Option<BTreeMap<String, Value>>,
     count: usize,
@@ -199,6 +233,7 @@ impl Local<'_, '_> {
                 origins,
                 ty,
                 uses: &self.uses,
+                budget: &mut self.budget,
             };
             match (rule.apply)(&mut site) {
                 Outcome::NoMatch => {}
@@ -245,7 +280,11 @@ impl Local<'_, '_> {
             }
             Some(rule) => {
                 let added = self.rewrite.dst.add1(op, &inputs, origins.clone());
-                added.map_err(|error| PassError::Infer { rule, origins, error })?
+                added.map_err(|error| PassError::Infer {
+                    rule,
+                    origins,
+                    error: Box::new(error),
+                })?
             }
         };
         if let Some(emitted) = &mut self.emitted {

@@ -83,11 +83,19 @@ impl Ctx {
         self.push(rule, false, origins, reason.into());
     }
     fn push(&mut self, rule: &'static str, done: bool, origins: &[Origin], reason: String) {
+        let mut names: Vec<String> = origins
+            .iter()
+            .take(MAX_REMARK_ORIGINS)
+            .map(ToString::to_string)
+            .collect();
+        if origins.len() > names.len() {
+            names.push(format!("{} more", origins.len() - names.len()));
+        }
         self.remarks.push(Remark {
             pass: self.pass,
             rule,
             done,
-            origins: origins.iter().map(ToString::to_string).collect(),
+            origins: names,
             reason,
         });
     }
@@ -101,6 +109,9 @@ impl Ctx {
     }
 }
 
+/// Origins spelled out in a remark.
+const MAX_REMARK_ORIGINS: usize = 8;
+
 /// Something a pass did or deliberately left undone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Remark {
@@ -110,7 +121,7 @@ pub struct Remark {
     pub rule: &'static str,
     /// It was done; otherwise `reason` says why not.
     pub done: bool,
-    /// The user's nodes concerned.
+    /// The user's nodes concerned, or the first of many.
     pub origins: Vec<String>,
     /// What was done, or why not.
     pub reason: String,
@@ -158,7 +169,7 @@ pub enum PassError {
         /// The user's nodes.
         origins: Vec<Origin>,
         /// What is wrong.
-        error: InferError,
+        error: Box<InferError>,
     },
     /// A rewrite changed the type of a result.
     #[error("rule {rule} at {} turns {from} into {to}", origin_text(origins))]
@@ -191,11 +202,14 @@ pub fn origin_text(origins: &[Origin]) -> String {
         .join(" + ")
 }
 
-/// The first origins, then those of the second list that are not among them.
+/// Origins kept per node. Chains of a thousand nodes that become one exist in hostile models only.
+const MAX_ORIGINS: usize = 64;
+
+/// The first origins, then those of the second list that are not among them, up to [`MAX_ORIGINS`].
 pub fn merge_origins(first: &[Origin], second: &[Origin]) -> Vec<Origin> {
     let mut all = first.to_vec();
     for o in second {
-        if !all.contains(o) {
+        if all.len() < MAX_ORIGINS && !all.contains(o) {
             all.push(o.clone());
         }
     }

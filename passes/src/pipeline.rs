@@ -288,7 +288,10 @@ fn compare_tile(
         return Ok(());
     };
     let bytes: Vec<&[u8]> = inputs.iter().map(|t| &t.bytes()[..]).collect();
-    let failed = |error| DriverError::Eval { pass, error };
+    let failed = |error: EvalError| DriverError::Eval {
+        pass,
+        error: Box::new(error),
+    };
     let mut outputs = Vec::new();
     for (data, port) in run(&bytes).map_err(failed)?.into_iter().zip(&graph.outputs) {
         let ty = graph.ty(port.value);

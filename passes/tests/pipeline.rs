@@ -1,4 +1,5 @@
 //! The driver and the pipeline on a small residual network.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use sdc_ir::graph::op::*;
 use sdc_ir::graph::{BinaryOp, Graph, Op, Origin, TensorType, UnaryOp, Value};

@@ -93,6 +93,8 @@ impl Linear {
         if site.uses(self.weights) > 1 {
             return Err("the weights are shared with another node".into());
         }
+        let elements = site.graph.ty(self.weights).elements().unwrap_or(usize::MAX);
+        site.spend(elements.saturating_mul(4), elements)?;
         let weights = self.constant(site.graph, self.weights, "weights")?;
         let scaled = map(weights, |i, w| {
             w * factors[self.filter(weights.shape(), factors.len(), i)]
@@ -116,6 +118,7 @@ impl Linear {
     /// Why that is not possible; then nothing has changed.
     pub fn shift(&mut self, site: &mut Site<'_>, terms: &[f64], origins: &[Origin]) -> Result<(), String> {
         self.expect_open()?;
+        site.spend(terms.len().saturating_mul(4), terms.len())?;
         let bias = match self.bias {
             Some(bias) => map(self.constant(site.graph, bias, "bias")?, |i, b| b + terms[i])?,
             None => {

@@ -318,3 +318,20 @@ fn constants_along_another_dimension_are_not_biases() {
     });
     assert_eq!(ops(&g), ["Conv", "Add"]);
 }
+
+/// Each factor costs a copy of the weights: a long chain must not take memory without bounds.
+#[test]
+fn long_chains_of_factors_stop_fusing() {
+    let (g, remarks) = fused(|n| {
+        let (x, w) = (n.input(&[1, 512]), n.weights(&[512, 512]));
+        let mut y = n.node(mat_mul(), &[x, w]);
+        for i in 0..40 {
+            let c = n.full(&[], if i % 2 == 0 { 3.0 } else { 0.25 });
+            y = n.node(MUL, &[y, c]);
+        }
+        y
+    });
+    let left = ops(&g).len();
+    assert!((2..40).contains(&left), "{left}");
+    assert!(reason(&remarks, "scale_into_linear").contains("too much work"));
+}

@@ -61,13 +61,19 @@ pub fn check(module: &Module, in_place: &[InPlace], plan: &Plan) -> Vec<PlanFaul
             (Some(_), _, _) => faults.push(PlanFault::NotTemporary(buffer)),
         }
     }
-    for (i, &(a, a_start, a_end)) in placed.iter().enumerate() {
-        for &(b, b_start, b_end) in &placed[i + 1..] {
+    // In order of their first use each is compared with those that are not yet past.
+    placed.sort_by_key(|&(b, ..)| uses[b.index()].first().copied());
+    let mut alive: Vec<(Buffer, usize, usize)> = Vec::new();
+    for (b, b_start, b_end) in placed {
+        let now = uses[b.index()].first();
+        alive.retain(|&(a, ..)| uses[a.index()].last() >= now);
+        for &(a, a_start, a_end) in &alive {
             let apart = a_end <= b_start || b_end <= a_start || a_start == a_end || b_start == b_end;
             if !apart && !may_share(in_place, &uses, (a, a_start), (b, b_start)) {
-                faults.push(PlanFault::Overlap(a, b));
+                faults.push(PlanFault::Overlap(a.min(b), a.max(b)));
             }
         }
+        alive.push((b, b_start, b_end));
     }
     if plan.arena_size < plan.lower_bound {
         faults.push(PlanFault::BelowBound(plan.arena_size, plan.lower_bound));

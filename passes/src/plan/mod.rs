@@ -155,9 +155,7 @@ pub fn plan(module: &Module, in_place: &[InPlace], options: &PlanOptions) -> Res
         arena_size: solution.peak,
         lower_bound: problem.lower_bound(),
         lifetimes,
-        live_bytes: (0..module.funcs.len())
-            .map(|t| problem.live(t) - problem.saved(t, &solution.pairs))
-            .collect(),
+        live_bytes: problem.live_with(&solution.pairs),
         shared: solution
             .pairs
             .iter()

@@ -47,16 +47,15 @@ impl Choice {
         let mut order: Vec<usize> = (0..problem.pairs.len()).filter(|&i| wanted(i)).collect();
         order.sort_by_key(|&i| std::cmp::Reverse(problem.saving(&problem.pairs[i])));
         let mut chosen = Self(vec![false; problem.pairs.len()]);
+        let mut followed = vec![false; problem.items.len()];
+        let mut follows = vec![false; problem.items.len()];
         for i in order {
-            chosen.0[i] = !chosen.conflicts(problem, i);
+            let p = &problem.pairs[i];
+            if !followed[p.input] && !follows[p.output] {
+                (followed[p.input], follows[p.output], chosen.0[i]) = (true, true, true);
+            }
         }
         chosen
-    }
-    fn conflicts(&self, problem: &Problem, i: usize) -> bool {
-        let p = &problem.pairs[i];
-        let clash =
-            |(j, q): (usize, &Pair)| j != i && self.0[j] && (q.input == p.input || q.output == p.output);
-        problem.pairs.iter().enumerate().any(clash)
     }
     fn pairs(&self, problem: &Problem) -> Vec<Pair> {
         let used = problem.pairs.iter().zip(&self.0).filter(|(_, used)| **used);
@@ -112,23 +111,31 @@ impl Units {
             let item = &problem.items[i];
             active.retain(|&j| problem.items[j].last >= item.first);
             for &j in &active {
-                if unit_of[i] != unit_of[j] {
-                    self.meet(unit_of[i], unit_of[j], item.size, problem.items[j].size);
-                    self.meet(unit_of[j], unit_of[i], problem.items[j].size, item.size);
+                let (a, b, others) = (unit_of[i], unit_of[j], problem.items[j].size);
+                if a != b {
+                    self.conflicts[a].push(Conflict {
+                        unit: b,
+                        own: item.size,
+                        others,
+                    });
+                    self.conflicts[b].push(Conflict {
+                        unit: a,
+                        own: others,
+                        others: item.size,
+                    });
                 }
             }
             active.push(i);
         }
-    }
-
-    fn meet(&mut self, unit: usize, other: usize, own: usize, others: usize) {
-        match self.conflicts[unit].iter_mut().find(|c| c.unit == other) {
-            Some(c) => (c.own, c.others) = (c.own.max(own), c.others.max(others)),
-            None => self.conflicts[unit].push(Conflict {
-                unit: other,
-                own,
-                others,
-            }),
+        for conflicts in &mut self.conflicts {
+            conflicts.sort_by_key(|c| c.unit);
+            conflicts.dedup_by(|c, kept| {
+                let same = c.unit == kept.unit;
+                if same {
+                    (kept.own, kept.others) = (kept.own.max(c.own), kept.others.max(c.others));
+                }
+                same
+            });
         }
     }
 

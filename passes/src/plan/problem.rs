@@ -1,5 +1,7 @@
 //! The planning problem in the abstract: sizes over intervals of time, and pairs that may share their start.
 
+use std::collections::BTreeMap;
+
 /// Something that needs `size` bytes from time `first` to time `last`, both included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Item {
@@ -34,7 +36,7 @@ pub struct Pair {
 pub struct Problem {
     /// Items.
     pub items: Vec<Item>,
-    /// Legal pairs.
+    /// Legal pairs, by time.
     pub pairs: Vec<Pair>,
     /// Per time, what is live in total.
     live: Vec<usize>,
@@ -48,7 +50,8 @@ impl Problem {
             let (input, output) = (&items[p.input], &items[p.output]);
             input.last == p.time && output.first == p.time && output.last > p.time
         };
-        let pairs = pairs.into_iter().filter(legal).collect();
+        let mut pairs: Vec<Pair> = pairs.into_iter().filter(legal).collect();
+        pairs.sort_by_key(|p| p.time);
         let mut live = vec![0; times];
         for item in &items {
             live[item.first..=item.last]
@@ -68,13 +71,13 @@ impl Problem {
         self.items[pair.input].size.min(self.items[pair.output].size)
     }
 
-    /// Bytes that the given pairs save at a time.
-    pub fn saved(&self, time: usize, pairs: &[Pair]) -> usize {
-        pairs
-            .iter()
-            .filter(|p| p.time == time)
-            .map(|p| self.saving(p))
-            .sum()
+    /// Per time, the total size live when the given pairs share.
+    pub fn live_with(&self, pairs: &[Pair]) -> Vec<usize> {
+        let mut live = self.live.clone();
+        for p in pairs {
+            live[p.time] -= self.saving(p);
+        }
+        live
     }
 
     /// A peak that no placement can be below.
@@ -90,20 +93,15 @@ impl Problem {
     /// No choice of pairs saves more at this time: every pair has one input and one output, and each item is in at most
     /// one of them, so neither the best pair of every input nor that of every output can be beaten.
     fn largest_saving(&self, time: usize) -> usize {
-        let here: Vec<&Pair> = self.pairs.iter().filter(|p| p.time == time).collect();
+        let from = self.pairs.partition_point(|p| p.time < time);
+        let here: Vec<&Pair> = self.pairs[from..].iter().take_while(|p| p.time == time).collect();
         let best_by = |key: fn(&Pair) -> usize| -> usize {
-            let mut keys: Vec<usize> = here.iter().map(|p| key(p)).collect();
-            keys.sort_unstable();
-            keys.dedup();
-            keys.into_iter()
-                .map(|k| {
-                    here.iter()
-                        .filter(|p| key(p) == k)
-                        .map(|p| self.saving(p))
-                        .max()
-                        .unwrap_or(0)
-                })
-                .sum()
+            let mut best = BTreeMap::new();
+            for p in &here {
+                let most = best.entry(key(p)).or_insert(0);
+                *most = self.saving(p).max(*most);
+            }
+            best.values().sum()
         };
         best_by(|p| p.input).min(best_by(|p| p.output))
     }

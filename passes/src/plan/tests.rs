@@ -122,7 +122,7 @@ proptest! {
                 keys.windows(2).all(|w| w[0] != w[1])
             };
             if once(|p| p.input) && once(|p| p.output) {
-                least = least.min((0..8).map(|t| problem.live(t) - problem.saved(t, &chosen)).max().unwrap());
+                least = least.min(problem.live_with(&chosen).into_iter().max().unwrap());
             }
         }
         prop_assert!(problem.lower_bound() <= least);

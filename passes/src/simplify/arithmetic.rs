@@ -62,6 +62,13 @@ fn map_constant(site: &mut Site<'_>, op: BinaryOp, other: BinaryOp, f: fn(f32) -
     if *site.op != Op::Binary(op) || site.ty.dtype != DType::F32 {
         return Outcome::NoMatch;
     }
+    if site.graph.constant(site.inputs[1]).is_none() {
+        return Outcome::NoMatch;
+    }
+    let n = site.operand(1).elements().unwrap_or(usize::MAX);
+    if let Err(reason) = site.spend(n.saturating_mul(4), n) {
+        return Outcome::Declined(reason);
+    }
     let Some(c) = site.graph.constant(site.inputs[1]) else {
         return Outcome::NoMatch;
     };

@@ -9,27 +9,29 @@ use sdc_ir::tensor::element_count;
 /// constant costs the weights file more than it saves at run time.
 const MAX_GROWN_BYTES: usize = 1 << 20;
 
-/// The interpreter is slow; constants that need more elementary steps than this stay nodes.
-const MAX_STEPS: usize = 1 << 28;
-
 /// A node whose operands are all constants becomes a constant.
 pub fn fold(site: &mut Site<'_>) -> Outcome {
     if matches!(site.op, Op::Constant(_)) || site.inputs.is_empty() {
         return Outcome::NoMatch;
     }
-    let constants: Option<Vec<_>> = site.inputs.iter().map(|&v| site.graph.constant(v)).collect();
-    let Some(constants) = constants else {
+    if site.inputs.iter().any(|&v| site.graph.constant(v).is_none()) {
         return Outcome::NoMatch;
-    };
-    let operand_bytes: usize = constants.iter().map(|t| t.bytes().len()).sum();
-    match site.ty.bytes() {
-        Some(n) if n <= operand_bytes.max(MAX_GROWN_BYTES) => {}
-        _ => return Outcome::Declined(format!("the constant {} would be larger than its parts", site.ty)),
     }
     let types: Vec<&TensorType> = site.inputs.iter().map(|&v| site.graph.ty(v)).collect();
-    if steps(site.op, &types, site.ty).is_none_or(|n| n > MAX_STEPS) {
-        return Outcome::Declined("too much work for the compiler".into());
+    let operand_bytes: usize = types.iter().filter_map(|t| t.bytes()).sum();
+    let bytes = match site.ty.bytes() {
+        Some(n) if n <= operand_bytes.max(MAX_GROWN_BYTES) => n,
+        _ => return Outcome::Declined(format!("the constant {} would be larger than its parts", site.ty)),
+    };
+    let steps = steps(site.op, &types, site.ty).unwrap_or(usize::MAX);
+    if let Err(reason) = site.spend(bytes, steps) {
+        return Outcome::Declined(reason);
     }
+    let constants: Vec<_> = site
+        .inputs
+        .iter()
+        .filter_map(|&v| site.graph.constant(v))
+        .collect();
     let folded = match sdc_interp::eval_op(site.op, &constants) {
         Ok(mut results) if results.len() == 1 => results.remove(0),
         Ok(_) => return Outcome::NoMatch,

@@ -73,7 +73,7 @@ pub fn pad_into_max_pool(site: &mut Site<'_>) -> Outcome {
     };
     let never_wins = pad.mode == PadMode::Constant
         && (pad.value == f32::NEG_INFINITY
-            || (pad.value == 0.0 && never_negative(site.graph, producer.inputs[0], 8)));
+            || (pad.value == 0.0 && never_negative(site.graph, producer.inputs[0], 32)));
     if !never_wins {
         return Outcome::Declined(format!("the border may win: {}", border(&pad)));
     }
@@ -129,20 +129,26 @@ fn replace(site: &Site<'_>, op: Op) -> Outcome {
     }
 }
 
-/// True if no element can be negative. Looks `depth` nodes back.
-fn never_negative(graph: &Graph, value: Value, depth: usize) -> bool {
-    let (Some(node), Some(depth)) = (graph.def_node(value), depth.checked_sub(1)) else {
-        return false;
-    };
-    let node = &graph.nodes()[node];
-    match &node.op {
-        Op::Unary(UnaryOp::Relu | UnaryOp::Sigmoid | UnaryOp::Abs | UnaryOp::Exp) => true,
-        Op::Clip(c) => c.min >= 0.0 && c.max >= 0.0,
-        Op::Softmax(s) => !s.log,
-        Op::MaxPool(_) | Op::AveragePool(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) => {
-            never_negative(graph, node.inputs[0], depth)
+/// True if no element can be negative, as far as a look at this many nodes can tell.
+fn never_negative(graph: &Graph, value: Value, mut nodes: usize) -> bool {
+    let mut asked = vec![value];
+    while let Some(value) = asked.pop() {
+        let (Some(node), Some(rest)) = (graph.def_node(value), nodes.checked_sub(1)) else {
+            return false;
+        };
+        nodes = rest;
+        let node = &graph.nodes()[node];
+        match &node.op {
+            Op::Unary(UnaryOp::Relu | UnaryOp::Sigmoid | UnaryOp::Abs | UnaryOp::Exp) => {}
+            Op::Clip(c) if c.min >= 0.0 && c.max >= 0.0 => {}
+            Op::Softmax(s) if !s.log => {}
+            Op::MaxPool(_) | Op::AveragePool(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) => {
+                asked.push(node.inputs[0]);
+            }
+            // More operands than can be looked at need not be queued.
+            Op::Concat(_) if node.inputs.len() <= nodes => asked.extend(&node.inputs),
+            _ => return false,
         }
-        Op::Concat(_) => node.inputs.iter().all(|&v| never_negative(graph, v, depth)),
-        _ => false,
     }
+    true
 }

@@ -15,6 +15,7 @@ pub mod dtype;
 pub mod entity;
 pub mod graph;
 pub mod registry;
+pub mod sd;
 pub mod tensor;
 pub mod text;
 pub mod tile;

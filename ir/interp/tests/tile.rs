@@ -438,6 +438,15 @@ fn a_good_plan_changes_nothing_and_a_bad_one_shows() {
     assert_eq!(floats(&planned(&m, &b, &[0, 16, 0], 32).unwrap()[0]), [6.0; 4]);
     let error = tile_error(planned(&m, &b, &[0, 16, 20], 32));
     assert!(error.to_string().contains("exceed the arena"), "{error}");
+    // What no function touches needs no place.
+    let mut more = m.clone();
+    more.buffers.push(BufferData {
+        dtype: DType::F32,
+        len: 4,
+        kind: BufferKind::Temp,
+        name: "untouched".into(),
+    });
+    assert_eq!(planned(&more, &b[..3], &[0, 16, 16], 32).unwrap(), free);
     let error = tile_error(planned(&m, &b, &[0, 16], 32));
     assert!(error.to_string().contains("no offset"), "{error}");
 }

@@ -23,7 +23,7 @@ pub(super) enum Temps<'a> {
 pub(super) struct Place {
     /// First byte.
     pub start: usize,
-    /// Number of elements.
+    /// Number of elements; none if the buffer has no place.
     pub len: usize,
     /// Bytes of one element.
     pub size: usize,
@@ -54,31 +54,29 @@ impl Memory {
                 .len
                 .checked_mul(size)
                 .ok_or_else(|| fail("its size overflows".to_owned()))?;
-            let start = match (&data.kind, temps) {
-                (BufferKind::Temp, Temps::Planned { offsets, arena_size }) => {
-                    let start = *offsets
-                        .get(&id)
-                        .ok_or_else(|| fail("the plan gives it no offset".to_owned()))?;
-                    if start.checked_add(bytes).is_none_or(|end| end > *arena_size) {
+            let mut place = Place {
+                start: end,
+                len: data.len,
+                size,
+            };
+            match (&data.kind, temps) {
+                (BufferKind::Temp, Temps::Planned { offsets, arena_size }) => match offsets.get(&id) {
+                    Some(&start) if start.checked_add(bytes).is_none_or(|end| end > *arena_size) => {
                         return Err(fail(format!(
                             "{bytes} bytes at offset {start} exceed the arena of {arena_size}"
                         )));
                     }
-                    start
-                }
+                    Some(&start) => place.start = start,
+                    // A plan need not place what no function touches; whatever touches it finds nothing there.
+                    None => place.len = 0,
+                },
                 _ => {
-                    let start = end;
                     end = end
                         .checked_add(bytes)
                         .ok_or_else(|| fail("memory overflows".to_owned()))?;
-                    start
                 }
-            };
-            places.push(Place {
-                start,
-                len: data.len,
-                size,
-            });
+            }
+            places.push(place);
         }
         let mut bytes = Vec::new();
         bytes

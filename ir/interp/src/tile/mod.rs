@@ -52,7 +52,8 @@ pub fn run_tile_with(
 /// plan. Ranges may overlap: an error of the plan shows as a wrong result.
 ///
 /// # Errors
-/// As [`run_tile`]; also a `Temp` buffer without an offset, or one that ends beyond the arena.
+/// As [`run_tile`]; also a `Temp` buffer that is touched without having an offset, or one that ends beyond the
+/// arena.
 pub fn run_tile_planned(
     module: &Module,
     inputs: &[&[u8]],
@@ -76,6 +77,16 @@ fn run(
         exec::run(&program, &mut memory, options).map_err(|fault| {
             let buffer = Buffer::new(fault.buffer);
             let data = &module.buffers[buffer];
+            if memory.places[fault.buffer].len < data.len {
+                return TileError::Buffer {
+                    buffer,
+                    name: data.name.clone(),
+                    reason: format!(
+                        "function `{}` touches it, but the plan gives it no offset",
+                        func.name
+                    ),
+                };
+            }
             TileError::OutOfBounds {
                 func: func.name.clone(),
                 buffer,

@@ -127,7 +127,8 @@ pub fn compile(module: &Module, placement: &Placement, options: &Options) -> Res
         })?;
         linker
             .module
-            .define_function_bytes(id, code.align, &code.bytes, &code.relocs)?;
+            .define_function_bytes(id, code.align, &code.bytes, &code.relocs)
+            .map_err(Box::new)?;
         if let Some(function) = functions.get_mut(at) {
             function.code_size = code.bytes.len();
         }

@@ -27,13 +27,7 @@ pub enum Error {
     #[error("Cranelift does not accept its configuration: {0}")]
     Setup(String),
     #[error("cannot write the object: {0}")]
-    Object(Box<ModuleError>),
-}
-
-impl From<ModuleError> for Error {
-    fn from(error: ModuleError) -> Self {
-        Error::Object(Box::new(error))
-    }
+    Object(#[from] Box<ModuleError>),
 }
 
 /// What is wrong with one function.
@@ -49,13 +43,7 @@ pub enum FuncError {
     #[error("the code would call `{0}` of a run-time library")]
     LibCall(String),
     #[error("cannot write the object: {0}")]
-    Object(Box<ModuleError>),
-}
-
-impl From<ModuleError> for FuncError {
-    fn from(error: ModuleError) -> Self {
-        FuncError::Object(Box::new(error))
-    }
+    Object(#[from] Box<ModuleError>),
 }
 
 fn of(origins: &[Origin]) -> String {

@@ -19,7 +19,7 @@ pub struct Linker {
 }
 
 impl Linker {
-    pub fn new(isa: OwnedTargetIsa, name: &str) -> Result<Self, ModuleError> {
+    pub fn new(isa: OwnedTargetIsa, name: &str) -> Result<Self, Box<ModuleError>> {
         // Code that needs a library function is refused before its name could matter.
         let builder = ObjectBuilder::new(isa, name, Box::new(|call| call.to_string()))?;
         Ok(Self {
@@ -35,13 +35,13 @@ impl Linker {
         symbol: &str,
         global: bool,
         signature: &Signature,
-    ) -> Result<FuncId, ModuleError> {
+    ) -> Result<FuncId, Box<ModuleError>> {
         let linkage = if global { Linkage::Export } else { Linkage::Local };
-        self.module.declare_function(symbol, linkage, signature)
+        Ok(self.module.declare_function(symbol, linkage, signature)?)
     }
 
     /// A kernel, by symbol.
-    pub fn kernel(&mut self, symbol: &str, signature: &Signature) -> Result<FuncId, ModuleError> {
+    pub fn kernel(&mut self, symbol: &str, signature: &Signature) -> Result<FuncId, Box<ModuleError>> {
         if let Some(&id) = self.kernels.get(symbol) {
             return Ok(id);
         }
@@ -56,7 +56,7 @@ impl Linker {
     }
 
     /// Read-only bytes, aligned for `i64`.
-    pub fn table(&mut self, bytes: &[u8]) -> Result<DataId, ModuleError> {
+    pub fn table(&mut self, bytes: &[u8]) -> Result<DataId, Box<ModuleError>> {
         if let Some(&id) = self.tables.get(bytes) {
             return Ok(id);
         }

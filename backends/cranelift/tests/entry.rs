@@ -1,5 +1,6 @@
 //! The entry points: sizes, prepare, parallel tasks, kernel calls, errors.
 #![allow(unsafe_code, reason = "stands in for kernels and callers")]
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
 mod common;
 

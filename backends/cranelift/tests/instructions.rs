@@ -1,5 +1,7 @@
 //! Every instruction on every type, native against the interpreter, on every CPU this machine can run.
 
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+
 mod common;
 
 use common::{Maker, Random, assert_same, cpus, options};

@@ -1,5 +1,7 @@
 //! The registry's bodies, compiled in place of the kernels, against the interpreter; and how fast they are.
 
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+
 mod common;
 
 use common::{Maker, Native, Random, cpus, options};
@@ -117,10 +119,11 @@ fn cpu_seconds() -> f64 {
     text.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1e9
 }
 
-/// Run with `--release -- --ignored --nocapture`.
+/// Run with `--release -- --ignored --nocapture`. Variants take turns, and the median counts: the machine may be shared.
 #[test]
 #[ignore = "a measurement"]
 fn speed() {
+    const ROUNDS: usize = 31;
     for (size, channels, window) in [(28, (128, 128), 3), (28, (128, 128), 1), (56, (64, 64), 3)] {
         let conv = Conv {
             size,
@@ -129,40 +132,30 @@ fn speed() {
             stride: 1,
         };
         let (make, input) = conv.build(1);
+        let mut variants = Vec::new();
         for cpu in cpus() {
             for opt_level in [OptLevel::None, OptLevel::Speed] {
                 let mut options = options(&cpu);
                 options.opt_level = opt_level;
-                if let Ok(dir) = std::env::var("SDC_DUMP") {
-                    let object = sdc_cranelift::compile(&make.module, &common::place(&make.module), &options)
-                        .unwrap()
-                        .object;
-                    std::fs::write(
-                        format!("{dir}/{size}_{window}_{}_{opt_level:?}.o", cpu.name),
-                        object.write().unwrap(),
-                    )
-                    .unwrap();
-                }
-                let start = std::time::Instant::now();
                 let native = Native::new(&make.module, &options);
-                let compiled = start.elapsed();
-                // The kernel counts in ticks of some milliseconds.
-                let repeats = (1e9 / conv.flops()).ceil() as usize;
-                let best = (0..10)
-                    .map(|_| {
-                        let start = cpu_seconds();
-                        for _ in 0..repeats {
-                            native.run(&[&input], None);
-                        }
-                        (cpu_seconds() - start) / repeats as f64
-                    })
-                    .fold(f64::INFINITY, f64::min);
-                println!(
-                    "{size}x{size} {channels:?} {window}x{window} {:10} {opt_level:?}: {:.1} GFLOP/s, compiled in {compiled:?}",
-                    cpu.name,
-                    conv.flops() / best / 1e9
-                );
+                variants.push((format!("{} {opt_level:?}", cpu.name), native, Vec::new()));
             }
+        }
+        // The kernel counts in ticks of some milliseconds.
+        let repeats = (3e8 / conv.flops()).ceil() as usize;
+        for _ in 0..ROUNDS {
+            for (_, native, times) in &mut variants {
+                let start = cpu_seconds();
+                for _ in 0..repeats {
+                    native.run(&[&input], None);
+                }
+                times.push((cpu_seconds() - start) / repeats as f64);
+            }
+        }
+        println!("{size}x{size}, {channels:?} channels, {window}x{window}, GFLOP/s:");
+        for (name, _, times) in &mut variants {
+            times.sort_by(f64::total_cmp);
+            println!("  {name:16} {:.1}", conv.flops() / times[ROUNDS / 2] / 1e9);
         }
     }
 }

@@ -62,10 +62,10 @@ impl Body<'_> {
                 let (low, high) = if to.is_signed_int() {
                     (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
                 } else {
-                    (0, (1i64 << bits) - 1)
+                    (0, (1 << bits) - 1)
                 };
                 let x = self.b.ins().fcvt_to_sint_sat(I32, x);
-                let (low, high) = (self.int32(low as i32), self.int32(high as i32));
+                let (low, high) = (self.int32(low), self.int32(high));
                 let x = self.b.ins().smax(x, low);
                 let x = self.b.ins().smin(x, high);
                 self.b.ins().ireduce(int, x)
@@ -135,14 +135,14 @@ impl Body<'_> {
     pub(super) fn narrow(&mut self, dtype: DType, x: Value) -> Value {
         let bits = self.reinterpret(I32, x);
         let result = if dtype == DType::BF16 {
-            self.to_bf16(bits)
+            self.bf16_bits(bits)
         } else {
-            self.to_f16(bits)
+            self.f16_bits(bits)
         };
         self.b.ins().ireduce(I16, result)
     }
 
-    fn to_bf16(&mut self, bits: Value) -> Value {
+    fn bf16_bits(&mut self, bits: Value) -> Value {
         let rounded = self.round_off(bits, 16);
         let quiet = self.shift_right(bits, 16);
         let quiet = self.or32(quiet, 0x40);
@@ -150,7 +150,7 @@ impl Body<'_> {
         self.if_above(magnitude, 0x7f80_0000, quiet, rounded)
     }
 
-    fn to_f16(&mut self, bits: Value) -> Value {
+    fn f16_bits(&mut self, bits: Value) -> Value {
         let sign = self.shift_right(bits, 16);
         let sign = self.and32(sign, 0x8000);
         let magnitude = self.and32(bits, 0x7fff_ffff);

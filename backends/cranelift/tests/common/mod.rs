@@ -1,9 +1,10 @@
 //! Compiles a tile module, loads the object and runs it.
 #![allow(unsafe_code, reason = "runs the code under test")]
 #![allow(dead_code, reason = "no test file uses all of it")]
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
 use object::write::{Symbol, SymbolSection};
-use object::{SectionKind, SymbolFlags, SymbolKind, SymbolScope};
+use object::{SymbolFlags, SymbolKind, SymbolScope};
 use sdc_artifact::object;
 use sdc_cranelift::{CompiledObject, CpuSpec, OptLevel, Options, compile};
 use sdc_ir::entity::EntityId;
@@ -75,7 +76,6 @@ pub fn define(object: &mut object::write::Object<'_>, name: &str, address: usize
         section: SymbolSection::Section(text),
         flags: SymbolFlags::None,
     };
-    let _ = SectionKind::Text;
     match object.symbol_id(name.as_bytes()) {
         Some(id) => *object.symbol_mut(id) = symbol,
         None => {

@@ -76,7 +76,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     } else {
         writeln!(out, "latency_us: {:.1}", measured.latency_us)?;
         writeln!(out, "rss_kib: {}", measured.rss_kib)?;
-        writeln!(out, "runs: {}, fastest {:.1} us, threads {}", measured.runs, measured.min_us, measured.threads)?;
+        writeln!(
+            out,
+            "runs: {}, fastest {:.1} us, threads {}",
+            measured.runs, measured.min_us, measured.threads
+        )?;
     }
     Ok(())
 }
@@ -86,12 +90,20 @@ fn measure(dir: &std::path::Path, timing: Timing) -> Result<Measured, Failure> {
     let output = Command::new(std::env::current_exe().map_err(own)?)
         .arg("bench-child")
         .arg(dir)
-        .args(["--threads", &timing.threads.to_string(), "--seconds", &timing.seconds.to_string()])
+        .args([
+            "--threads",
+            &timing.threads.to_string(),
+            "--seconds",
+            &timing.seconds.to_string(),
+        ])
         .output()
         .map_err(own)?;
     if !output.status.success() {
         let message = format!("the measuring process ended with {}", output.status);
-        let notes = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect();
+        let notes = String::from_utf8_lossy(&output.stderr)
+            .lines()
+            .map(str::to_owned)
+            .collect();
         let exit = match output.status.code() {
             Some(2) => Exit::Usage,
             Some(3) => Exit::Malformed,
@@ -99,9 +111,17 @@ fn measure(dir: &std::path::Path, timing: Timing) -> Result<Measured, Failure> {
             Some(5) => Exit::Limit,
             _ => Exit::Bug,
         };
-        return Err(Failure { exit, problems: vec![Problem { message, notes, ..Problem::default() }] });
+        return Err(Failure {
+            exit,
+            problems: vec![Problem {
+                message,
+                notes,
+                ..Problem::default()
+            }],
+        });
     }
-    serde_json::from_slice(&output.stdout).map_err(|e| Failure::bug(format!("the measuring process printed no result: {e}")))
+    serde_json::from_slice(&output.stdout)
+        .map_err(|e| Failure::bug(format!("the measuring process printed no result: {e}")))
 }
 
 /// The hidden command that the child runs.
@@ -113,7 +133,11 @@ pub fn child(args: &ChildArgs, out: &mut dyn Write) -> Result<(), Failure> {
         n => Some(Pool::new(n).map_err(|e| Failure::limit(format!("cannot start threads: {e}")))?),
     };
     let mut random = fastrand::Rng::with_seed(7);
-    let inputs: Vec<Memory> = interface.inputs.iter().map(|spec| input(spec, &mut random)).collect::<Result<_, _>>()?;
+    let inputs: Vec<Memory> = interface
+        .inputs
+        .iter()
+        .map(|spec| input(spec, &mut random))
+        .collect::<Result<_, _>>()?;
     let inputs: Vec<&[u8]> = inputs.iter().map(|m| &m[..]).collect();
     let mut outputs = artifact.outputs()?;
     let mut outputs: Vec<&mut [u8]> = outputs.iter_mut().map(|m| &mut m[..]).collect();
@@ -158,7 +182,9 @@ fn input(spec: &TensorSpec, random: &mut fastrand::Rng) -> Result<Memory, Failur
         DType::F64 => elements.for_each(|e| e.copy_from_slice(&normal().to_le_bytes())),
         DType::F32 => elements.for_each(|e| e.copy_from_slice(&(normal() as f32).to_le_bytes())),
         DType::F16 => elements.for_each(|e| e.copy_from_slice(&half::f16::from_f64(normal()).to_le_bytes())),
-        DType::BF16 => elements.for_each(|e| e.copy_from_slice(&half::bf16::from_f64(normal()).to_le_bytes())),
+        DType::BF16 => {
+            elements.for_each(|e| e.copy_from_slice(&half::bf16::from_f64(normal()).to_le_bytes()))
+        }
         _ => {}
     }
     Ok(memory)

@@ -49,13 +49,21 @@ struct Row {
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let class = match (args.rtol, args.atol) {
         (None, None) => Class::ROUNDING,
-        (rtol, atol) => Class::Elementwise { rtol: rtol.unwrap_or(0.0), atol: atol.unwrap_or(0.0) },
+        (rtol, atol) => Class::Elementwise {
+            rtol: rtol.unwrap_or(0.0),
+            atol: atol.unwrap_or(0.0),
+        },
     };
     let dir = args.data.clone().unwrap_or_else(|| beside(&args.session.path));
     let sets = DataSet::all(&dir)?;
     let shapes: Vec<Vec<usize>> = sets[0].inputs()?.iter().map(|t| t.shape().to_vec()).collect();
     let artifact = Source::open(&args.session)?.load(|position, _| shapes.get(position).cloned())?;
-    let names: Vec<&str> = artifact.interface().outputs.iter().map(|t| t.name.as_str()).collect();
+    let names: Vec<&str> = artifact
+        .interface()
+        .outputs
+        .iter()
+        .map(|t| t.name.as_str())
+        .collect();
 
     let mut rows = Vec::new();
     for set in &sets {
@@ -83,7 +91,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         serde_json::to_writer_pretty(&mut *out, &rows).map_err(std::io::Error::from)?;
         writeln!(out)?;
     }
-    if rows.iter().all(|r| r.passed) { Ok(()) } else { Err(Failure::differ()) }
+    if rows.iter().all(|r| r.passed) {
+        Ok(())
+    } else {
+        Err(Failure::differ())
+    }
 }
 
 /// `dir/model_io` for `dir/model.onnx`.
@@ -114,7 +126,12 @@ impl Row {
 
 impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Row { data_set, output, max_error, .. } = self;
+        let Row {
+            data_set,
+            output,
+            max_error,
+            ..
+        } = self;
         if !self.passed {
             return write!(f, "{data_set} {output}: {}", self.detail);
         }
@@ -140,7 +157,10 @@ mod tests {
     fn rows_say_what_was_allowed() {
         let t = |x: f32| Tensor::from_elements(vec![1], vec![x]).unwrap();
         let row = Row::new("set".into(), "y", &compare(&t(1.00001), &t(1.0), Class::ROUNDING));
-        assert!(row.passed && row.to_string().ends_with("allowed 1.000e-4"), "{row}");
+        assert!(
+            row.passed && row.to_string().ends_with("allowed 1.000e-4"),
+            "{row}"
+        );
         let row = Row::new("set".into(), "y", &compare(&t(1.1), &t(1.0), Class::ROUNDING));
         assert!(!row.passed && row.to_string().contains("differs"), "{row}");
     }

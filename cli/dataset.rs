@@ -22,7 +22,11 @@ impl DataSet {
             let path = entry.map_err(read)?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if let Some(number) = name.strip_prefix("test_data_set_").filter(|_| path.is_dir()) {
-                numbered.push((number.parse::<u64>().unwrap_or(u64::MAX), number.to_owned(), path.clone()));
+                numbered.push((
+                    number.parse::<u64>().unwrap_or(u64::MAX),
+                    number.to_owned(),
+                    path.clone(),
+                ));
             }
         }
         numbered.sort();
@@ -39,22 +43,34 @@ impl DataSet {
 
     fn new(dir: PathBuf) -> Self {
         let count = |kind: &str| (0..).take_while(|&k| file(&dir, kind, k).is_file()).count();
-        Self { inputs: count("input"), outputs: count("output"), dir }
+        Self {
+            inputs: count("input"),
+            outputs: count("output"),
+            dir,
+        }
     }
 
     /// Name of its directory.
     pub fn name(&self) -> String {
-        self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        self.dir
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
     }
 
     /// Its inputs, in order.
     pub fn inputs(&self) -> Result<Vec<Tensor>, Failure> {
-        (0..self.inputs).map(|k| read(&file(&self.dir, "input", k))).collect()
+        (0..self.inputs)
+            .map(|k| read(&file(&self.dir, "input", k)))
+            .collect()
     }
 
     /// Its outputs, in order.
     pub fn outputs(&self) -> Result<Vec<Tensor>, Failure> {
-        (0..self.outputs).map(|k| read(&file(&self.dir, "output", k))).collect()
+        (0..self.outputs)
+            .map(|k| read(&file(&self.dir, "output", k)))
+            .collect()
     }
 }
 

@@ -10,6 +10,9 @@ const WIDTH: usize = 120;
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(code) = &self.code {
+            write!(f, "{code} ")?;
+        }
         f.write_str(&self.message)?;
         self.notes.iter().try_for_each(|note| write!(f, "\n{note}"))
     }
@@ -17,10 +20,8 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+/// The code is part of the text: miette would give it a line of its own, too much where there are dozens of problems.
 impl Diagnostic for Problem {
-    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.code.as_ref().map(|c| Box::new(c) as _)
-    }
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.help.as_ref().map(|h| Box::new(h) as _)
     }
@@ -29,7 +30,11 @@ impl Diagnostic for Problem {
 /// Writes all problems of a failure to standard error, and how many there are.
 pub fn report(failure: &Failure) {
     let stderr = io::stderr();
-    let theme = if !stderr.is_terminal() { GraphicalTheme::none() } else { GraphicalTheme::default() };
+    let theme = if !stderr.is_terminal() {
+        GraphicalTheme::none()
+    } else {
+        GraphicalTheme::default()
+    };
     let mut handler = GraphicalReportHandler::new_themed(theme).with_links(false);
     if !stderr.is_terminal() {
         handler = handler.with_width(WIDTH);
@@ -64,7 +69,13 @@ fn printable(problem: &Problem) -> Problem {
     let clean = |text: &String| -> String {
         let keep = |c: char| !c.is_control() || c == '\n';
         text.chars()
-            .flat_map(|c| if keep(c) { vec![c] } else { c.escape_default().collect() })
+            .flat_map(|c| {
+                if keep(c) {
+                    vec![c]
+                } else {
+                    c.escape_default().collect()
+                }
+            })
             .collect()
     };
     Problem {
@@ -81,7 +92,10 @@ mod tests {
 
     #[test]
     fn control_characters_are_escaped() {
-        let problem = Problem { message: "a\u{1b}[2Jb".to_owned(), ..Problem::default() };
+        let problem = Problem {
+            message: "a\u{1b}[2Jb".to_owned(),
+            ..Problem::default()
+        };
         assert_eq!(printable(&problem).message, "a\\u{1b}[2Jb");
     }
 }

@@ -35,7 +35,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     if let Some(stage) = &stop_after {
         check_stage(stage)?;
     }
-    let options = PipelineOptions { tile: args.here.target()?.tile(), stop_after: stop_after.clone().filter(|s| s != "all"), ..Default::default() };
+    let options = PipelineOptions {
+        tile: args.here.target()?.tile(),
+        stop_after: stop_after.clone().filter(|s| s != "all"),
+        ..Default::default()
+    };
     let model = model::import(&args.model)?;
     let mut dump = Dump::of(stop_after.as_deref().unwrap_or("all"));
     run_pipeline(&model.graph, &options, &mut dump)?;

@@ -62,24 +62,37 @@ struct Counts {
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let images = npy::read(&args.images)?;
     let labels = npy::read(&args.labels)?;
-    let labels = labels.to_i64_vec().ok_or_else(|| Failure::usage("labels must be integers"))?;
+    let labels = labels
+        .to_i64_vec()
+        .ok_or_else(|| Failure::usage("labels must be integers"))?;
     let source = Source::open(&args.session)?;
     // An open batch dimension: one image at a time.
     let rank = images.shape().len();
     let artifact = source.load(|_, _| (rank == 4).then(|| batch_of_one(images.shape())))?;
     let input = match artifact.interface().inputs.as_slice() {
         [one] => one,
-        all => return Err(Failure::usage(format!("the model has {} inputs, images go to one", all.len()))),
+        all => {
+            return Err(Failure::usage(format!(
+                "the model has {} inputs, images go to one",
+                all.len()
+            )));
+        }
     };
     let images = Images::new(&args.preprocessing, &images, input)?;
     if images.len() != labels.len() {
-        return Err(Failure::usage(format!("{} images but {} labels", images.len(), labels.len())));
+        return Err(Failure::usage(format!(
+            "{} images but {} labels",
+            images.len(),
+            labels.len()
+        )));
     }
     let scores = Scores::find(&artifact, args.output.as_deref())?;
     let labels = labels
         .iter()
         .map(|&label| {
-            let class = label.checked_add(args.label_offset).and_then(|c| usize::try_from(c).ok());
+            let class = label
+                .checked_add(args.label_offset)
+                .and_then(|c| usize::try_from(c).ok());
             class.filter(|&c| c < scores.classes).ok_or_else(|| {
                 let message = format!("label {label} is not one of {} classes", scores.classes);
                 Failure::usage(message).help("is a --label-offset missing or wrong?")
@@ -89,7 +102,13 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
 
     let progress = Progress::steps(images.len());
     progress.say("images");
-    let work = Work { artifact: &artifact, images: &images, labels: &labels, scores, progress: &progress };
+    let work = Work {
+        artifact: &artifact,
+        images: &images,
+        labels: &labels,
+        scores,
+        progress: &progress,
+    };
     let counts = work.count(args.threads)?;
     drop(progress);
     if args.json {
@@ -121,7 +140,14 @@ struct Scores {
 impl Scores {
     fn find(artifact: &Artifact, name: Option<&str>) -> Result<Self, Failure> {
         let interface = artifact.interface();
-        let names = || interface.outputs.iter().map(|t| format!("`{}`", t.name)).collect::<Vec<_>>().join(", ");
+        let names = || {
+            interface
+                .outputs
+                .iter()
+                .map(|t| format!("`{}`", t.name))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         let output = match name {
             Some(name) => interface
                 .outputs
@@ -129,16 +155,28 @@ impl Scores {
                 .position(|t| t.name == name)
                 .ok_or_else(|| Failure::usage(format!("no output `{name}`; there are {}", names())))?,
             None if interface.outputs.len() == 1 => 0,
-            None => return Err(Failure::usage(format!("which output? give --output one of {}", names()))),
+            None => {
+                return Err(Failure::usage(format!(
+                    "which output? give --output one of {}",
+                    names()
+                )));
+            }
         };
         let spec = &interface.outputs[output];
         let batch = interface.inputs[0].shape.first().copied().unwrap_or(1);
         let elements = spec.elements().unwrap_or(0);
         if batch == 0 || elements == 0 || elements % batch != 0 {
-            let message = format!("output `{}` of shape {:?} holds no scores for a batch of {batch}", spec.name, spec.shape);
+            let message = format!(
+                "output `{}` of shape {:?} holds no scores for a batch of {batch}",
+                spec.name, spec.shape
+            );
             return Err(Failure::usage(message));
         }
-        Ok(Self { output, batch, classes: elements / batch })
+        Ok(Self {
+            output,
+            batch,
+            classes: elements / batch,
+        })
     }
 }
 
@@ -161,11 +199,18 @@ impl Work<'_> {
         let threads = threads.clamp(1, runs.max(1));
         let part = |t: usize| runs * t / threads..runs * (t + 1) / threads;
         let parts: Vec<Result<Counts, Failure>> = thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|t| scope.spawn(move || self.runs(part(t)))).collect();
-            let join = |w: thread::ScopedJoinHandle<'_, _>| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let workers: Vec<_> = (0..threads)
+                .map(|t| scope.spawn(move || self.runs(part(t))))
+                .collect();
+            let join = |w: thread::ScopedJoinHandle<'_, _>| {
+                w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
             workers.into_iter().map(join).collect()
         });
-        let mut total = Counts { classes: self.scores.classes, ..Counts::default() };
+        let mut total = Counts {
+            classes: self.scores.classes,
+            ..Counts::default()
+        };
         for part in parts {
             let part = part?;
             total.images += part.images;
@@ -197,7 +242,10 @@ impl Work<'_> {
             instance.run(&[&input], &mut slices, None)?;
             let spec: &TensorSpec = &interface.outputs[self.scores.output];
             let values = tensor(spec, &outputs[self.scores.output])?.to_f64_vec();
-            for (scores, &label) in values.chunks_exact(self.scores.classes).zip(&self.labels[first..first + count]) {
+            for (scores, &label) in values
+                .chunks_exact(self.scores.classes)
+                .zip(&self.labels[first..first + count])
+            {
                 let rank = rank(scores, label);
                 counts.images += 1;
                 counts.top1 += usize::from(rank == 0);

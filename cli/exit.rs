@@ -51,7 +51,10 @@ pub struct Failure {
 impl Failure {
     fn new(exit: Exit, message: impl Display) -> Self {
         let message = message.to_string();
-        let problems = vec![Problem { message, ..Problem::default() }];
+        let problems = vec![Problem {
+            message,
+            ..Problem::default()
+        }];
         Self { exit, problems }
     }
     pub fn usage(message: impl Display) -> Self {
@@ -72,7 +75,10 @@ impl Failure {
     }
     /// Outputs differ; the command has printed which.
     pub fn differ() -> Self {
-        Self { exit: Exit::Differ, problems: Vec::new() }
+        Self {
+            exit: Exit::Differ,
+            problems: Vec::new(),
+        }
     }
     /// A file could not be read or written.
     pub fn io(path: &Path, error: &io::Error) -> Self {
@@ -99,7 +105,10 @@ impl Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self { exit: Exit::Fine, problems: Vec::new() };
+            return Self {
+                exit: Exit::Fine,
+                problems: Vec::new(),
+            };
         }
         Self::usage(format!("standard output: {error}"))
     }
@@ -126,7 +135,12 @@ impl From<&ImportError> for Problem {
             [] => Vec::new(),
             operands => vec![format!("operands: {}", operands.join(", "))],
         };
-        Problem { code: Some(error.code.text().to_owned()), message, notes, help: error.help.clone() }
+        Problem {
+            code: Some(error.code.text().to_owned()),
+            message,
+            notes,
+            help: error.help.clone(),
+        }
     }
 }
 
@@ -161,7 +175,9 @@ impl From<LoadError> for Failure {
         match &error {
             Host | Cpu { .. } => Self::unsupported(&error).help("choose another --cpu"),
             Memory { .. } => Self::limit(error),
-            Io { .. } | MissingFile { .. } | Count { .. } | TensorSize { .. } | Alignment { .. } => Self::usage(error),
+            Io { .. } | MissingFile { .. } | Count { .. } | TensorSize { .. } | Alignment { .. } => {
+                Self::usage(error)
+            }
             _ => Self::malformed(error),
         }
     }

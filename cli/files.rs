@@ -16,7 +16,8 @@ pub fn map(path: &Path) -> Result<Bytes, Failure> {
 /// A whole text file.
 pub fn text(path: &Path) -> Result<String, Failure> {
     let bytes = map(path)?;
-    String::from_utf8(bytes.into()).map_err(|e| Failure::malformed(format!("{}: not UTF-8: {e}", path.display())))
+    String::from_utf8(bytes.into())
+        .map_err(|e| Failure::malformed(format!("{}: not UTF-8: {e}", path.display())))
 }
 
 /// Writes a file under a temporary name beside it, then renames it.

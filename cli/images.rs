@@ -15,7 +15,12 @@ pub struct ImageArgs {
     #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     scale: f32,
     /// Subtracted from the scaled pixels: one number, or one per channel in the model's order
-    #[arg(long, value_name = "X,..", value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X,..",
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
     mean: Vec<f32>,
     /// What the scaled pixels, less the mean, are divided by: one number, or one per channel
     #[arg(long, value_name = "X,..", value_delimiter = ',')]
@@ -76,11 +81,18 @@ impl Images {
     /// Images for a model's input. The first dimension of both is the batch.
     pub fn new(args: &ImageArgs, images: &Tensor, input: &TensorSpec) -> Result<Self, Failure> {
         if input.dtype != DType::F32 {
-            let message = format!("input `{}` is of type {}; images can be given to f32 inputs only", input.name, input.dtype);
+            let message = format!(
+                "input `{}` is of type {}; images can be given to f32 inputs only",
+                input.name, input.dtype
+            );
             return Err(Failure::unsupported(message));
         }
-        let (Some((&count, sample)), Some((_, wanted))) = (images.shape().split_first(), input.shape.split_first()) else {
-            return Err(Failure::usage("neither images nor the model's input may be a scalar"));
+        let (Some((&count, sample)), Some((_, wanted))) =
+            (images.shape().split_first(), input.shape.split_first())
+        else {
+            return Err(Failure::usage(
+                "neither images nor the model's input may be a scalar",
+            ));
         };
         let fit = fit(sample, images.dtype().is_float(), wanted, args.layout).ok_or_else(|| {
             let message = format!(
@@ -96,7 +108,10 @@ impl Images {
             [] => Ok(vec![default; channels]),
             [one] => Ok(vec![*one; channels]),
             all if all.len() == channels => Ok(all.to_vec()),
-            all => Err(Failure::usage(format!("--{what} has {} numbers, the images have {channels} channels", all.len()))),
+            all => Err(Failure::usage(format!(
+                "--{what} has {} numbers, the images have {channels} channels",
+                all.len()
+            ))),
         };
         let std = per_channel("std", &args.std, 1.0)?;
         if std.contains(&0.0) {
@@ -132,7 +147,9 @@ impl Images {
     /// Writes one image, preprocessed, in the model's order.
     pub fn fill(&self, image: usize, out: &mut [f32]) {
         let start = image * self.elements();
-        let at = |strides: &Strides, c: usize, h: usize, w: usize| c * strides[0] + h * strides[1] + w * strides[2];
+        let at = |strides: &Strides, c: usize, h: usize, w: usize| {
+            c * strides[0] + h * strides[1] + w * strides[2]
+        };
         let [channels, rows, columns] = self.extents;
         for c in 0..channels {
             let from = if self.reverse { channels - 1 - c } else { c };
@@ -199,7 +216,11 @@ fn fit(sample: &[usize], floats: bool, wanted: &[usize], layout: Option<Layout>)
     };
     targets.into_iter().find_map(|(extents, target)| {
         let (_, source) = sources(extents).into_iter().find(|(shape, _)| shape == sample)?;
-        Some(Fit { extents, source, target })
+        Some(Fit {
+            extents,
+            source,
+            target,
+        })
     })
 }
 
@@ -208,11 +229,22 @@ mod tests {
     use super::*;
 
     fn spec(shape: &[usize]) -> TensorSpec {
-        TensorSpec { name: "x".into(), c_name: "x".into(), dtype: DType::F32, shape: shape.to_vec() }
+        TensorSpec {
+            name: "x".into(),
+            c_name: "x".into(),
+            dtype: DType::F32,
+            shape: shape.to_vec(),
+        }
     }
 
     fn args() -> ImageArgs {
-        ImageArgs { scale: 1.0, mean: Vec::new(), std: Vec::new(), layout: None, channels: Channels::Rgb }
+        ImageArgs {
+            scale: 1.0,
+            mean: Vec::new(),
+            std: Vec::new(),
+            layout: None,
+            channels: Channels::Rgb,
+        }
     }
 
     fn image(args: &ImageArgs, images: &Tensor, input: &[usize], at: usize) -> Vec<f32> {
@@ -237,7 +269,12 @@ mod tests {
 
     #[test]
     fn scale_then_mean_then_std_per_channel() {
-        let args = ImageArgs { scale: 0.5, mean: vec![1.0, 2.0, 3.0], std: vec![1.0, 2.0, 4.0], ..args() };
+        let args = ImageArgs {
+            scale: 0.5,
+            mean: vec![1.0, 2.0, 3.0],
+            std: vec![1.0, 2.0, 4.0],
+            ..args()
+        };
         let x = image(&args, &bytes(), &[1, 3, 2, 2], 0);
         assert_eq!(x[0], -1.0);
         assert_eq!(x[4], (0.5 - 2.0) / 2.0);
@@ -246,7 +283,11 @@ mod tests {
 
     #[test]
     fn channels_can_be_reversed() {
-        let args = ImageArgs { channels: Channels::Bgr, mean: vec![2.0, 1.0, 0.0], ..args() };
+        let args = ImageArgs {
+            channels: Channels::Bgr,
+            mean: vec![2.0, 1.0, 0.0],
+            ..args()
+        };
         let x = image(&args, &bytes(), &[1, 3, 2, 2], 0);
         // The mean is in the model's order: 2 belongs to blue.
         assert_eq!([x[0], x[4], x[8]], [0.0, 0.0, 0.0]);
@@ -271,11 +312,30 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let refuse = |args: &ImageArgs, input: &[usize]| Images::new(args, &bytes(), &spec(input)).unwrap_err();
+        let refuse =
+            |args: &ImageArgs, input: &[usize]| Images::new(args, &bytes(), &spec(input)).unwrap_err();
         refuse(&args(), &[1, 1, 2, 2]);
         refuse(&args(), &[1, 3, 4, 4]);
-        refuse(&ImageArgs { layout: Some(Layout::Nhwc), ..args() }, &[1, 3, 2, 2]);
-        refuse(&ImageArgs { mean: vec![1.0, 2.0], ..args() }, &[1, 3, 2, 2]);
-        refuse(&ImageArgs { std: vec![0.0], ..args() }, &[1, 3, 2, 2]);
+        refuse(
+            &ImageArgs {
+                layout: Some(Layout::Nhwc),
+                ..args()
+            },
+            &[1, 3, 2, 2],
+        );
+        refuse(
+            &ImageArgs {
+                mean: vec![1.0, 2.0],
+                ..args()
+            },
+            &[1, 3, 2, 2],
+        );
+        refuse(
+            &ImageArgs {
+                std: vec![0.0],
+                ..args()
+            },
+            &[1, 3, 2, 2],
+        );
     }
 }

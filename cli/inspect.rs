@@ -81,7 +81,9 @@ struct Layer {
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     if sdir::is_text(&args.model.model) {
-        return Err(Failure::usage("inspect reads ONNX files; a text form can simply be read"));
+        return Err(Failure::usage(
+            "inspect reads ONNX files; a text form can simply be read",
+        ));
     }
     let file = ModelFile::read(&args.model.model)?;
     let mut inspection = Inspection::of_file(&file);
@@ -111,8 +113,18 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
 
 impl From<&Problem> for ProblemRow {
     fn from(problem: &Problem) -> Self {
-        let Problem { code, message, notes, help } = problem.clone();
-        Self { code, message, notes, help }
+        let Problem {
+            code,
+            message,
+            notes,
+            help,
+        } = problem.clone();
+        Self {
+            code,
+            message,
+            notes,
+            help,
+        }
     }
 }
 
@@ -120,7 +132,11 @@ impl Inspection {
     fn of_file(file: &ModelFile) -> Self {
         let proto = &file.proto;
         let text = |s: &Option<String>| s.clone().unwrap_or_default();
-        let domain = |s: &Option<String>| Some(text(s)).filter(|d| !d.is_empty()).unwrap_or_else(|| "ai.onnx".to_owned());
+        let domain = |s: &Option<String>| {
+            Some(text(s))
+                .filter(|d| !d.is_empty())
+                .unwrap_or_else(|| "ai.onnx".to_owned())
+        };
         let mut operators = BTreeMap::new();
         let name = |node: &NodeProto| match domain(&node.domain).as_str() {
             "ai.onnx" => text(&node.op_type),
@@ -133,21 +149,40 @@ impl Inspection {
             file_bytes: file.size,
             sha256: file.digest.to_string(),
             ir_version: proto.ir_version.unwrap_or(0),
-            producer: format!("{} {}", text(&proto.producer_name), text(&proto.producer_version)).trim().to_owned(),
-            opsets: proto.opset_import.iter().map(|o| (domain(&o.domain), o.version.unwrap_or(0))).collect(),
+            producer: format!("{} {}", text(&proto.producer_name), text(&proto.producer_version))
+                .trim()
+                .to_owned(),
+            opsets: proto
+                .opset_import
+                .iter()
+                .map(|o| (domain(&o.domain), o.version.unwrap_or(0)))
+                .collect(),
             inputs: file.inputs().map(Port::declared).collect(),
-            outputs: proto.graph.iter().flat_map(|g| &g.output).map(Port::declared).collect(),
+            outputs: proto
+                .graph
+                .iter()
+                .flat_map(|g| &g.output)
+                .map(Port::declared)
+                .collect(),
             operators,
             ..Self::default()
         }
     }
 
     fn add_graph(&mut self, graph: &Graph) {
-        let port = |p: &sdc_ir::graph::Port| Port { name: p.name.clone(), ty: graph.ty(p.value).to_string() };
+        let port = |p: &sdc_ir::graph::Port| Port {
+            name: p.name.clone(),
+            ty: graph.ty(p.value).to_string(),
+        };
         self.inputs = graph.inputs.iter().map(port).collect();
         self.outputs = graph.outputs.iter().map(port).collect();
         let sum = |count: fn(&Tensor) -> usize| {
-            graph.weights.iter().filter(|(.., t)| t.dtype().is_float()).map(|(.., t)| count(t) as u64).sum()
+            graph
+                .weights
+                .iter()
+                .filter(|(.., t)| t.dtype().is_float())
+                .map(|(.., t)| count(t) as u64)
+                .sum()
         };
         self.parameters = Some(sum(Tensor::len));
         self.parameter_bytes = Some(sum(|t| t.bytes().len()));
@@ -159,8 +194,17 @@ impl Inspection {
     fn print(&self, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(out, "file: {} ({})", self.file, size(self.file_bytes as u64))?;
         writeln!(out, "sha256: {}", self.sha256)?;
-        let opsets: Vec<String> = self.opsets.iter().map(|(domain, version)| format!("{domain} {version}")).collect();
-        writeln!(out, "ir_version: {}, opset: {}", self.ir_version, opsets.join(", "))?;
+        let opsets: Vec<String> = self
+            .opsets
+            .iter()
+            .map(|(domain, version)| format!("{domain} {version}"))
+            .collect();
+        writeln!(
+            out,
+            "ir_version: {}, opset: {}",
+            self.ir_version,
+            opsets.join(", ")
+        )?;
         if !self.producer.is_empty() {
             writeln!(out, "producer: {}", self.producer)?;
         }
@@ -169,7 +213,9 @@ impl Inspection {
                 writeln!(out, "{what}: {} {}", port.name, port.ty)?;
             }
         }
-        if let (Some(parameters), Some(bytes), Some(macs)) = (self.parameters, self.parameter_bytes, self.macs) {
+        if let (Some(parameters), Some(bytes), Some(macs)) =
+            (self.parameters, self.parameter_bytes, self.macs)
+        {
             writeln!(out, "parameters: {parameters} ({})", size(bytes))?;
             writeln!(out, "macs: {macs}")?;
         }
@@ -179,15 +225,25 @@ impl Inspection {
         writeln!(out)?;
         let mut operators: Vec<(&String, &usize)> = self.operators.iter().collect();
         operators.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-        let rows = operators.iter().map(|(op, count)| vec![(*op).clone(), count.to_string()]);
+        let rows = operators
+            .iter()
+            .map(|(op, count)| vec![(*op).clone(), count.to_string()]);
         table(out, &["operator", "count"], rows)?;
         if !self.layers.is_empty() {
             writeln!(out)?;
             let row = |l: &Layer| {
                 let numbers = [l.parameters, l.bytes, l.macs].map(|n| n.to_string());
-                [vec![l.node.clone(), l.op.clone(), l.output.clone()], numbers.into()].concat()
+                [
+                    vec![l.node.clone(), l.op.clone(), l.output.clone()],
+                    numbers.into(),
+                ]
+                .concat()
             };
-            table(out, &["layer", "operator", "output", "parameters", "bytes", "macs"], self.layers.iter().map(row))?;
+            table(
+                out,
+                &["layer", "operator", "output", "parameters", "bytes", "macs"],
+                self.layers.iter().map(row),
+            )?;
         }
         Ok(())
     }
@@ -196,10 +252,16 @@ impl Inspection {
 /// A table without lines; columns from the fourth on, and the second of two, hold numbers.
 fn table(out: &mut dyn Write, head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Result<(), Failure> {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(head.to_vec()).add_rows(rows);
+    table
+        .load_preset(presets::NOTHING)
+        .set_header(head.to_vec())
+        .add_rows(rows);
     let numbers = if head.len() == 2 { 1.. } else { 3.. };
-    for (_, column) in table.column_iter_mut().enumerate().filter(|(i, _)| numbers.contains(i)) {
-        column.set_cell_alignment(CellAlignment::Right);
+    for (i, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if numbers.contains(&i) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
     Ok(writeln!(out, "{}", table.trim_fmt())?)
 }
@@ -214,12 +276,19 @@ impl Port {
                     Some(DimensionValue::DimParam(name)) if !name.is_empty() => name.clone(),
                     _ => "?".to_owned(),
                 });
-                format!("{}[{}]", data_type::name(t.elem_type.unwrap_or(0)), dims.collect::<Vec<_>>().join(","))
+                format!(
+                    "{}[{}]",
+                    data_type::name(t.elem_type.unwrap_or(0)),
+                    dims.collect::<Vec<_>>().join(",")
+                )
             }
             Some(_) => "not a tensor".to_owned(),
             None => "of unknown type".to_owned(),
         };
-        Self { name: info.name.clone().unwrap_or_default(), ty }
+        Self {
+            name: info.name.clone().unwrap_or_default(),
+            ty,
+        }
     }
 }
 
@@ -228,16 +297,28 @@ impl Layer {
         if matches!(node.op, Op::Constant(_)) {
             return None;
         }
-        let weights: Vec<&Tensor> =
-            node.inputs.iter().filter_map(|&v| graph.constant(v)).filter(|t| t.dtype().is_float()).collect();
+        let weights: Vec<&Tensor> = node
+            .inputs
+            .iter()
+            .filter_map(|&v| graph.constant(v))
+            .filter(|t| t.dtype().is_float())
+            .collect();
         let macs = macs::of(graph, node);
         if weights.is_empty() && macs == 0 {
             return None;
         }
         Some(Self {
-            node: node.origins.iter().map(|o| o.name.as_str()).collect::<Vec<_>>().join(" + "),
+            node: node
+                .origins
+                .iter()
+                .map(|o| o.name.as_str())
+                .collect::<Vec<_>>()
+                .join(" + "),
             op: node.op.name().to_owned(),
-            output: node.outputs.first().map_or_else(String::new, |&v| graph.ty(v).to_string()),
+            output: node
+                .outputs
+                .first()
+                .map_or_else(String::new, |&v| graph.ty(v).to_string()),
             parameters: weights.iter().map(|t| t.len() as u64).sum(),
             bytes: weights.iter().map(|t| t.bytes().len() as u64).sum(),
             macs,

@@ -87,7 +87,11 @@ fn start() -> Exit {
         Err(error) => {
             // Help goes to standard output, complaints to standard error; either may have been closed.
             let _ = error.print();
-            return if error.exit_code() == 0 { Exit::Fine } else { Exit::Usage };
+            return if error.exit_code() == 0 {
+                Exit::Fine
+            } else {
+                Exit::Usage
+            };
         }
     };
     let mut out = BufWriter::new(io::stdout().lock());

@@ -42,7 +42,10 @@ impl DimArgs {
     pub fn map(&self) -> Result<BTreeMap<String, usize>, Failure> {
         let mut map = BTreeMap::new();
         for (name, value) in &self.dims {
-            if map.insert(name.clone(), *value).is_some_and(|before| before != *value) {
+            if map
+                .insert(name.clone(), *value)
+                .is_some_and(|before| before != *value)
+            {
                 return Err(Failure::usage(format!("--dim gives `{name}` two values")));
             }
         }
@@ -86,7 +89,12 @@ impl ModelFile {
         let (digest, size) = (Digest::of(&[&file]), file.len());
         let in_file = |failure: Failure| failure.help(format!("is {} an ONNX model?", path.display()));
         let proto = sdc_frontend::decode(file).map_err(|e| in_file(e.into()))?;
-        Ok(Self { path: path.to_owned(), proto, digest, size })
+        Ok(Self {
+            path: path.to_owned(),
+            proto,
+            digest,
+            size,
+        })
     }
 
     /// The graph's inputs, those with a default value excepted.
@@ -108,7 +116,9 @@ impl ModelFile {
         for (position, input) in self.inputs().enumerate() {
             let name = input.name.as_deref().unwrap_or("");
             let declared = symbols(input);
-            let Some(actual) = shape(position, name).filter(|s| s.len() == declared.len()) else { continue };
+            let Some(actual) = shape(position, name).filter(|s| s.len() == declared.len()) else {
+                continue;
+            };
             for (symbol, extent) in declared.into_iter().zip(actual) {
                 if let Some(symbol) = symbol {
                     dims.entry(symbol).or_insert(extent);
@@ -120,11 +130,23 @@ impl ModelFile {
 
     /// Imports the model with these values of its symbolic dimensions.
     pub fn import(self, dims: BTreeMap<String, usize>) -> Result<(Model, Imported), Failure> {
-        let external = Folder { path: self.path.parent().unwrap_or(Path::new("")), files: RefCell::default() };
-        let options = ImportOptions { dims: dims.clone(), external: Some(&external), ..ImportOptions::default() };
+        let external = Folder {
+            path: self.path.parent().unwrap_or(Path::new("")),
+            files: RefCell::default(),
+        };
+        let options = ImportOptions {
+            dims: dims.clone(),
+            external: Some(&external),
+            ..ImportOptions::default()
+        };
         let mut imported = sdc_frontend::import_model(self.proto, &options)?;
         let graph = std::mem::take(&mut imported.graph);
-        let model = Model { graph, digest: self.digest, stem: stem(&self.path), dims };
+        let model = Model {
+            graph,
+            digest: self.digest,
+            stem: stem(&self.path),
+            dims,
+        };
         Ok((model, imported))
     }
 }
@@ -133,11 +155,18 @@ impl ModelFile {
 pub fn import(args: &ModelArgs) -> Result<Model, Failure> {
     if sdir::is_text(&args.model) {
         if !args.dims.is_empty() {
-            return Err(Failure::usage("--dim: a graph in text form has no symbolic dimensions"));
+            return Err(Failure::usage(
+                "--dim: a graph in text form has no symbolic dimensions",
+            ));
         }
         let digest = Digest::of(&[&files::map(&args.model)?]);
         let graph = sdir::read_graph(&args.model)?;
-        return Ok(Model { graph, digest, stem: stem(&args.model), dims: BTreeMap::new() });
+        return Ok(Model {
+            graph,
+            digest,
+            stem: stem(&args.model),
+            dims: BTreeMap::new(),
+        });
     }
     Ok(ModelFile::read(&args.model)?.import(args.dims.map()?)?.0)
 }
@@ -158,7 +187,8 @@ fn symbols(input: &ValueInfoProto) -> Vec<Option<String>> {
 }
 
 fn stem(path: &Path) -> String {
-    path.file_stem().map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned())
+    path.file_stem()
+        .map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned())
 }
 
 /// External data beside the model. A mapping is kept, for a file holds many tensors.

@@ -23,15 +23,23 @@ fn parse(file: &Bytes) -> Result<Tensor, String> {
     let header = NpyHeader::from_reader(&mut rest).map_err(|e| format!("not an .npy file: {e}"))?;
     let (dtype, big_endian) = element_type(&header.dtype())?;
     let shape: Option<Vec<usize>> = header.shape().iter().map(|&d| usize::try_from(d).ok()).collect();
-    let shape = shape.filter(|s| element_count(s).is_some()).ok_or("its shape is beyond all memory")?;
+    let shape = shape
+        .filter(|s| element_count(s).is_some())
+        .ok_or("its shape is beyond all memory")?;
     // Sizes are compared before anything is allocated by them.
     let needed = element_count(&shape).unwrap_or(0) * dtype.size();
     if rest.len() != needed {
-        return Err(format!("{} bytes of data, the shape {shape:?} of {dtype} needs {needed}", rest.len()));
+        return Err(format!(
+            "{} bytes of data, the shape {shape:?} of {dtype} needs {needed}",
+            rest.len()
+        ));
     }
     let mut data = file.slice(file.len() - rest.len()..);
     if big_endian {
-        data = data.chunks_exact(dtype.size()).flat_map(|e| e.iter().rev().copied()).collect();
+        data = data
+            .chunks_exact(dtype.size())
+            .flat_map(|e| e.iter().rev().copied())
+            .collect();
     }
     if header.order() == Order::Fortran {
         data = row_major(&data, &shape, dtype.size());
@@ -88,7 +96,11 @@ pub fn write(out: &mut dyn Write, tensor: &Tensor) -> io::Result<()> {
         DType::F64 => elements::<f64>(out, tensor),
         DType::F32 => elements::<f32>(out, tensor),
         DType::F16 => elements::<f16>(out, tensor),
-        DType::BF16 => push(out, tensor.shape(), tensor.to_f64_vec().into_iter().map(|x| x as f32)),
+        DType::BF16 => push(
+            out,
+            tensor.shape(),
+            tensor.to_f64_vec().into_iter().map(|x| x as f32),
+        ),
         DType::I64 => elements::<i64>(out, tensor),
         DType::I32 => elements::<i32>(out, tensor),
         DType::I16 => elements::<i16>(out, tensor),
@@ -106,9 +118,17 @@ fn elements<T: Element + npyz::AutoSerialize>(out: &mut dyn Write, tensor: &Tens
     push(out, tensor.shape(), elements.iter().copied())
 }
 
-fn push<T: npyz::AutoSerialize>(out: &mut dyn Write, shape: &[usize], items: impl Iterator<Item = T>) -> io::Result<()> {
+fn push<T: npyz::AutoSerialize>(
+    out: &mut dyn Write,
+    shape: &[usize],
+    items: impl Iterator<Item = T>,
+) -> io::Result<()> {
     let shape: Vec<u64> = shape.iter().map(|&d| d as u64).collect();
-    let mut writer = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(out).begin_nd()?;
+    let mut writer = npyz::WriteOptions::new()
+        .default_dtype()
+        .shape(&shape)
+        .writer(out)
+        .begin_nd()?;
     writer.extend(items)?;
     writer.finish()
 }
@@ -119,7 +139,11 @@ pub fn write_npz(out: &mut dyn Write, tensors: &[(String, Tensor)]) -> io::Resul
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Stored)
         .last_modified_time(zip::DateTime::default())
-        .large_file(tensors.iter().any(|(_, t)| t.bytes().len() as u64 > u64::from(u32::MAX) / 2));
+        .large_file(
+            tensors
+                .iter()
+                .any(|(_, t)| t.bytes().len() as u64 > u64::from(u32::MAX) / 2),
+        );
     for (name, tensor) in tensors {
         archive.start_file(npyz::npz::file_name_from_array_name(name), options)?;
         write(&mut archive, tensor)?;
@@ -172,7 +196,12 @@ mod tests {
 
     #[test]
     fn wrong_sizes_are_refused_before_anything_is_allocated() {
-        for shape in ["(3,)", "(1,)", "(4294967295, 4294967295)", "(18446744073709551615,)"] {
+        for shape in [
+            "(3,)",
+            "(1,)",
+            "(4294967295, 4294967295)",
+            "(18446744073709551615,)",
+        ] {
             assert!(parse(&npy("<f4", "False", shape, &[0; 8])).is_err(), "{shape}");
         }
         assert!(parse(&npy("<c8", "False", "(1,)", &[0; 8])).is_err());
@@ -182,7 +211,10 @@ mod tests {
 
     #[test]
     fn archives_hold_one_file_per_tensor() {
-        let tensors = [("a".to_owned(), Tensor::scalar(1i64)), ("b/c".to_owned(), Tensor::scalar(2u8))];
+        let tensors = [
+            ("a".to_owned(), Tensor::scalar(1i64)),
+            ("b/c".to_owned(), Tensor::scalar(2u8)),
+        ];
         let mut out = Vec::new();
         write_npz(&mut out, &tensors).unwrap();
         let mut archive = zip::ZipArchive::new(io::Cursor::new(out)).unwrap();

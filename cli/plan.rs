@@ -35,7 +35,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    let options = PipelineOptions { tile: args.here.target()?.tile(), ..Default::default() };
+    let options = PipelineOptions {
+        tile: args.here.target()?.tile(),
+        ..Default::default()
+    };
     let model = model::import(&args.model)?;
     let progress = Progress::spinner();
     progress.say("plan");
@@ -52,7 +55,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     } else {
         write!(out, "{report}")?;
     }
-    match args.ram.and_then(|limit| explain::explain(&compiled.lowered.module, &compiled.plan, limit)) {
+    match args
+        .ram
+        .and_then(|limit| explain::explain(&compiled.lowered.module, &compiled.plan, limit))
+    {
         Some(excess) => Err(crate::build::too_large("--ram", &excess.to_string())),
         None => Ok(()),
     }

@@ -10,16 +10,28 @@ pub struct Progress(ProgressBar);
 impl Progress {
     /// Work of unknown length.
     pub fn spinner() -> Self {
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let bar = if std::io::stderr().is_terminal() {
+            ProgressBar::new_spinner()
+        } else {
+            ProgressBar::hidden()
+        };
         bar.enable_steady_tick(Duration::from_millis(100));
         Self(bar)
     }
     /// `len` steps of work.
     pub fn steps(len: usize) -> Self {
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(len as u64) } else { ProgressBar::hidden() };
+        let bar = if std::io::stderr().is_terminal() {
+            ProgressBar::new(len as u64)
+        } else {
+            ProgressBar::hidden()
+        };
         let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} {eta}");
         // The template is a constant that indicatif accepts; if a later version does not, its own default will do.
-        Self(if let Ok(style) = style { bar.with_style(style) } else { bar })
+        Self(if let Ok(style) = style {
+            bar.with_style(style)
+        } else {
+            bar
+        })
     }
     /// Says what is being done.
     pub fn say(&self, what: impl Into<String>) {

@@ -5,8 +5,8 @@ use crate::files;
 use crate::npy;
 use crate::session::{SessionArgs, Source, run_once, type_text};
 use sdc_artifact::load::Artifact;
-use sdc_ir::graph::TensorType;
 use sdc_ir::Tensor;
+use sdc_ir::graph::TensorType;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -41,7 +41,12 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let (artifact, inputs) = match source.input_names() {
         None => {
             let artifact = source.load(|_, _| None)?;
-            let names: Vec<String> = artifact.interface().inputs.iter().map(|t| t.name.clone()).collect();
+            let names: Vec<String> = artifact
+                .interface()
+                .inputs
+                .iter()
+                .map(|t| t.name.clone())
+                .collect();
             let given = read_inputs(&args.inputs, &names)?;
             (artifact, given)
         }
@@ -53,18 +58,35 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let inputs = complete(&artifact, inputs)?;
     let outputs = run_once(&artifact, &inputs)?;
-    let names: Vec<&str> = artifact.interface().outputs.iter().map(|t| t.name.as_str()).collect();
+    let names: Vec<&str> = artifact
+        .interface()
+        .outputs
+        .iter()
+        .map(|t| t.name.as_str())
+        .collect();
     if let Some(dir) = &args.output_dir {
         files::create_dir(dir)?;
         for (k, tensor) in outputs.iter().enumerate() {
-            files::write(&dir.join(format!("output_{k}.npy")), |out| npy::write(out, tensor))?;
+            files::write(&dir.join(format!("output_{k}.npy")), |out| {
+                npy::write(out, tensor)
+            })?;
         }
-        files::write(&dir.join("names.json"), |out| Ok(serde_json::to_writer_pretty(out, &names)?))?;
+        files::write(&dir.join("names.json"), |out| {
+            Ok(serde_json::to_writer_pretty(out, &names)?)
+        })?;
     } else if let Some(path) = &args.output {
-        let named: Vec<(String, Tensor)> = names.iter().map(|n| (*n).to_owned()).zip(outputs.clone()).collect();
+        let named: Vec<(String, Tensor)> = names
+            .iter()
+            .map(|n| (*n).to_owned())
+            .zip(outputs.clone())
+            .collect();
         files::write(path, |out| npy::write_npz(out, &named))?;
     }
-    let summaries: Vec<Summary> = names.iter().zip(&outputs).map(|(name, tensor)| Summary::of(name, tensor)).collect();
+    let summaries: Vec<Summary> = names
+        .iter()
+        .zip(&outputs)
+        .map(|(name, tensor)| Summary::of(name, tensor))
+        .collect();
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &summaries).map_err(std::io::Error::from)?;
         writeln!(out)?;
@@ -83,7 +105,11 @@ fn split<'a>(argument: &'a str, names: &[String]) -> Option<(usize, &'a str)> {
         let file = argument.strip_prefix(name.as_str())?.strip_prefix('=')?;
         Some((name.len(), position, file))
     };
-    let (_, position, file) = names.iter().enumerate().filter_map(fits).max_by_key(|(length, ..)| *length)?;
+    let (_, position, file) = names
+        .iter()
+        .enumerate()
+        .filter_map(fits)
+        .max_by_key(|(length, ..)| *length)?;
     Some((position, file))
 }
 
@@ -93,12 +119,17 @@ fn read_inputs(arguments: &[String], names: &[String]) -> Result<Vec<Option<Tens
     for argument in arguments {
         let Some((position, file)) = split(argument, names) else {
             let known: Vec<String> = names.iter().map(|n| format!("`{n}`")).collect();
-            let failure = Failure::usage(format!("--input {argument}: not NAME=FILE with the name of an input"));
+            let failure = Failure::usage(format!(
+                "--input {argument}: not NAME=FILE with the name of an input"
+            ));
             return Err(failure.help(format!("the inputs are {}", known.join(", "))));
         };
         let tensor = npy::read(file.as_ref())?;
         if inputs[position].replace(tensor).is_some() {
-            return Err(Failure::usage(format!("input `{}` is given twice", names[position])));
+            return Err(Failure::usage(format!(
+                "input `{}` is given twice",
+                names[position]
+            )));
         }
     }
     Ok(inputs)
@@ -116,7 +147,11 @@ fn complete(artifact: &Artifact, inputs: Vec<Option<Tensor>>) -> Result<Vec<Tens
     if missing.is_empty() {
         return Ok(inputs.into_iter().flatten().collect());
     }
-    let failure = Failure::usage(format!("{} of {} inputs are missing:", missing.len(), specs.len()));
+    let failure = Failure::usage(format!(
+        "{} of {} inputs are missing:",
+        missing.len(),
+        specs.len()
+    ));
     Err(missing.into_iter().fold(failure, Failure::note))
 }
 
@@ -161,9 +196,19 @@ impl Summary {
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Seven digits are all that f32 holds; integers show as such.
-        let number = |x: &f64| if x.fract() == 0.0 && x.abs() < 1e15 { format!("{x}") } else { format!("{x:.6e}") };
+        let number = |x: &f64| {
+            if x.fract() == 0.0 && x.abs() < 1e15 {
+                format!("{x}")
+            } else {
+                format!("{x:.6e}")
+            }
+        };
         let first: Vec<String> = self.first.iter().map(number).collect();
-        let more = if self.shape.iter().product::<usize>() > SHOWN { ", ..." } else { "" };
+        let more = if self.shape.iter().product::<usize>() > SHOWN {
+            ", ..."
+        } else {
+            ""
+        };
         write!(f, "{}: {} = [{}{more}]", self.name, self.ty, first.join(", "))?;
         if let (Some(min), Some(max), Some(argmax)) = (&self.min, &self.max, self.argmax) {
             write!(f, "; min {}, max {} at {argmax}", number(min), number(max))?;
@@ -193,6 +238,9 @@ mod tests {
     fn summaries_count_nan_apart() {
         let tensor = Tensor::from_elements(vec![4], vec![1.0f32, f32::NAN, 3.0, -2.0]).unwrap();
         let summary = Summary::of("y", &tensor);
-        assert_eq!((summary.argmax, summary.max, summary.min, summary.nan), (Some(2), Some(3.0), Some(-2.0), 1));
+        assert_eq!(
+            (summary.argmax, summary.max, summary.min, summary.nan),
+            (Some(2), Some(3.0), Some(-2.0), 1)
+        );
     }
 }

@@ -27,7 +27,10 @@ pub fn read_graph(path: &Path) -> Result<Graph, Failure> {
     let source = files::text(path)?;
     let located = |e: &dyn std::fmt::Display| Failure::malformed(format!("{}: {e}", path.display()));
     if text::level(&source).map_err(|e| located(&e))? != Level::Graph {
-        return Err(Failure::usage(format!("{}: passes work on graphs, this is a tile module", path.display())));
+        return Err(Failure::usage(format!(
+            "{}: passes work on graphs, this is a tile module",
+            path.display()
+        )));
     }
     let store = match weights_path(path) {
         None => Weights::new(),
@@ -36,19 +39,22 @@ pub fn read_graph(path: &Path) -> Result<Graph, Failure> {
     };
     text::parse_graph(&source, &store).map_err(|e| match &e {
         TextError::Parse(_) => located(&e),
-        TextError::MissingWeights(_) => {
-            Failure::usage(format!("{}: {e}", path.display())).help("the data belongs in a file beside it that ends in .sdw")
-        }
+        TextError::MissingWeights(_) => Failure::usage(format!("{}: {e}", path.display()))
+            .help("the data belongs in a file beside it that ends in .sdw"),
     })
 }
 
 fn weights_path(path: &Path) -> Option<PathBuf> {
-    [path.with_extension("sdw"), path.with_file_name(SHARED_WEIGHTS)].into_iter().find(|p| p.is_file())
+    [path.with_extension("sdw"), path.with_file_name(SHARED_WEIGHTS)]
+        .into_iter()
+        .find(|p| p.is_file())
 }
 
 /// Writes a graph's text, and its weights beside it.
 pub fn write_graph(path: &Path, graph: &Graph) -> Result<(), Failure> {
-    files::write(&path.with_extension("sdw"), |mut out| weights_file::write(&graph.weights, &mut out))?;
+    files::write(&path.with_extension("sdw"), |mut out| {
+        weights_file::write(&graph.weights, &mut out)
+    })?;
     files::write(path, |out| write!(out, "{graph}"))
 }
 
@@ -76,17 +82,25 @@ impl Dump {
     /// Keeps the stage after this pass; all for `all`.
     pub fn of(pass: &str) -> Self {
         let only = (pass != "all").then(|| pass.to_owned());
-        Self { only, stages: Vec::new() }
+        Self {
+            only,
+            stages: Vec::new(),
+        }
     }
 
     /// Forgets all stages but the one after this pass; `all` forgets none.
     pub fn retain(&mut self, pass: Option<&str>) {
-        self.stages.retain(|stage| pass.is_some_and(|p| p == "all" || p == stage.pass));
+        self.stages
+            .retain(|stage| pass.is_some_and(|p| p == "all" || p == stage.pass));
     }
 
     fn keep(&mut self, pass: &'static str, text: impl FnOnce() -> String, weights: &Weights) {
         if self.only.as_ref().is_none_or(|only| only == pass) {
-            self.stages.push(Stage { pass, text: text(), weights: weights.clone() });
+            self.stages.push(Stage {
+                pass,
+                text: text(),
+                weights: weights.clone(),
+            });
         }
     }
 
@@ -126,7 +140,9 @@ impl Observer for Dump {
 
 /// Stages that can be asked for.
 pub fn stages() -> Vec<&'static str> {
-    std::iter::once(IMPORT).chain(sdc_passes::pipeline::list_passes().iter().map(|p| p.name)).collect()
+    std::iter::once(IMPORT)
+        .chain(sdc_passes::pipeline::list_passes().iter().map(|p| p.name))
+        .collect()
 }
 
 /// Refuses the name of a stage that does not exist.
@@ -134,5 +150,8 @@ pub fn check_stage(name: &str) -> Result<(), Failure> {
     if name == "all" || stages().contains(&name) {
         return Ok(());
     }
-    Err(Failure::usage(format!("no stage `{name}`; there are {}", stages().join(", "))))
+    Err(Failure::usage(format!(
+        "no stage `{name}`; there are {}",
+        stages().join(", ")
+    )))
 }

@@ -49,26 +49,46 @@ impl Source {
         let path = args.path.clone();
         if path.is_dir() {
             if !args.dims.is_empty() || !args.here.is_empty() {
-                let message = format!("{} is compiled already; --dim, --cpu and --no-kernels come too late", path.display());
+                let message = format!(
+                    "{} is compiled already; --dim, --cpu and --no-kernels come too late",
+                    path.display()
+                );
                 return Err(Failure::usage(message));
             }
-            return Ok(Self { target: None, dims: BTreeMap::new(), path, kind: SourceKind::Compiled });
+            return Ok(Self {
+                target: None,
+                dims: BTreeMap::new(),
+                path,
+                kind: SourceKind::Compiled,
+            });
         }
         let target = Some(args.here.target()?);
         let kind = if sdir::is_text(&path) {
-            let args = ModelArgs { model: path.clone(), dims: args.dims.clone() };
+            let args = ModelArgs {
+                model: path.clone(),
+                dims: args.dims.clone(),
+            };
             SourceKind::Graph(Box::new(model::import(&args)?))
         } else {
             SourceKind::Onnx(Box::new(ModelFile::read(&path)?))
         };
-        Ok(Self { target, dims: args.dims.map()?, path, kind })
+        Ok(Self {
+            target,
+            dims: args.dims.map()?,
+            path,
+            kind,
+        })
     }
 
     /// The names of the inputs; `None` for an artifact, which knows them once it is loaded.
     pub fn input_names(&self) -> Option<Vec<String>> {
         match &self.kind {
             SourceKind::Compiled => None,
-            SourceKind::Onnx(file) => Some(file.inputs().map(|i| i.name.clone().unwrap_or_default()).collect()),
+            SourceKind::Onnx(file) => Some(
+                file.inputs()
+                    .map(|i| i.name.clone().unwrap_or_default())
+                    .collect(),
+            ),
             SourceKind::Graph(model) => Some(model.graph.inputs.iter().map(|p| p.name.clone()).collect()),
         }
     }
@@ -77,7 +97,12 @@ impl Source {
     /// name where they are known: symbolic dimensions follow from them.
     pub fn directory(self, shape: impl Fn(usize, &str) -> Option<Vec<usize>>) -> Result<Directory, Failure> {
         let model = match self.kind {
-            SourceKind::Compiled => return Ok(Directory { path: self.path, _temporary: None }),
+            SourceKind::Compiled => {
+                return Ok(Directory {
+                    path: self.path,
+                    _temporary: None,
+                });
+            }
             SourceKind::Graph(model) => *model,
             SourceKind::Onnx(file) => {
                 let dims = file.implied_dims(self.dims, shape);
@@ -85,7 +110,9 @@ impl Source {
             }
         };
         let dir = files::temp_dir()?;
-        let target = self.target.ok_or_else(|| Failure::bug("a model without a target"))?;
+        let target = self
+            .target
+            .ok_or_else(|| Failure::bug("a model without a target"))?;
         let request = Request {
             name: &model.stem,
             model: model.digest,
@@ -98,7 +125,10 @@ impl Source {
             flash: None,
         };
         build::build(model.graph, &request, None, dir.path())?;
-        Ok(Directory { path: dir.path().to_owned(), _temporary: Some(dir) })
+        Ok(Directory {
+            path: dir.path().to_owned(),
+            _temporary: Some(dir),
+        })
     }
 
     /// The artifact, loaded.
@@ -131,9 +161,17 @@ pub fn type_text(spec: &TensorSpec) -> String {
 pub fn input_bytes(spec: &TensorSpec, tensor: &Tensor) -> Result<Memory, Failure> {
     if (tensor.dtype(), tensor.shape()) != (spec.dtype, &spec.shape[..]) {
         let given = TensorType::new(tensor.dtype(), tensor.shape());
-        let failure = Failure::usage(format!("input `{}` is {}, but {given} was given", spec.name, type_text(spec)));
+        let failure = Failure::usage(format!(
+            "input `{}` is {}, but {given} was given",
+            spec.name,
+            type_text(spec)
+        ));
         let wrong_type = tensor.dtype() != spec.dtype && tensor.shape() == spec.shape;
-        return Err(if wrong_type { failure.help("convert the elements, in numpy with .astype(...)") } else { failure });
+        return Err(if wrong_type {
+            failure.help("convert the elements, in numpy with .astype(...)")
+        } else {
+            failure
+        });
     }
     let mut memory = Memory::new("input", tensor.bytes().len())?;
     memory.copy_from_slice(tensor.bytes());
@@ -143,14 +181,21 @@ pub fn input_bytes(spec: &TensorSpec, tensor: &Tensor) -> Result<Memory, Failure
 /// Runs an artifact once.
 pub fn run_once(artifact: &Artifact, inputs: &[Tensor]) -> Result<Vec<Tensor>, Failure> {
     let specs = &artifact.interface().inputs;
-    let inputs: Vec<Memory> =
-        specs.iter().zip(inputs).map(|(spec, tensor)| input_bytes(spec, tensor)).collect::<Result<_, _>>()?;
+    let inputs: Vec<Memory> = specs
+        .iter()
+        .zip(inputs)
+        .map(|(spec, tensor)| input_bytes(spec, tensor))
+        .collect::<Result<_, _>>()?;
     let inputs: Vec<&[u8]> = inputs.iter().map(|m| &m[..]).collect();
     let mut outputs = artifact.outputs()?;
     let mut slices: Vec<&mut [u8]> = outputs.iter_mut().map(|m| &mut m[..]).collect();
     artifact.instance()?.run(&inputs, &mut slices, None)?;
     let specs = &artifact.interface().outputs;
-    specs.iter().zip(&outputs).map(|(spec, memory)| tensor(spec, memory)).collect()
+    specs
+        .iter()
+        .zip(&outputs)
+        .map(|(spec, memory)| tensor(spec, memory))
+        .collect()
 }
 
 /// An output as a tensor.

@@ -43,9 +43,14 @@ impl Target {
     /// The CPU with this name, and the best kernels it can run.
     pub fn new(cpu: &str, kernels: bool) -> Result<Self, Failure> {
         let cpu = sdc_cranelift::cpu::find(cpu).map_err(Failure::usage)?;
-        let base = instances().iter().find(|i| i.symbol("prepare").is_some()).ok_or_else(|| {
-            Failure::unsupported("this sdc was built where no kernels can be built, so it cannot compile for x86-64")
-        })?;
+        let base = instances()
+            .iter()
+            .find(|i| i.symbol("prepare").is_some())
+            .ok_or_else(|| {
+                Failure::unsupported(
+                    "this sdc was built where no kernels can be built, so it cannot compile for x86-64",
+                )
+            })?;
         let available = bits(&cpu);
         let kernels = kernels
             .then(|| instances().iter().find(|i| i.features & !available == 0))
@@ -55,7 +60,10 @@ impl Target {
 
     /// What the tile pass must know.
     pub fn tile(&self) -> TileOptions {
-        let mut options = TileOptions { lanes: self.cpu.f32_lanes, ..TileOptions::default() };
+        let mut options = TileOptions {
+            lanes: self.cpu.f32_lanes,
+            ..TileOptions::default()
+        };
         if let Some(instance) = self.kernels {
             options.block = instance.nr;
             options.kernel_lanes = instance.lanes;
@@ -72,7 +80,10 @@ impl Target {
 /// A CPU's features in the kernels' numbering. One without a number there is one that no kernel needs.
 fn bits(cpu: &CpuSpec) -> u64 {
     let bit = |name: &&str| features::NAMES.iter().position(|n| n == name);
-    cpu.features.iter().filter_map(bit).fold(0, |bits, bit| bits | 1 << bit)
+    cpu.features
+        .iter()
+        .filter_map(bit)
+        .fold(0, |bits, bit| bits | 1 << bit)
 }
 
 #[cfg(test)]
@@ -82,7 +93,12 @@ mod tests {
     #[test]
     fn every_feature_the_backend_knows_has_a_number() {
         for cpu in sdc_cranelift::supported() {
-            assert_eq!(bits(&cpu).count_ones() as usize, cpu.features.len(), "{}", cpu.name);
+            assert_eq!(
+                bits(&cpu).count_ones() as usize,
+                cpu.features.len(),
+                "{}",
+                cpu.name
+            );
         }
     }
 
@@ -94,6 +110,9 @@ mod tests {
             assert!(target.kernels.is_some());
             assert!(Target::new(cpu.name, false).unwrap().kernels.is_none());
         }
-        assert_eq!(Target::new("x86-64-v3", true).unwrap().kernels.unwrap().name, "v3");
+        assert_eq!(
+            Target::new("x86-64-v3", true).unwrap().kernels.unwrap().name,
+            "v3"
+        );
     }
 }

@@ -10,8 +10,12 @@ pub fn parse_size(text: &str) -> Result<usize, String> {
         Some((at, 'G' | 'g')) => (&text[..at], 30),
         _ => (text, 0),
     };
-    let number: usize = digits.parse().map_err(|_| format!("`{text}` is not a size such as 65536, 64K or 2M"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is more than can be addressed"))
+    let number: usize = digits
+        .parse()
+        .map_err(|_| format!("`{text}` is not a size such as 65536, 64K or 2M"))?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| format!("`{text}` is more than can be addressed"))
 }
 
 /// A size for reading: `12.3 KiB`.
@@ -23,13 +27,21 @@ pub fn size(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", units[unit])
+    }
 }
 
 /// A time for reading: `1.23 s`.
 pub fn time(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
-    if seconds < 1.0 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
+    if seconds < 1.0 {
+        format!("{:.0} ms", seconds * 1e3)
+    } else {
+        format!("{seconds:.2} s")
+    }
 }
 
 #[cfg(test)]

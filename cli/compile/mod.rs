@@ -1,24 +1,23 @@
 //! `sdc compile`: a model to an artifact.
 
-use crate::build::{self, Built, Request};
+mod summary;
+
+use crate::build::{self, Request};
 use crate::exit::Failure;
 use crate::files;
 use crate::model::{self, Model, ModelArgs};
 use crate::sdir::{Dump, check_stage};
 use crate::target::Target;
-use crate::units::{parse_size, size, time};
+use crate::units::parse_size;
 use clap::ValueEnum;
-use comfy_table::{CellAlignment, Table, presets};
 use sdc_artifact::manifest::Kind;
 use sdc_passes::driver::CheckInputs;
-use sdc_passes::pass::Remark;
 use sdc_passes::pipeline::{PipelineOptions, list_passes, run_pipeline};
-use sdc_passes::plan::report;
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
+use summary::{Report, Summary};
 
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "\
@@ -59,7 +58,12 @@ pub struct Args {
     #[arg(long, value_name = "OPTIONS", hide = true)]
     sd: Option<String>,
     /// What to write, besides weights and manifest
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "obj,staticlib,sharedlib,header")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "obj,staticlib,sharedlib,header"
+    )]
     emit: Vec<Emit>,
     /// Put the weights into the object instead of a file of their own
     #[arg(long)]
@@ -74,7 +78,12 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     flash: Option<usize>,
     /// Print the program after this pass, or after all
-    #[arg(long, value_name = "PASS|all", help_heading = "Passes", conflicts_with = "json")]
+    #[arg(
+        long,
+        value_name = "PASS|all",
+        help_heading = "Passes",
+        conflicts_with = "json"
+    )]
     print_after: Option<String>,
     /// Stop after this pass and print the program; nothing is written
     #[arg(long, value_name = "PASS", help_heading = "Passes", conflicts_with_all = ["json", "print_after", "report"])]
@@ -144,7 +153,13 @@ enum Emit {
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     if args.list_passes {
         for pass in list_passes() {
-            writeln!(out, "{:<10} {:<10} {}", pass.name, pass.class.to_string(), pass.summary)?;
+            writeln!(
+                out,
+                "{:<10} {:<10} {}",
+                pass.name,
+                pass.class.to_string(),
+                pass.summary
+            )?;
         }
         return Ok(());
     }
@@ -160,7 +175,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         ..PipelineOptions::default()
     };
     let Some(dir) = args.output.as_ref().filter(|_| args.stop_after.is_none()) else {
-        let options = PipelineOptions { tile: target.tile(), stop_after: args.stop_after.clone(), ..passes };
+        let options = PipelineOptions {
+            tile: target.tile(),
+            stop_after: args.stop_after.clone(),
+            ..passes
+        };
         let mut dump = Dump::of(args.stop_after.as_deref().unwrap_or("all"));
         run_pipeline(&model.graph, &options, &mut dump)?;
         return print(&dump, out);
@@ -179,7 +198,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         flash: args.flash,
     };
     let all_stages = args.emit.contains(&Emit::Ir);
-    let wanted = if all_stages { Some("all") } else { args.print_after.as_deref() };
+    let wanted = if all_stages {
+        Some("all")
+    } else {
+        args.print_after.as_deref()
+    };
     let mut dump = wanted.map(Dump::of);
     let built = build::build(model.graph, &request, dump.as_mut(), dir)?;
     if let Some(dump) = &mut dump {
@@ -192,7 +215,12 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
 
     let summary = Summary::new(&built, start.elapsed().as_secs_f64());
     if let Some(path) = &args.report {
-        let report = Report { summary: &summary, remarks: &built.remarks, plan: &built.plan, kernels: &built.kernels };
+        let report = Report {
+            summary: &summary,
+            remarks: &built.remarks,
+            plan: &built.plan,
+            kernels: &built.kernels,
+        };
         files::write(path, |out| Ok(serde_json::to_writer_pretty(out, &report)?))?;
     }
     if args.json {
@@ -230,7 +258,10 @@ fn target(args: &Args) -> Result<Target, Failure> {
         return later("--emit rust");
     }
     if args.target != TRIPLE {
-        return Err(Failure::unsupported(format!("--target {}: only {TRIPLE} is supported yet", args.target)));
+        return Err(Failure::unsupported(format!(
+            "--target {}: only {TRIPLE} is supported yet",
+            args.target
+        )));
     }
     match args.cpu.as_slice() {
         [cpu] => Target::new(cpu, !args.no_kernels),
@@ -247,7 +278,12 @@ fn kinds(args: &Args) -> BTreeSet<Kind> {
         Emit::Ir | Emit::Rust => None,
     };
     let weights = (!args.embed_weights).then_some(Kind::Weights);
-    args.emit.iter().filter_map(of).chain(weights).chain([Kind::Manifest]).collect()
+    args.emit
+        .iter()
+        .filter_map(of)
+        .chain(weights)
+        .chain([Kind::Manifest])
+        .collect()
 }
 
 /// What the manifest says of how the model was compiled: whatever changes the artifact.
@@ -256,7 +292,10 @@ fn options(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, Stri
         ("backend".to_owned(), "cranelift".to_owned()),
         ("cpu".to_owned(), target.cpu.name.to_owned()),
         ("target".to_owned(), args.target.clone()),
-        ("kernels".to_owned(), target.kernels.map_or("none", |k| k.name).to_owned()),
+        (
+            "kernels".to_owned(),
+            target.kernels.map_or("none", |k| k.name).to_owned(),
+        ),
     ]);
     for (name, value) in &model.dims {
         options.insert(format!("dim {name}"), value.to_string());
@@ -265,89 +304,4 @@ fn options(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, Stri
         options.insert("start-from".to_owned(), pass.clone());
     }
     options
-}
-
-#[derive(Serialize)]
-struct Summary {
-    name: String,
-    cpu: String,
-    files: Vec<FileRow>,
-    arena_bytes: usize,
-    lower_bound_bytes: usize,
-    waste_percent: f64,
-    weights_bytes: usize,
-    code_bytes: u64,
-    remarks_done: usize,
-    remarks_not_done: usize,
-    steps: Vec<Step>,
-    seconds: f64,
-}
-
-#[derive(Serialize)]
-struct FileRow {
-    path: PathBuf,
-    bytes: u64,
-    sha256: String,
-}
-
-#[derive(Serialize)]
-struct Step {
-    step: &'static str,
-    seconds: f64,
-}
-
-#[derive(Serialize)]
-struct Report<'a> {
-    #[serde(flatten)]
-    summary: &'a Summary,
-    kernels: &'a [String],
-    remarks: &'a [Remark],
-    plan: &'a report::Report,
-}
-
-impl Summary {
-    fn new(built: &Built, seconds: f64) -> Self {
-        let file = |f: &sdc_artifact::emit::Written| FileRow {
-            path: f.path.clone(),
-            bytes: f.size,
-            sha256: f.sha256.to_string(),
-        };
-        let done = built.remarks.iter().filter(|r| r.done).count();
-        Self {
-            name: built.interface.name.clone(),
-            cpu: built.interface.cpu.clone(),
-            files: built.files.iter().map(file).collect(),
-            arena_bytes: built.plan.arena_bytes,
-            lower_bound_bytes: built.plan.lower_bound_bytes,
-            waste_percent: built.plan.waste_percent,
-            weights_bytes: built.interface.weights_size,
-            code_bytes: built.code_bytes,
-            remarks_done: done,
-            remarks_not_done: built.remarks.len() - done,
-            steps: built.timings.iter().map(|(step, time)| Step { step, seconds: time.as_secs_f64() }).collect(),
-            seconds,
-        }
-    }
-
-    fn print(&self, built: &Built, start: Instant, out: &mut dyn Write) -> Result<(), Failure> {
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
-        for file in &built.files {
-            table.add_row([file.path.display().to_string(), size(file.size)]);
-        }
-        if let Some(column) = table.column_mut(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        writeln!(out, "{}", table.trim_fmt())?;
-        writeln!(
-            out,
-            "arena_bytes: {} (lower bound {}, waste {:.2} %)",
-            self.arena_bytes, self.lower_bound_bytes, self.waste_percent
-        )?;
-        writeln!(out, "weights_bytes: {}", self.weights_bytes)?;
-        writeln!(out, "code_bytes: {}", self.code_bytes)?;
-        writeln!(out, "remarks: {} done, {} not done", self.remarks_done, self.remarks_not_done)?;
-        writeln!(out, "compiled `{}` for {} in {}", self.name, self.cpu, time(start.elapsed()))?;
-        Ok(())
-    }
 }

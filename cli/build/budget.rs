@@ -1,0 +1,102 @@
+//! What a compiled model takes, held against the user's limits.
+
+use super::constants::Constants;
+use crate::exit::{Exit, Failure, Problem};
+use sdc_artifact::interface::Interface;
+use sdc_artifact::object::read::elf::ElfFile64;
+use sdc_artifact::object::{Object as _, ObjectSection as _, SectionKind};
+use sdc_ir::entity::Arena;
+use sdc_ir::graph::Weight;
+use sdc_ir::tile::{Buffer, BufferData, BufferKind, Module};
+use std::collections::BTreeMap;
+
+/// Bytes of the object that a program holds in memory: code and constants.
+pub fn loaded_bytes(object: &[u8]) -> Result<u64, Failure> {
+    let file: ElfFile64<'_> =
+        ElfFile64::parse(object).map_err(|e| Failure::bug(format!("our own object: {e}")))?;
+    let loaded = |kind| {
+        matches!(
+            kind,
+            SectionKind::Text
+                | SectionKind::ReadOnlyData
+                | SectionKind::ReadOnlyString
+                | SectionKind::ReadOnlyDataWithRel
+        )
+    };
+    Ok(file
+        .sections()
+        .filter(|s| loaded(s.kind()))
+        .map(|s| s.size())
+        .sum())
+}
+
+/// Constants named when code and weights are too large.
+const SHOWN_CONSTANTS: usize = 5;
+
+/// Fails if code and weights exceed the limit, naming the largest constants.
+pub fn check_flash(
+    code: u64,
+    interface: &Interface,
+    module: &Module,
+    constants: &Constants,
+    limit: usize,
+) -> Result<(), Failure> {
+    let weights = interface.weights_size as u64;
+    let total = if interface.weights_embedded {
+        code
+    } else {
+        code + weights
+    };
+    if total <= limit as u64 {
+        return Ok(());
+    }
+    let names = buffer_names(&module.buffers);
+    let mut largest: Vec<(usize, &str)> = constants
+        .order
+        .iter()
+        .map(|w| {
+            (
+                module.weights[*w].bytes().len(),
+                names.get(w).copied().unwrap_or(""),
+            )
+        })
+        .collect();
+    largest.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+    let mut text = format!(
+        "code and weights take {total} bytes, {} more than the limit of {limit}\n",
+        total - limit as u64
+    );
+    text += &format!(
+        "  code: {} bytes\n  weights: {weights} bytes, the largest:\n",
+        total - weights
+    );
+    for (bytes, name) in largest.iter().take(SHOWN_CONSTANTS) {
+        text += &format!("    {bytes:>12}  {name}\n");
+    }
+    Err(too_large("--flash", &text))
+}
+
+fn buffer_names(buffers: &Arena<Buffer, BufferData>) -> BTreeMap<Weight, &str> {
+    let named = |b: &'_ BufferData| match b.kind {
+        BufferKind::Const(weight) => Some(weight),
+        _ => None,
+    };
+    buffers
+        .values()
+        .filter_map(|b| Some((named(b)?, b.name.as_str())))
+        .collect()
+}
+
+/// A limit of the user's is exceeded; the first line of the text says by how much, the others why.
+pub fn too_large(option: &str, text: &str) -> Failure {
+    let mut lines = text.lines().map(str::to_owned);
+    let message = format!("{option}: {}", lines.next().unwrap_or_default());
+    Failure {
+        exit: Exit::Limit,
+        problems: vec![Problem {
+            message,
+            notes: lines.collect(),
+            ..Problem::default()
+        }],
+    }
+}

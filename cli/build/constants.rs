@@ -1,0 +1,45 @@
+//! The constants of a module, laid out in the weights' payload.
+
+use crate::exit::Failure;
+use sdc_artifact::weights;
+use sdc_ir::graph::Weight;
+use sdc_ir::tile::{BufferKind, Module};
+use std::collections::BTreeMap;
+
+/// Constants of a module and where they lie in the weights' payload.
+pub struct Constants {
+    /// Each constant once, in the order of the payload.
+    pub order: Vec<Weight>,
+    /// Offset of each buffer that is a constant.
+    pub offsets: Vec<Option<u64>>,
+    /// Size of the payload.
+    pub payload: u64,
+}
+
+impl Constants {
+    /// Lays out the constants that some buffer holds, in the order of the buffers.
+    pub fn of(module: &Module) -> Result<Self, Failure> {
+        let mut order = Vec::new();
+        let mut position = BTreeMap::new();
+        for buffer in module.buffers.values() {
+            if let BufferKind::Const(weight) = buffer.kind {
+                position.entry(weight).or_insert_with(|| {
+                    order.push(weight);
+                    order.len() - 1
+                });
+            }
+        }
+        let layout = weights::layout(order.iter().map(|&w| module.weights[w].bytes().len()))
+            .ok_or_else(|| Failure::limit("the weights exceed the address space"))?;
+        let offset = |kind: &BufferKind| match kind {
+            BufferKind::Const(weight) => Some(layout.offsets[position[weight]] - weights::PAGE as u64),
+            _ => None,
+        };
+        let offsets = module.buffers.values().map(|b| offset(&b.kind)).collect();
+        Ok(Self {
+            order,
+            offsets,
+            payload: layout.payload,
+        })
+    }
+}

@@ -332,7 +332,7 @@ fn kernels() {
     let write = |o: &sdc_ir::registry::Operand| o.role == sdc_ir::registry::Role::Write;
     let call = |operand: &dyn Fn(&sdc_ir::registry::Operand) -> String, params: usize| {
         let operands: Vec<String> = kernel.operands.iter().map(operand).collect();
-        let params = vec!["0"; params].join(", ");
+        let params = vec!["1"; params].join(", ");
         let name = kernel.name;
         faults(&format!(
             "kernel {name}({}) range 0..1 {{{params}}}",
@@ -345,11 +345,22 @@ fn kernels() {
     assert_eq!(
         call(&sound, n - 1),
         [format!(
-            "Kernel: kernel {} has {} parameters, should have {n}",
+            "Kernel: kernel {}: has {} parameters, needs {n}",
             kernel.name,
             n - 1
         )]
     );
+    for (name, value, why) in [
+        ("sh", 0, "range"),
+        ("dw", -1, "range"),
+        ("nr", 1 << 40, "range"),
+        ("lanes", 2, "multiple"),
+    ] {
+        let mut params = vec![1; n];
+        params[kernel.params.iter().position(|&p| p == name).unwrap()] = value;
+        let wrong = kernel.bad_params(&params).unwrap_or_default();
+        assert!(wrong.contains(name) && wrong.contains(why), "{wrong}");
+    }
     let missing = call(&|o| if write(o) { "none".into() } else { sound(o) }, n);
     assert!(
         missing[0].starts_with("Kernel: ") && missing[0].ends_with(" is required"),
@@ -369,7 +380,7 @@ fn kernels() {
         faults(&format!(
             "kernel {}() range 0..1 {{{}}}",
             kernel.name,
-            vec!["0"; n].join(",")
+            vec!["1"; n].join(",")
         )),
         [format!(
             "Kernel: kernel {} has 0 operands, should have {}",

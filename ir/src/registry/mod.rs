@@ -47,6 +47,42 @@ pub struct Kernel {
     pub body: fn(&mut FuncBuilder, &KernelCall),
 }
 
+impl Kernel {
+    /// What is wrong with the parameters of a call, if anything: their number, steps and block sizes below 1, negative
+    /// sizes, an unknown activation, or numbers so large that index arithmetic could overflow.
+    pub fn bad_params(&self, params: &[i64]) -> Option<String> {
+        /// Far above any tensor, and low enough that products of two stay in 64 bits.
+        const LARGEST: i64 = 1 << 31;
+        if params.len() != self.params.len() {
+            return Some(format!(
+                "has {} parameters, needs {}",
+                params.len(),
+                self.params.len()
+            ));
+        }
+        let bad = self.params.iter().zip(params).find_map(|(&name, &value)| {
+            let allowed = match name {
+                "sh" | "sw" | "dh" | "dw" | "nr" | "lanes" => 1..=LARGEST,
+                "act" => 0..=3,
+                "act_a" | "act_b" => 0..=i64::from(u32::MAX),
+                "has_bias" | "has_residual" => 0..=1,
+                name if name == "pt" || name == "pl" || name.contains('s') && name.contains('_') => {
+                    -LARGEST..=LARGEST
+                }
+                _ => 0..=LARGEST,
+            };
+            (!allowed.contains(&value)).then(|| format!("parameter {name} = {value} is out of range"))
+        });
+        let of = |name| self.params.iter().position(|&n| n == name).map(|at| params[at]);
+        bad.or_else(|| match (of("nr"), of("lanes")) {
+            (Some(nr), Some(lanes)) if nr % lanes != 0 => {
+                Some(format!("nr = {nr} is not a multiple of lanes = {lanes}"))
+            }
+            _ => None,
+        })
+    }
+}
+
 /// Every kernel, in name order.
 pub const KERNELS: &[Kernel] = &[conv2d::KERNEL, depthwise2d::KERNEL, gemm::KERNEL];
 
@@ -55,7 +91,8 @@ pub fn find(name: &str) -> Option<&'static Kernel> {
     KERNELS.iter().find(|k| k.name == name)
 }
 
-/// The function with each kernel call for which `replace` holds replaced by the kernel's body. Unknown kernels stay.
+/// The function with each kernel call for which `replace` holds replaced by the kernel's body. Calls of unknown kernels
+/// and calls with bad parameters stay; the verifier names them.
 pub fn expand(func: &Func, replace: impl Fn(&KernelCall) -> bool) -> Func {
     let mut b = FuncBuilder::extending(func);
     expand_block(&mut b, &func.body, &replace);
@@ -66,8 +103,8 @@ fn expand_block(b: &mut FuncBuilder, stmts: &[Stmt], replace: &dyn Fn(&KernelCal
     for stmt in stmts {
         match stmt {
             Stmt::Kernel(call) if replace(call) => match find(&call.kernel) {
-                Some(kernel) => (kernel.body)(b, call),
-                None => b.push(stmt.clone()),
+                Some(kernel) if kernel.bad_params(&call.params).is_none() => (kernel.body)(b, call),
+                _ => b.push(stmt.clone()),
             },
             Stmt::For(f) => {
                 let body = b.block(|b| expand_block(b, &f.body, replace));

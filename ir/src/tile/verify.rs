@@ -11,7 +11,7 @@
 //! - **Write**: inputs and constants are never written, nor passed to a kernel to be written.
 //! - **Loop**: steps are at least 1; only a loop that is the whole body of its function is `parallel`, and it carries
 //!   nothing.
-//! - **Kernel**: the registry knows the kernel, with this number of operands and parameters; required operands are there.
+//! - **Kernel**: the registry knows the kernel, with this number of operands and fitting parameters; required operands are there.
 //! - **Bounds**: no access is outside its buffer. An access is a fault if it is certain to happen and to be outside in
 //!   some iteration. One that is proved neither inside nor outside is legal, and listed by [`unproven`]; a lowering
 //!   should leave none there but those with a run-time offset.
@@ -396,12 +396,8 @@ impl<'m> Verifier<'m> {
                         format!("{what} has {have} operands, should have {want}"),
                     );
                 }
-                let (want, have) = (k.params.len(), call.params.len());
-                if want != have {
-                    self.fault(
-                        Law::Kernel,
-                        format!("{what} has {have} parameters, should have {want}"),
-                    );
+                if let Some(wrong) = k.bad_params(&call.params) {
+                    self.fault(Law::Kernel, format!("{what}: {wrong}"));
                 }
             }
         }

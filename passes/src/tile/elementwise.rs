@@ -66,7 +66,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Result<(), TileError> {
             .iter()
             .map(|leaf| tree.load(b, leaf, lanes, &refs, access))
             .collect();
-        let x = tree.eval(b, node, lanes, &loaded);
+        let x = tree.eval(b, node, &loaded);
         let x = to_storage(b, cx.graph.ty(result).dtype, x);
         b.store(out.buffer, access[0].index.clone(), x);
     });
@@ -189,7 +189,7 @@ impl Tree<'_, '_> {
         }
     }
 
-    fn eval(&self, b: &mut FuncBuilder, node: Node, lanes: u8, loaded: &[Val]) -> Val {
+    fn eval(&self, b: &mut FuncBuilder, node: Node, loaded: &[Val]) -> Val {
         let graph = self.cx.graph;
         let data = &graph.nodes()[node];
         let args: Vec<Val> = data
@@ -199,7 +199,7 @@ impl Tree<'_, '_> {
                 Some(at) => loaded[at],
                 None => {
                     let inner = graph.def_node(v).expect("inlined values are results");
-                    self.eval(b, inner, lanes, loaded)
+                    self.eval(b, inner, loaded)
                 }
             })
             .collect();

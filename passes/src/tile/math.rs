@@ -192,7 +192,7 @@ pub fn erf(b: &mut FuncBuilder, x: Val) -> Val {
         b,
         z,
         &[
-            1.128_379_2,
+            std::f32::consts::FRAC_2_SQRT_PI,
             -0.376_126_38,
             0.112_837_83,
             -0.026_865_438,

@@ -300,7 +300,7 @@ fn same_strides(a: &Ref, b: &Ref) -> bool {
 }
 
 /// Drops buffers no function touches (results of empty tensors, inlined chains), keeping inputs and outputs.
-fn without_unused_buffers(module: Module, in_place: &mut Vec<InPlace>) -> Module {
+fn without_unused_buffers(module: Module, in_place: &mut [InPlace]) -> Module {
     let mut used = vec![false; module.buffers.len()];
     for func in &module.funcs {
         for_each_buffer(&func.body, &mut |b| used[b.index()] = true);

@@ -1,5 +1,7 @@
 //! Small graphs, random data, and the comparison of the tile level with the graph level.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a failure is the test's")]
+
 use sdc_interp::compare;
 use sdc_ir::graph::{Graph, Op, Origin, TensorType, Value};
 use sdc_ir::{DType, Tensor};

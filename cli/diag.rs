@@ -37,7 +37,8 @@ pub fn report(failure: &Failure) {
     };
     let mut handler = GraphicalReportHandler::new_themed(theme).with_links(false);
     if !stderr.is_terminal() {
-        handler = handler.with_width(WIDTH);
+        // One line per fact, for `grep`.
+        handler = handler.with_width(WIDTH).with_wrap_lines(false);
     }
     let mut text = String::new();
     for problem in &failure.problems {

@@ -218,7 +218,7 @@ mod tests {
         let mut out = Vec::new();
         write_npz(&mut out, &tensors).unwrap();
         let mut archive = zip::ZipArchive::new(io::Cursor::new(out)).unwrap();
-        let names: Vec<String> = archive.file_names().map(str::to_owned).collect();
+        let names: Vec<String> = archive.file_names().map(|n| n.unwrap().into_owned()).collect();
         assert_eq!(names, ["a.npy", "b/c.npy"]);
         let mut file = Vec::new();
         io::copy(&mut archive.by_index(0).unwrap(), &mut file).unwrap();

@@ -5,9 +5,10 @@ use crate::exit::{Exit, Failure, Problem};
 use sdc_artifact::interface::Interface;
 use sdc_artifact::object::read::elf::ElfFile64;
 use sdc_artifact::object::{Object as _, ObjectSection as _, SectionKind};
-use sdc_ir::entity::Arena;
 use sdc_ir::graph::Weight;
-use sdc_ir::tile::{Buffer, BufferData, BufferKind, Module};
+use sdc_ir::tile::{BufferKind, Module};
+use sdc_passes::pass::origin_text;
+use sdc_passes::plan;
 use std::collections::BTreeMap;
 
 /// Bytes of the object that a program holds in memory: code and constants.
@@ -50,14 +51,14 @@ pub fn check_flash(
     if total <= limit as u64 {
         return Ok(());
     }
-    let names = buffer_names(&module.buffers);
+    let users = users(module);
     let mut largest: Vec<(usize, &str)> = constants
         .order
         .iter()
         .map(|w| {
             (
                 module.weights[*w].bytes().len(),
-                names.get(w).copied().unwrap_or(""),
+                users.get(w).map_or("", String::as_str),
             )
         })
         .collect();
@@ -76,15 +77,16 @@ pub fn check_flash(
     Err(too_large("--flash", &text))
 }
 
-fn buffer_names(buffers: &Arena<Buffer, BufferData>) -> BTreeMap<Weight, &str> {
-    let named = |b: &'_ BufferData| match b.kind {
-        BufferKind::Const(weight) => Some(weight),
-        _ => None,
-    };
-    buffers
-        .values()
-        .filter_map(|b| Some((named(b)?, b.name.as_str())))
-        .collect()
+/// For each constant the user's nodes that read it first.
+fn users(module: &Module) -> BTreeMap<Weight, String> {
+    let mut users = BTreeMap::new();
+    for (buffer, life) in plan::lifetimes(module).iter() {
+        if let (BufferKind::Const(weight), Some(life)) = (&module.buffers[buffer].kind, life) {
+            let origins = || origin_text(&module.funcs[life.first].origins);
+            users.entry(*weight).or_insert_with(origins);
+        }
+    }
+    users
 }
 
 /// A limit of the user's is exceeded; the first line of the text says by how much, the others why.

@@ -1,0 +1,476 @@
+//! Every command on small models: what it prints, what it writes.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::*;
+use serde_json::Value;
+use std::fs;
+use std::process::Stdio;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn every_command_explains_itself_with_an_example() {
+    let commands = [
+        "compile", "run", "check", "eval", "bench", "inspect", "plan", "dump", "opt",
+    ];
+    let top = ok(["--help"]);
+    for command in commands {
+        assert!(top.contains(command), "{command}");
+        let help = ok([command, "--help"]);
+        assert!(
+            help.contains("Examples:") && help.contains(&format!("sdc {command} ")),
+            "{help}"
+        );
+    }
+    assert!(!top.contains("bench-child"));
+}
+
+#[test]
+fn compile_writes_an_artifact_that_runs_like_the_model() {
+    let dir = Dir::new();
+    let artifact = dir.path("out");
+    let summary = ok(["compile", &example("shapes.onnx"), "-o", &artifact]);
+    for line in ["arena_bytes: ", "weights_bytes: ", "code_bytes: ", "remarks: "] {
+        assert!(summary.lines().any(|l| l.starts_with(line)), "{summary}");
+    }
+    let names: Vec<String> = files(&artifact).into_iter().map(|(name, _)| name).collect();
+    let expected = [
+        "libshapes.a",
+        "libshapes.so",
+        "manifest.json",
+        "shapes.h",
+        "shapes.o",
+        "shapes.weights",
+    ];
+    assert_eq!(names, expected);
+
+    let input = format!("image={}", example("image.npy"));
+    for (model, out) in [(&example("shapes.onnx"), "a"), (&artifact, "b")] {
+        let (model, out) = (model.as_str(), dir.path(out));
+        ok(["run", model, "--input", &input, "--output-dir", &out]);
+    }
+    // The default CPUs differ, so the bits may; the sizes may not.
+    let (a, b) = (files(dir.path("a")), files(dir.path("b")));
+    assert_eq!(
+        a.iter().map(|f| &f.0).collect::<Vec<_>>(),
+        ["names.json", "output_0.npy"]
+    );
+    assert_eq!(json(std::str::from_utf8(&a[0].1).unwrap()), json("[\"logits\"]"));
+    assert_eq!(a[1].1.len(), b[1].1.len());
+}
+
+#[test]
+fn embedded_weights_give_the_same_results() {
+    let dir = Dir::new();
+    let input = format!("image={}", example("image.npy"));
+    let mut outputs = Vec::new();
+    for (name, extra) in [("apart", None), ("inside", Some("--embed-weights"))] {
+        let artifact = dir.path(name);
+        let mut args = vec![
+            "compile".to_owned(),
+            example("shapes.onnx"),
+            "-o".to_owned(),
+            artifact.clone(),
+        ];
+        args.extend(extra.map(str::to_owned));
+        ok(args);
+        let out = dir.path(&format!("{name}_out"));
+        ok(["run", &artifact, "--input", &input, "--output-dir", &out]);
+        outputs.push(files(out));
+        let has_weights = files(&artifact).iter().any(|(name, _)| name == "shapes.weights");
+        assert_eq!(has_weights, extra.is_none());
+    }
+    assert_eq!(outputs[0], outputs[1]);
+}
+
+#[test]
+fn compile_reports_as_json() {
+    let dir = Dir::new();
+    let report = dir.path("report.json");
+    let artifact = dir.path("out");
+    let out = ok([
+        "compile",
+        &example("shapes.onnx"),
+        "-o",
+        &artifact,
+        "--json",
+        "--report",
+        &report,
+    ]);
+    let summary = json(&out);
+    let peak = summary["arena_bytes"].as_u64().unwrap();
+    assert!(peak >= summary["lower_bound_bytes"].as_u64().unwrap() && peak > 0);
+    let report = json(&fs::read_to_string(report).unwrap());
+    assert_eq!(report["plan"]["arena_bytes"].as_u64(), Some(peak));
+    assert!(report["remarks"].as_array().is_some_and(|r| !r.is_empty()));
+    assert!(report["kernels"].as_array().is_some_and(|r| !r.is_empty()));
+    // What was reported is what is there.
+    for file in summary["files"].as_array().unwrap() {
+        let size = fs::metadata(file["path"].as_str().unwrap()).unwrap().len();
+        assert_eq!(file["bytes"].as_u64(), Some(size));
+    }
+}
+
+#[test]
+fn without_kernels_none_is_linked_and_results_agree() {
+    let dir = Dir::new();
+    let (report, artifact) = (dir.path("report.json"), dir.path("out"));
+    ok([
+        "compile",
+        &example("shapes.onnx"),
+        "-o",
+        &artifact,
+        "--no-kernels",
+        "--report",
+        &report,
+    ]);
+    let report = json(&fs::read_to_string(report).unwrap());
+    let kernels: Vec<&str> = report["kernels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|k| k.as_str().unwrap())
+        .collect();
+    assert!(kernels.iter().all(|k| k.ends_with("prepare")), "{kernels:?}");
+    ok(["check", &example("shapes.onnx"), "--no-kernels"]);
+}
+
+#[test]
+fn every_cpu_level_passes_the_check() {
+    for cpu in ["x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"] {
+        let ran = run(["check", &example("shapes.onnx"), "--cpu", cpu]);
+        match ran.code {
+            Some(4) if ran.err.contains("this CPU lacks") => skip(&format!("this machine cannot run {cpu}")),
+            code => assert_eq!(code, Some(0), "{cpu}: {ran:?}"),
+        }
+    }
+}
+
+#[test]
+fn run_binds_inputs_by_the_longest_name() {
+    let dir = Dir::new();
+    let model = dir.write("sum.onnx", onnx::sum());
+    let a = dir.write("a.npy", npy_f32(&[3], &[1.0, 2.0, 3.0]));
+    let b = dir.write("b.npy", npy_f32(&[3], &[10.0, 20.0, 30.0]));
+    let out = ok([
+        "run",
+        &model,
+        "--input",
+        &format!("a={a}"),
+        "--input",
+        &format!("a=b={b}"),
+    ]);
+    assert_eq!(out, "y: f32[3] = [11, 22, 33]; min 11, max 33 at 2\n");
+    let archive = dir.path("out.npz");
+    let inputs = [format!("a={a}"), format!("a=b={b}")];
+    ok([
+        "run", &model, "--input", &inputs[0], "--input", &inputs[1], "--output", &archive,
+    ]);
+    assert!(fs::read(archive).unwrap().starts_with(b"PK"));
+    let missing = fails(2, ["run", &model, "--input", &inputs[0]]);
+    assert!(
+        missing.contains("a=b=FILE.npy") && missing.contains("f32[3]"),
+        "{missing}"
+    );
+    let twice = fails(2, ["run", &model, "--input", &inputs[0], "--input", &inputs[0]]);
+    assert!(twice.contains("twice"), "{twice}");
+    let unknown = fails(2, ["run", &model, "--input", "z=f.npy"]);
+    assert!(unknown.contains("`a=b`"), "{unknown}");
+    let wide = dir.write("wide.npy", npy("<f8", &[3], &[0; 24]));
+    let wrong = fails(
+        2,
+        [
+            "run",
+            &model,
+            "--input",
+            &format!("a={wide}"),
+            "--input",
+            &inputs[1],
+        ],
+    );
+    assert!(wrong.contains("f64[3]") && wrong.contains("astype"), "{wrong}");
+}
+
+#[test]
+fn symbolic_dimensions_are_pinned_or_follow_from_the_data() {
+    let dir = Dir::new();
+    let model = dir.write("symbolic.onnx", onnx::symbolic());
+    let error = fails(4, ["compile", &model, "-o", &dir.path("out")]);
+    assert!(error.contains("--dim batch=N"), "{error}");
+    ok(["compile", &model, "-o", &dir.path("out"), "--dim", "batch=3"]);
+    fails(
+        2,
+        [
+            "compile",
+            &model,
+            "-o",
+            &dir.path("out"),
+            "--dim",
+            "batch=3",
+            "--dim",
+            "other=3",
+        ],
+    );
+    let x = dir.write("x.npy", npy_f32(&[2, 2], &[-1.0, 2.0, -3.0, 4.0]));
+    let out = ok(["run", &model, "--input", &format!("x={x}")]);
+    assert!(out.starts_with("y: f32[2,2] = [0, 2, 0, 4]"), "{out}");
+}
+
+#[test]
+fn check_compares_with_recorded_outputs() {
+    let out = ok(["check", &example("shapes.onnx"), "--data", &example("shapes_io")]);
+    assert_eq!(out.lines().count(), 1);
+    assert!(out.starts_with("test_data_set_0 logits: ok, max_error "), "{out}");
+    // The default is the directory beside the model.
+    assert_eq!(ok(["check", &example("shapes.onnx")]), out);
+
+    // The same output with one element changed.
+    let dir = Dir::new();
+    for file in ["input_0.pb", "output_0.pb"] {
+        let bytes = fs::read(example(&format!("shapes_io/test_data_set_0/{file}"))).unwrap();
+        dir.write(&format!("io/test_data_set_0/{file}"), bytes);
+    }
+    let path = dir.path("io/test_data_set_0/output_0.pb");
+    let (name, tensor) = sdc_frontend::read_tensor_pb(fs::read(&path).unwrap().into()).unwrap();
+    let mut values = tensor.elements::<f32>().unwrap().into_owned();
+    values[3] += 0.1;
+    let changed = sdc_ir::Tensor::from_elements(tensor.shape().to_vec(), values).unwrap();
+    fs::write(&path, sdc_frontend::write_tensor_pb(&name, &changed)).unwrap();
+    let args = ["check", &example("shapes.onnx"), "--data", &dir.path("io")];
+    let ran = run(args);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(
+        ran.out.contains("differs") && ran.out.contains("[0, 3]") && ran.err.is_empty(),
+        "{ran:?}"
+    );
+    ok(args.iter().copied().chain(["--atol", "0.2"]));
+    let rows = run(args.iter().copied().chain(["--json"]));
+    assert_eq!(json(&rows.out)[0]["passed"], Value::Bool(false));
+    let no_data = fails(
+        2,
+        ["check", &example("shapes.onnx"), "--data", &dir.path("nowhere")],
+    );
+    assert!(no_data.contains("nowhere"), "{no_data}");
+}
+
+#[test]
+fn eval_counts_as_the_example_promises() {
+    let (images, labels) = (example("test_x.npy"), example("test_y.npy"));
+    let scale = ["--scale", "0.00392156862745098"];
+    let model = example("shapes.onnx");
+    let args = ["eval", &model, "--images", &images, "--labels", &labels];
+    let out = ok(args.iter().chain(&scale));
+    assert!(out.starts_with("top1: 294/300\ntop5: "), "{out}");
+    for threads in ["1", "3"] {
+        assert_eq!(ok(args.iter().chain(&scale).chain(&["--threads", threads])), out);
+    }
+    let counts = json(&ok(args.iter().chain(&scale).chain(&["--json"])));
+    assert_eq!(
+        (counts["top1"].as_u64(), counts["classes"].as_u64()),
+        (Some(294), Some(10))
+    );
+    let shifted = fails(2, args.iter().chain(&["--label-offset", "1"]));
+    assert!(shifted.contains("--label-offset"), "{shifted}");
+    fails(2, args.iter().chain(&["--output", "nothing"]));
+    fails(2, args.iter().chain(&["--mean", "0.1,0.2"]));
+}
+
+#[test]
+fn bench_prints_the_lines_that_scripts_read() {
+    let out = ok([
+        "bench",
+        &example("shapes.onnx"),
+        "--seconds",
+        "0.01",
+        "--threads",
+        "2",
+    ]);
+    for key in ["latency_us: ", "rss_kib: "] {
+        let line = out.lines().find_map(|l| l.strip_prefix(key)).unwrap();
+        assert!(line.parse::<f64>().unwrap() > 0.0, "{out}");
+    }
+    let dir = Dir::new();
+    ok(["compile", &example("shapes.onnx"), "-o", &dir.path("out")]);
+    let measured = json(&ok(["bench", &dir.path("out"), "--seconds", "0", "--json"]));
+    assert!(measured["runs"].as_u64().unwrap() >= 3);
+    let late = fails(2, ["bench", &dir.path("out"), "--cpu", "native"]);
+    assert!(late.contains("compiled already"), "{late}");
+}
+
+#[test]
+fn inspect_lists_what_is_there() {
+    let out = ok(["inspect", &example("shapes.onnx")]);
+    for expected in [
+        "input: image f32[1,1,24,24]",
+        "output: logits f32[1,10]",
+        "macs: 1239360",
+        "BatchNormalization",
+    ] {
+        assert!(out.contains(expected), "{expected}: {out}");
+    }
+    let all = json(&ok(["inspect", &example("shapes.onnx"), "--json"]));
+    assert_eq!(all["operators"]["Conv"].as_u64(), Some(8));
+    assert_eq!(all["supported"], Value::Bool(true));
+    assert_eq!(all["opsets"]["ai.onnx"].as_u64(), Some(17));
+}
+
+#[test]
+fn inspect_lists_everything_unsupported_at_once() {
+    let dir = Dir::new();
+    let model = dir.write("unsupported.onnx", onnx::unsupported());
+    let ran = run(["inspect", &model, "--json"]);
+    assert_eq!(ran.code, Some(4));
+    let all = json(&ran.out);
+    assert_eq!(all["problems"].as_array().unwrap().len(), 2);
+    for expected in [
+        "u_node (NoSuchOperator #0)",
+        "v_node (AnotherOne #1)",
+        "f32[2]",
+        "2 problems",
+    ] {
+        assert!(ran.err.contains(expected), "{expected}: {}", ran.err);
+    }
+}
+
+#[test]
+fn plan_as_table_json_and_picture() {
+    let dir = Dir::new();
+    let picture = dir.path("plan.svg");
+    let table = ok(["plan", &example("shapes.onnx"), "--svg", &picture]);
+    let plan = json(&ok(["plan", &example("shapes.onnx"), "--json"]));
+    let (peak, bound) = (
+        plan["arena_bytes"].as_u64().unwrap(),
+        plan["lower_bound_bytes"].as_u64().unwrap(),
+    );
+    assert!(
+        table.contains(&format!("arena_bytes: {peak}")) && table.contains("stem/conv"),
+        "{table}"
+    );
+    assert!(
+        bound > 0 && bound <= peak && peak * 100 <= bound * 105,
+        "{peak} {bound}"
+    );
+    assert!(fs::read_to_string(picture).unwrap().contains("<svg"));
+    ok(["plan", &example("shapes.onnx"), "--ram", "1M"]);
+    let error = fails(5, ["plan", &example("shapes.onnx"), "--ram", "16K"]);
+    assert!(
+        error.contains("might help") && error.contains("stem/pool"),
+        "{error}"
+    );
+}
+
+#[test]
+fn stages_are_printed_and_can_be_taken_up_again() {
+    let dir = Dir::new();
+    let model = dir.write("classifier.onnx", onnx::classifier());
+    let stages = dir.path("stages");
+    ok(["dump", &model, "--all", &stages]);
+    let all: Vec<String> = files(&stages).into_iter().map(|(name, _)| name).collect();
+    let expected = [
+        "0_import.sdir",
+        "1_simplify.sdir",
+        "2_fuse.sdir",
+        "3_layout.sdir",
+        "4_tile.sdir",
+        "5_plan.txt",
+        "weights.sdw",
+    ];
+    assert_eq!(all, expected);
+    let stage = |name: &str| fs::read_to_string(dir.path(&format!("stages/{name}"))).unwrap();
+    assert_eq!(ok(["dump", &model, "--after", "layout"]), stage("3_layout.sdir"));
+    assert_eq!(ok(["dump", &model, "--after", "plan"]), stage("5_plan.txt"));
+
+    // Each graph stage follows from the one before it.
+    for (from, pass, to) in [
+        ("0_import.sdir", "simplify", "1_simplify.sdir"),
+        ("1_simplify.sdir", "fuse", "2_fuse.sdir"),
+        ("2_fuse.sdir", "layout", "3_layout.sdir"),
+    ] {
+        let from = dir.path(&format!("stages/{from}"));
+        assert_eq!(
+            ok(["opt", &from, "--passes", pass, "--check", "each-pass"]),
+            stage(to)
+        );
+    }
+    let (import, result) = (dir.path("stages/0_import.sdir"), dir.path("result.sdir"));
+    ok(["opt", &import, "--passes", "simplify,fuse", "-o", &result]);
+    assert_eq!(fs::read_to_string(&result).unwrap(), stage("2_fuse.sdir"));
+    assert!(ok(["opt", &import, "--passes", "simplify,fuse", "--remarks"]).contains("fuse/"));
+
+    // A graph in text form compiles to the same code.
+    let (direct, text) = (dir.path("direct"), dir.path("text"));
+    ok(["compile", &model, "-o", &direct, "--name", "m"]);
+    ok([
+        "compile",
+        &result,
+        "-o",
+        &text,
+        "--name",
+        "m",
+        "--start-from",
+        "layout",
+    ]);
+    for file in ["m.o", "m.weights", "m.h"] {
+        let read = |dir: &str| fs::read(format!("{dir}/{file}")).unwrap();
+        assert_eq!(read(&direct), read(&text), "{file}");
+    }
+    fails(2, ["opt", &dir.path("stages/4_tile.sdir"), "--passes", "fuse"]);
+    fails(2, ["opt", &import, "--passes", "nothing"]);
+    fails(2, ["opt", &dir.path("stages/3_layout.sdir"), "--passes", "fuse"]);
+    fs::remove_file(dir.path("stages/weights.sdw")).unwrap();
+    let error = fails(2, ["opt", &import, "--passes", "fuse"]);
+    assert!(error.contains(".sdw"), "{error}");
+    let broken = dir.write("broken.sdir", "sdir 1 graph\ngraph \"x\" {\n  %0 = nonsense\n");
+    let error = fails(3, ["opt", &broken, "--passes", "fuse"]);
+    assert!(error.contains("broken.sdir: 4:1"), "{error}");
+}
+
+#[test]
+fn compile_shows_and_checks_passes() {
+    let dir = Dir::new();
+    let model = dir.write("movements.onnx", onnx::movements());
+    let listed = ok(["compile", &model, "--list-passes"]);
+    let names: Vec<&str> = listed
+        .lines()
+        .map(|l| l.split_whitespace().next().unwrap())
+        .collect();
+    assert_eq!(names, ["simplify", "fuse", "layout", "tile", "plan"]);
+    let stopped = ok(["compile", &model, "--stop-after", "simplify"]);
+    assert_eq!(stopped, ok(["dump", &model, "--after", "simplify"]));
+    let out = dir.path("out");
+    let printed = ok([
+        "compile",
+        &model,
+        "-o",
+        &out,
+        "--print-after",
+        "fuse",
+        "--check",
+        "each-pass",
+    ]);
+    assert!(
+        printed.starts_with("sdir 1 graph") && printed.contains("arena_bytes: "),
+        "{printed}"
+    );
+    let with_ir = dir.path("ir");
+    ok(["compile", &model, "-o", &with_ir, "--emit", "header,ir"]);
+    assert!(fs::metadata(dir.path("ir/ir/4_tile.sdir")).is_ok());
+    assert!(fs::metadata(dir.path("ir/libmovements.so")).is_err());
+}
+
+#[test]
+fn a_reader_that_stops_is_no_error() {
+    let mut child = sdc()
+        .args(["dump", &example("shapes.onnx"), "--after", "tile"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+}

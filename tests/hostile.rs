@@ -1,0 +1,177 @@
+//! Mutated and truncated models: always an answer, never a crash.
+//!
+//! The suite tries a few hundred; `cargo test --release --test hostile -- --ignored` tries 1,000 of each kind of model, those
+//! of ../shared included.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::*;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Time one command may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Address space one command may take, in KiB.
+const MEMORY_KIB: usize = 2 << 20;
+
+/// xorshift64*
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+}
+
+/// A damaged copy: bits flipped, bytes replaced, inserted, removed or repeated, the end cut off.
+fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    for _ in 0..1 + random.below(4) {
+        let at = random.below(out.len());
+        let length = 1 + random.below(16);
+        let end = (at + length).min(out.len());
+        match random.below(7) {
+            0 => out.truncate(at),
+            1 => {
+                out.drain(at..end);
+            }
+            2 => {
+                let piece = out[at..end].to_vec();
+                out.splice(at..at, piece);
+            }
+            3 => {
+                // A varint as long as they come.
+                out.splice(at..end, [0xff; 9].into_iter().chain([random.next() as u8 & 1]));
+            }
+            4 if at < out.len() => out[at] = random.next() as u8,
+            _ if at < out.len() => out[at] ^= 1 << random.below(8),
+            _ => {}
+        }
+        if out.is_empty() {
+            break;
+        }
+    }
+    out
+}
+
+/// Starts the binary with bounded memory.
+fn start(args: &[&str]) -> Child {
+    Command::new("sh")
+        .args(["-c", &format!("ulimit -v {MEMORY_KIB}; exec \"$0\" \"$@\"")])
+        .arg(env!("CARGO_BIN_EXE_sdc"))
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits with bounded patience; the exit code (`None` after a signal) and what was said.
+fn wait(mut child: Child) -> (Option<i32>, String) {
+    let pipe = child.stderr.take().unwrap();
+    let reader = std::thread::spawn(move || std::io::read_to_string(pipe).unwrap_or_default());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return (status.code(), reader.join().unwrap());
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return (None, format!("took more than {PATIENCE:?}"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Tries mutations of one model. How many were refused.
+fn attack(name: &str, bytes: &[u8], tries: usize, seed: u64) -> usize {
+    let dir = Dir::new();
+    let mut random = Random(seed);
+    let mut refused = 0;
+    for number in 0..tries {
+        let damaged = mutate(bytes, &mut random);
+        let model = dir.write("m.onnx", &damaged);
+        let out = dir.path(&format!("out{number}"));
+        let args: &[&str] = match number % 8 {
+            0 => &["inspect", &model],
+            1 => &["dump", &model, "--after", "plan"],
+            _ => &["compile", &model, "-o", &out],
+        };
+        let (code, said) = wait(start(args));
+        let answered = matches!(code, Some(0 | 2..=5));
+        if !answered {
+            let kept = std::env::temp_dir().join(format!("sdc-hostile-{name}-{number}.onnx"));
+            std::fs::write(&kept, &damaged).unwrap();
+            panic!("{args:?} on {}: {code:?}\n{said}", kept.display());
+        }
+        if code != Some(0) {
+            refused += 1;
+            assert!(!said.trim().is_empty(), "{name} {number}: no word of why");
+            assert!(
+                !std::path::Path::new(&out).exists(),
+                "{name} {number}: files left behind"
+            );
+        }
+        let _ = std::fs::remove_dir_all(&out);
+    }
+    refused
+}
+
+#[test]
+fn a_few_hundred() {
+    let models = [
+        ("classifier", onnx::classifier()),
+        ("movements", onnx::movements()),
+        ("sum", onnx::sum()),
+    ];
+    for (seed, (name, bytes)) in models.iter().enumerate() {
+        let refused = attack(name, bytes, 120, seed as u64 + 1);
+        assert!(
+            refused > 30,
+            "{name}: only {refused} of the mutations did any harm"
+        );
+    }
+}
+
+#[test]
+fn truncated_at_every_place() {
+    let dir = Dir::new();
+    let whole = onnx::sum();
+    for length in 0..whole.len() {
+        let model = dir.write("m.onnx", &whole[..length]);
+        let (code, said) = wait(start(&["compile", &model, "-o", &dir.path("out")]));
+        assert!(matches!(code, Some(2..=5)), "{length}: {code:?} {said}");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes; run it on a release build"]
+fn thousands() {
+    let mut models = vec![
+        ("classifier".to_owned(), onnx::classifier()),
+        ("movements".to_owned(), onnx::movements()),
+        (
+            "shapes".to_owned(),
+            std::fs::read(example("shapes.onnx")).unwrap(),
+        ),
+    ];
+    let shared = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
+    for model in ["ultraface_rfb320", "basic_pitch", "mlperftiny_ic_resnet8"] {
+        match std::fs::read(shared.join(model).join("model.onnx")) {
+            Ok(bytes) => models.push((model.to_owned(), bytes)),
+            Err(_) => skip(&format!("{model} is not here")),
+        }
+    }
+    for (seed, (name, bytes)) in models.iter().enumerate() {
+        let refused = attack(name, bytes, 1000, seed as u64 + 100);
+        eprintln!("{name}: {refused} of 1000 refused");
+    }
+}

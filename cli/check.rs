@@ -2,8 +2,10 @@
 
 use crate::dataset::DataSet;
 use crate::exit::Failure;
-use crate::session::{SessionArgs, Source, run_once};
+use crate::session::{SessionArgs, Source, input_bytes, run_once};
+use sdc_artifact::load::Artifact;
 use sdc_interp::compare::{Class, Report, compare};
+use sdc_ir::Tensor;
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ Examples:
   sdc check model.onnx                         # with the data in model_io/test_data_set_*
   sdc check model.onnx --data recorded
   sdc check model.onnx --rtol 1e-3 --atol 1e-5 # element by element: |a-b| <= atol + rtol*|b|
+  sdc check model.onnx --arena                 # also: how much of its arena does the model really use?
 
 By default a float output passes when max|a-b| <= 1e-4 * max|b|. Integers must be equal; shapes, types and the places of NaN
 and infinities must match. Symbolic dimensions follow from the data. Exit code 1 if an output differs.")]
@@ -29,6 +32,9 @@ pub struct Args {
     /// Compare element by element, with this absolute tolerance
     #[arg(long, value_name = "X")]
     atol: Option<f64>,
+    /// Also run on an arena full of a pattern, and print how much of it was really used
+    #[arg(long, conflicts_with = "json")]
+    arena: bool,
     /// Print the results as JSON
     #[arg(long)]
     json: bool,
@@ -91,11 +97,39 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         serde_json::to_writer_pretty(&mut *out, &rows).map_err(std::io::Error::from)?;
         writeln!(out)?;
     }
+    if args.arena {
+        arena(&artifact, &sets[0].inputs()?, out)?;
+    }
     if rows.iter().all(|r| r.passed) {
         Ok(())
     } else {
         Err(Failure::differ())
     }
+}
+
+/// Holds the plan against what a run does to its arena.
+fn arena(artifact: &Artifact, inputs: &[Tensor], out: &mut dyn Write) -> Result<(), Failure> {
+    let specs = &artifact.interface().inputs;
+    let inputs = specs
+        .iter()
+        .zip(inputs)
+        .map(|(spec, tensor)| input_bytes(spec, tensor))
+        .collect::<Result<Vec<_>, _>>()?;
+    let inputs: Vec<&[u8]> = inputs.iter().map(|m| &m[..]).collect();
+    let used = artifact.instance()?.measure(&inputs, None)?;
+    let size = artifact.interface().arena_size;
+    writeln!(
+        out,
+        "arena_bytes: {size}, used up to {}, {} written",
+        used.highest, used.written
+    )?;
+    if used.highest > size {
+        return Err(Failure::bug("the compiled code writes beyond its arena"));
+    }
+    if !used.outputs_agree {
+        return Err(Failure::bug("the outputs depend on what the arena held before"));
+    }
+    Ok(())
 }
 
 /// `dir/model_io` for `dir/model.onnx`.
@@ -146,7 +180,6 @@ impl std::fmt::Display for Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sdc_ir::Tensor;
 
     #[test]
     fn data_lies_beside_the_model() {

@@ -228,6 +228,16 @@ fn check_compares_with_recorded_outputs() {
     // The default is the directory beside the model.
     assert_eq!(ok(["check", &example("shapes.onnx")]), out);
 
+    let arena = ok(["check", &example("shapes.onnx"), "--arena"]);
+    assert!(
+        arena
+            .lines()
+            .last()
+            .unwrap()
+            .starts_with("arena_bytes: 46080, used up to 46080,"),
+        "{arena}"
+    );
+
     // The same output with one element changed.
     let dir = Dir::new();
     for file in ["input_0.pb", "output_0.pb"] {

@@ -164,9 +164,13 @@ fn thousands() {
         ),
     ];
     let shared = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
-    for model in ["ultraface_rfb320", "basic_pitch", "mlperftiny_ic_resnet8"] {
-        match std::fs::read(shared.join(model).join("model.onnx")) {
-            Ok(bytes) => models.push((model.to_owned(), bytes)),
+    for model in [
+        "ultraface_rfb320/model",
+        "fast_style_transfer/model_starry-night",
+        "mlperftiny_ic_resnet8/model",
+    ] {
+        match std::fs::read(shared.join(model).with_extension("onnx")) {
+            Ok(bytes) => models.push((model.replace('/', "-"), bytes)),
             Err(_) => skip(&format!("{model} is not here")),
         }
     }

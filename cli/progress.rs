@@ -10,27 +10,21 @@ pub struct Progress(ProgressBar);
 impl Progress {
     /// Work of unknown length.
     pub fn spinner() -> Self {
-        let bar = if std::io::stderr().is_terminal() {
-            ProgressBar::new_spinner()
-        } else {
-            ProgressBar::hidden()
-        };
-        bar.enable_steady_tick(Duration::from_millis(100));
+        let bar = on_terminal(ProgressBar::new_spinner);
+        // The thread that keeps it turning is started only where there is something to see.
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(100));
+        }
         Self(bar)
     }
     /// `len` steps of work.
     pub fn steps(len: usize) -> Self {
-        let bar = if std::io::stderr().is_terminal() {
-            ProgressBar::new(len as u64)
-        } else {
-            ProgressBar::hidden()
-        };
+        let bar = on_terminal(|| ProgressBar::new(len as u64));
         let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} {eta}");
         // The template is a constant that indicatif accepts; if a later version does not, its own default will do.
-        Self(if let Ok(style) = style {
-            bar.with_style(style)
-        } else {
-            bar
+        Self(match style {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
         })
     }
     /// Says what is being done.
@@ -40,6 +34,15 @@ impl Progress {
     /// Counts steps done.
     pub fn add(&self, steps: usize) {
         self.0.inc(steps as u64);
+    }
+}
+
+/// The bar if standard error is a terminal, else one that is never drawn.
+fn on_terminal(bar: impl FnOnce() -> ProgressBar) -> ProgressBar {
+    if std::io::stderr().is_terminal() {
+        bar()
+    } else {
+        ProgressBar::hidden()
     }
 }
 

@@ -165,7 +165,7 @@ impl Scores {
         let spec = &interface.outputs[output];
         let batch = interface.inputs[0].shape.first().copied().unwrap_or(1);
         let elements = spec.elements().unwrap_or(0);
-        if batch == 0 || elements == 0 || elements % batch != 0 {
+        if batch == 0 || elements == 0 || !elements.is_multiple_of(batch) {
             let message = format!(
                 "output `{}` of shape {:?} holds no scores for a batch of {batch}",
                 spec.name, spec.shape

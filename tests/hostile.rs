@@ -2,7 +2,7 @@
 //!
 //! The suite tries a few hundred; `cargo test --release --test hostile -- --ignored` tries 1,000 of each kind of model, those
 //! of ../shared included.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! What the tests of the binary share: running it, and tiny models.
 #![allow(dead_code, reason = "no test file uses everything")]
+#![allow(clippy::print_stderr, reason = "what is skipped is said")]
 
 pub mod onnx;
 

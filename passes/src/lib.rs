@@ -14,6 +14,6 @@ pub mod pass;
 pub mod pipeline;
 pub mod plan;
 pub mod simplify;
-pub mod tile;
 #[cfg(test)]
 mod testing;
+pub mod tile;

@@ -131,7 +131,23 @@ fn kernels_are_called_with_pointers_parameters_and_range() {
     let w = make.constant(DType::F32, floats((0..64).map(|i| 100.0 + i as f32)));
     let y = make.output(DType::F32, 64);
     let view = |buffer, offset| Some(View { buffer, offset });
-    let params: Vec<i64> = (1..15).map(|i| i * -0x1_0000_0001).collect();
+    // Each in its range, and no two alike: sizes, strides, blocks, flags, activation, bits of floats.
+    let params: Vec<i64> = vec![
+        5,
+        6,
+        7,
+        -0x7fff_fff1,
+        11,
+        -13,
+        0x7fff_fff2,
+        64,
+        16,
+        1,
+        0,
+        3,
+        0xffff_fffe,
+        0x8000_0001,
+    ];
     let call = |row: Affine| KernelCall {
         kernel: "gemm_f32".into(),
         params: params.clone(),

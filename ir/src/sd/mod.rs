@@ -13,6 +13,30 @@
 //! Here are the type, its meaning (`rebuild`), its packed bytes and their exact size. Not here: how codes and bases are found
 //! (`passes/decompose`).
 
+mod bits;
+mod error;
+mod format;
+mod geometry;
+mod header;
+mod pack;
+mod rebuild;
+mod sizes;
+mod stored;
+pub mod text;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::SdError;
+pub use geometry::Axis;
+pub use header::read_header;
+pub use pack::{pack, unpack};
+pub use rebuild::{dequantised, rebuild, rebuild_row};
+pub use sizes::{Sections, Sizes, sizes, stored_rows};
+pub use stored::{Int8, Stored};
+pub use verify::{Fault, Items, MAX_ELEMENTS, MAX_EXPANSION, MAX_RANK, faults_of_format, verify};
+
 use crate::DType;
 
 /// How a weight tensor is read as filters of rows.
@@ -82,7 +106,8 @@ pub struct Format {
 
 /// A decomposed weight tensor.
 ///
-/// With `M` filters, `Q` rows a filter, `T = ceil(Q / slice_rows)` slices a filter, `H = basis_filters`:
+/// With `M` filters, `Q` rows a filter, `T = ceil(Q / slice_rows)` slices a filter, `H = basis_filters`, and `G` filters that share a
+/// bit of the row index (1 without an index), all arrays row-major:
 #[derive(Clone, PartialEq, Debug)]
 pub struct Decomposed {
     /// How the dense tensor is read.

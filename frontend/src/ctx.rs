@@ -222,6 +222,18 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
         let bytes = attr.s.as_deref().unwrap_or(b"");
         std::str::from_utf8(bytes).map_err(|_| self.bad_attr(name, "is not text"))
     }
+    /// A list of texts.
+    pub fn strings(&self, name: &'static str) -> Result<Option<Vec<String>>, Fault> {
+        let Some(attr) = self.attr(name, at::STRINGS, |a| !a.strings.is_empty())? else {
+            return Ok(None);
+        };
+        let texts = attr
+            .strings
+            .iter()
+            .map(|s| std::str::from_utf8(s).map(str::to_owned));
+        let texts: Result<Vec<String>, _> = texts.collect();
+        texts.map(Some).map_err(|_| self.bad_attr(name, "is not text"))
+    }
     pub fn tensor(&self, name: &'static str) -> Result<Option<Tensor>, Fault> {
         let Some(attr) = self.attr(name, at::TENSOR, |a| a.t.is_some())? else {
             return Ok(None);

@@ -11,6 +11,7 @@ mod builder;
 mod ctx;
 mod dims;
 pub mod error;
+pub mod export;
 mod import;
 mod inline;
 mod nodes;
@@ -18,7 +19,9 @@ mod ops;
 pub mod options;
 mod order;
 pub mod proto;
+mod relabel;
 mod scan;
+mod sd;
 pub mod tensor;
 
 pub use error::{Class, Code, ImportError, ImportErrors};

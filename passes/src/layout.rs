@@ -52,10 +52,15 @@ fn assign(rewrite: &mut Rewrite<'_>, node: Node, ctx: &mut Ctx) -> Result<(), Pa
     let out = rewrite.src.ty(data.outputs[0]).clone();
     let layout = match &data.op {
         Op::Conv(_)
+        | Op::QLinearConv(_)
         | Op::ConvTranspose(_)
         | Op::MaxPool(_)
         | Op::AveragePool(_)
         | Op::InstanceNormalization(_) => Layout::channels_last(out.rank()),
+        // Integer convolutions read channels-last only; reordering an input on the way costs nothing.
+        Op::QuantizeLinear(_) if rewrite.src.def_node(data.inputs[0]).is_none() => {
+            Layout::channels_last(out.rank())
+        }
         Op::Transpose(t) => {
             let input = rewrite.dst.ty(inputs[0]);
             transposed(&input.layout, &t.perm)
@@ -75,9 +80,10 @@ fn assign(rewrite: &mut Rewrite<'_>, node: Node, ctx: &mut Ctx) -> Result<(), Pa
                 }
             }
         }
-        Op::MatMul(_) | Op::LayerNormalization(_) | Op::Gather(_) | Op::Expand(_) => {
+        Op::MatMul(_) | Op::LayerNormalization(_) | Op::Gather(_) | Op::Expand(_) | Op::Recurrent(_) => {
             Layout::row_major(out.rank())
         }
+        Op::Scatter(_) => Layout::row_major(out.rank()),
         Op::Reduce(r) if r.keepdims => rewrite.dst.ty(inputs[0]).layout.clone(),
         Op::Reduce(r) => without(&rewrite.dst.ty(inputs[0]).layout, &r.axes),
         Op::Unary(_)
@@ -89,6 +95,9 @@ fn assign(rewrite: &mut Rewrite<'_>, node: Node, ctx: &mut Ctx) -> Result<(), Pa
         | Op::Elu(_)
         | Op::HardSigmoid(_)
         | Op::Cast(_)
+        | Op::BitCast(_)
+        | Op::QuantizeLinear(_)
+        | Op::DequantizeLinear(_)
             if rewrite.src.is_output(data.outputs[0]) =>
         {
             // Element-wise lowering reads any layout, so an output needs no separate conversion.
@@ -96,9 +105,13 @@ fn assign(rewrite: &mut Rewrite<'_>, node: Node, ctx: &mut Ctx) -> Result<(), Pa
         }
         _ => followed(&rewrite.dst, &inputs, &out),
     };
-    if matches!(data.op, Op::LayerNormalization(_)) {
+    if matches!(data.op, Op::LayerNormalization(_) | Op::Recurrent(_)) {
         let rank = rewrite.dst.ty(inputs[0]).rank();
         inputs[0] = relayout(&mut rewrite.dst, inputs[0], Layout::row_major(rank));
+    }
+    if matches!(data.op, Op::QLinearConv(_)) {
+        let rank = rewrite.dst.ty(inputs[0]).rank();
+        inputs[0] = relayout(&mut rewrite.dst, inputs[0], Layout::channels_last(rank));
     }
     let types = data
         .outputs

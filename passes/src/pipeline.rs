@@ -6,6 +6,7 @@ use crate::layout::AssignLayouts;
 use crate::pass::{Class, Pass, Remark};
 use crate::plan::check::{PlanFault, check};
 use crate::plan::{self, Plan, PlanError, PlanOptions};
+use crate::quantise::Quantise;
 use crate::simplify::Simplify;
 use crate::tile::{self, Lowered, TileError, TileOptions};
 use sdc_interp::{EvalError, run_tile, run_tile_planned};
@@ -21,7 +22,12 @@ pub const PLAN: &str = "plan";
 
 /// The graph passes in the order of the pipeline.
 pub fn graph_passes() -> Vec<Box<dyn Pass>> {
-    vec![Box::new(Simplify), Box::new(Fuse), Box::new(AssignLayouts)]
+    vec![
+        Box::new(Simplify),
+        Box::new(Fuse),
+        Box::new(Quantise),
+        Box::new(AssignLayouts),
+    ]
 }
 
 /// A line of `--list-passes`.

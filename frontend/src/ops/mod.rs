@@ -3,17 +3,25 @@
 //! To add an operator: write `fn name(c: &mut NodeCtx) -> Lowered` in its family's module and add its line to the table.
 
 mod activation;
+mod attention;
+mod bits;
 mod constant;
 mod conv;
 mod elementwise;
+mod index;
+mod loss;
 mod matmul;
 mod normalize;
+mod order;
 mod pad;
 mod pool;
+mod quant;
+mod recurrent;
 mod reduce;
 mod reshape;
 mod resize;
 mod slice;
+mod trigonometry;
 mod window;
 
 use crate::ctx::{Lowered, NodeCtx};
@@ -97,12 +105,28 @@ const fn many(
 #[rustfmt::skip]
 static TABLE: &[Entry] = &[
     one("Abs", 1, (1, 1), elementwise::unary),
+    one("Acos", 7, (1, 1), trigonometry::acos),
+    one("Acosh", 9, (1, 1), trigonometry::acosh),
     one("Add", 1, (2, 2), elementwise::binary),
     one("And", 1, (2, 2), elementwise::binary),
+    one("ArgMax", 1, (1, 1), order::arg_extremum),
+    one("ArgMin", 1, (1, 1), order::arg_extremum),
+    one("Asin", 7, (1, 1), trigonometry::asin),
+    one("Asinh", 9, (1, 1), trigonometry::asinh),
+    one("Atan", 7, (1, 1), elementwise::unary),
+    one("Atanh", 9, (1, 1), trigonometry::atanh),
+    many("Attention", 23, (3, 7), attention::attention),
     one("AveragePool", 1, (1, 1), pool::average_pool),
     one("BatchNormalization", 1, (5, 5), normalize::batch),
+    one("BitCast", 26, (1, 1), bits::bit_cast),
+    one("BitShift", 11, (2, 2), bits::shift),
+    one("BitwiseAnd", 18, (2, 2), bits::bitwise),
+    one("BitwiseNot", 18, (1, 1), bits::bitwise_not),
+    one("BitwiseOr", 18, (2, 2), bits::bitwise),
+    one("BitwiseXor", 18, (2, 2), bits::bitwise),
     one("Cast", 1, (1, 1), elementwise::cast),
     one("CastLike", 15, (2, 2), elementwise::cast_like),
+    many("CausalConvWithState", 27, (2, 4), attention::causal_conv),
     one("Ceil", 1, (1, 1), elementwise::unary),
     one("Celu", 12, (1, 1), activation::celu),
     one("Clip", 1, (1, 3), activation::clip),
@@ -112,7 +136,11 @@ static TABLE: &[Entry] = &[
     one("Conv", 1, (2, 3), conv::conv),
     one("ConvTranspose", 1, (2, 3), conv::conv_transpose),
     one("Cos", 7, (1, 1), elementwise::unary),
+    one("Cosh", 9, (1, 1), trigonometry::cosh),
+    one("CumProd", 26, (2, 2), order::cumulative),
+    one("CumSum", 11, (2, 2), order::cumulative),
     one("DepthToSpace", 1, (1, 1), reshape::depth_to_space),
+    one("DequantizeLinear", 10, (2, 3), quant::dequantize),
     one("Div", 1, (2, 2), elementwise::binary),
     many("Dropout", 1, (1, 3), constant::dropout),
     one("Elu", 1, (1, 1), activation::elu),
@@ -120,9 +148,13 @@ static TABLE: &[Entry] = &[
     one("Erf", 9, (1, 1), elementwise::unary),
     one("Exp", 1, (1, 1), elementwise::unary),
     one("Expand", 8, (2, 2), reshape::expand),
+    one("EyeLike", 9, (1, 1), index::eye_like),
     one("Flatten", 1, (1, 1), reshape::flatten),
     one("Floor", 1, (1, 1), elementwise::unary),
+    many("GRU", 7, (3, 6), recurrent::layer),
     one("Gather", 1, (2, 2), slice::gather),
+    one("GatherElements", 11, (2, 2), index::gather_elements),
+    one("GatherND", 11, (2, 2), index::gather_nd),
     one("Gelu", 20, (1, 1), activation::gelu),
     one("Gemm", 1, (2, 3), matmul::gemm),
     one("GlobalAveragePool", 1, (1, 1), pool::global),
@@ -132,16 +164,19 @@ static TABLE: &[Entry] = &[
     one("GroupNormalization", 18, (3, 3), normalize::group),
     one("HardSigmoid", 1, (1, 1), activation::hard_sigmoid),
     one("HardSwish", 14, (1, 1), activation::hard_swish),
+    one("Hardmax", 1, (1, 1), order::hardmax),
     one("Identity", 1, (1, 1), constant::identity),
     Entry { name: "If", since: 1, operands: (1, 1), lowering: Lowering::If },
     one("InstanceNormalization", 1, (3, 3), normalize::instance),
     one("IsInf", 10, (1, 1), elementwise::is_inf),
     one("IsNaN", 9, (1, 1), elementwise::is_nan),
     one("LRN", 1, (1, 1), pool::lrn),
+    many("LSTM", 7, (3, 8), recurrent::layer),
     many("LayerNormalization", 17, (2, 3), normalize::layer),
     one("LeakyRelu", 1, (1, 1), activation::leaky_relu),
     one("Less", 1, (2, 2), elementwise::binary),
     one("LessOrEqual", 12, (2, 2), elementwise::binary),
+    many("LinearAttention", 27, (3, 6), attention::linear_attention),
     one("Log", 1, (1, 1), elementwise::unary),
     one("LogSoftmax", 1, (1, 1), normalize::softmax),
     one("MatMul", 1, (2, 2), matmul::matmul),
@@ -154,12 +189,16 @@ static TABLE: &[Entry] = &[
     one("Mod", 10, (2, 2), elementwise::modulo),
     one("Mul", 1, (2, 2), elementwise::binary),
     one("Neg", 1, (1, 1), elementwise::unary),
+    one("NegativeLogLikelihoodLoss", 12, (2, 3), loss::nll),
     one("Not", 1, (1, 1), elementwise::unary),
+    one("OneHot", 9, (3, 3), index::one_hot),
     one("Or", 1, (2, 2), elementwise::binary),
     one("PRelu", 1, (2, 2), activation::prelu),
     one("Pad", 1, (1, 4), pad::pad),
     one("Pow", 1, (2, 2), elementwise::pow),
+    one("QuantizeLinear", 10, (2, 3), quant::quantize),
     one("RMSNormalization", 23, (2, 2), normalize::rms),
+    many("RNN", 7, (3, 6), recurrent::layer),
     one("Range", 11, (3, 3), constant::range),
     one("Reciprocal", 1, (1, 1), elementwise::unary),
     one("ReduceL1", 1, (1, 2), reduce::l1),
@@ -175,16 +214,23 @@ static TABLE: &[Entry] = &[
     one("Relu", 1, (1, 1), elementwise::unary),
     one("Reshape", 1, (2, 2), reshape::reshape),
     one("Resize", 10, (1, 4), resize::resize),
+    one("ReverseSequence", 10, (2, 2), index::reverse_sequence),
+    one("RotaryEmbedding", 23, (3, 4), attention::rotary),
     one("Round", 11, (1, 1), elementwise::unary),
+    one("Scatter", 9, (3, 3), index::scatter_elements),
+    one("ScatterElements", 11, (3, 3), index::scatter_elements),
+    one("ScatterND", 11, (3, 3), index::scatter_nd),
     one("Selu", 1, (1, 1), activation::selu),
     one("Shape", 1, (1, 1), constant::shape),
     one("Shrink", 9, (1, 1), activation::shrink),
     one("Sigmoid", 1, (1, 1), elementwise::unary),
     one("Sign", 9, (1, 1), elementwise::unary),
     one("Sin", 7, (1, 1), elementwise::unary),
+    one("Sinh", 9, (1, 1), trigonometry::sinh),
     one("Size", 1, (1, 1), constant::size),
     one("Slice", 1, (1, 5), slice::slice),
     one("Softmax", 1, (1, 1), normalize::softmax),
+    many("SoftmaxCrossEntropyLoss", 12, (2, 3), loss::cross_entropy),
     one("Softplus", 1, (1, 1), elementwise::unary),
     one("Softsign", 1, (1, 1), activation::softsign),
     one("SpaceToDepth", 1, (1, 1), reshape::space_to_depth),
@@ -195,10 +241,14 @@ static TABLE: &[Entry] = &[
     one("Sum", 1, (1, ANY), elementwise::sum),
     one("SwiGLU", 28, (2, 2), activation::swiglu),
     one("Swish", 24, (1, 1), activation::swish),
+    one("Tan", 7, (1, 1), trigonometry::tan),
     one("Tanh", 1, (1, 1), elementwise::unary),
+    one("TensorScatter", 24, (2, 3), index::tensor_scatter),
     one("ThresholdedRelu", 10, (1, 1), activation::thresholded_relu),
     one("Tile", 1, (2, 2), reshape::tile),
+    many("TopK", 1, (1, 2), order::top_k),
     one("Transpose", 1, (1, 1), reshape::transpose),
+    one("Trilu", 14, (1, 2), index::trilu),
     one("Unsqueeze", 1, (1, 2), reshape::unsqueeze),
     one("Upsample", 1, (1, 2), resize::upsample),
     one("Where", 9, (3, 3), elementwise::select),

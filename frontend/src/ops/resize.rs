@@ -166,7 +166,16 @@ pub(super) fn resize(c: &mut NodeCtx) -> Lowered {
         None => None,
     };
     let target = match (scales, sizes) {
-        (Some(scales), None) if policy == "stretch" => from_scales(&shape, &axes, &scales)?,
+        (Some(scales), None) if policy == "stretch" => {
+            let target = from_scales(&shape, &axes, &scales)?;
+            // ONNX maps corners by the exact length, which then is no number of samples.
+            let whole = |i: usize| (shape[i] as f64 * f64::from(target.1[i])).fract() < 1e-4;
+            if coordinates == "align_corners" && !(0..shape.len()).all(whole) {
+                let text = "align_corners with scales that give a fractional length is not supported";
+                return Err(Fault::new(Code::Form, text));
+            }
+            target
+        }
         (Some(_), None) => return Err(c.bad_attr("keep_aspect_ratio_policy", "needs `sizes`")),
         (None, Some(sizes)) => from_sizes(c, &shape, &axes, &sizes)?,
         // Opset 11 exporters may give both; then sizes are meant.

@@ -44,6 +44,10 @@ word_enum! {
         Sin = "Sin",
         /// Cosine.
         Cos = "Cos",
+        /// Inverse tangent.
+        Atan = "Atan",
+        /// Complement of every bit, of integers.
+        BitwiseNot = "BitwiseNot",
         /// Logical not, of `bool`.
         Not = "Not",
     }
@@ -82,6 +86,17 @@ word_enum! {
         Or = "Or",
         /// Logical exclusive or, of `bool`.
         Xor = "Xor",
+        /// And of every bit, of integers.
+        BitwiseAnd = "BitwiseAnd",
+        /// Or of every bit, of integers.
+        BitwiseOr = "BitwiseOr",
+        /// Exclusive or of every bit, of integers.
+        BitwiseXor = "BitwiseXor",
+        /// `a << b`, of integers; 0 where b is negative, or the width or more.
+        ShiftLeft = "ShiftLeft",
+        /// `a >> b`, of integers, arithmetic for signed ones; where b is negative, or the width or more, -1 if a is
+        /// negative, else 0.
+        ShiftRight = "ShiftRight",
     }
 }
 
@@ -94,6 +109,11 @@ impl BinaryOp {
     /// True if the operands must be `bool`.
     pub const fn is_logical(self) -> bool {
         matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Xor)
+    }
+    /// True if the operands must be integers.
+    pub const fn is_bitwise(self) -> bool {
+        use BinaryOp::*;
+        matches!(self, BitwiseAnd | BitwiseOr | BitwiseXor | ShiftLeft | ShiftRight)
     }
 }
 
@@ -110,6 +130,54 @@ word_enum! {
         Min = "min",
         /// Product.
         Prod = "prod",
+    }
+}
+
+word_enum! {
+    /// How [`Scatter`] combines an update with what is there.
+    ScatterMode {
+        /// The update replaces it; of several the last wins.
+        Set = "set",
+        /// Sum.
+        Add = "add",
+        /// Product.
+        Mul = "mul",
+        /// Larger of the two.
+        Max = "max",
+        /// Smaller of the two.
+        Min = "min",
+    }
+}
+
+word_enum! {
+    /// Equations of [`Recurrent`].
+    Cell {
+        /// Long short-term memory; gates in ONNX's order i, o, f, c; state h, c.
+        Lstm = "lstm",
+        /// Gated recurrent unit, `linear_before_reset` = 0; gates z, r, h; state h.
+        Gru = "gru",
+        /// Gated recurrent unit, `linear_before_reset` = 1.
+        GruLinear = "gru_linear",
+        /// One gate; state h.
+        Rnn = "rnn",
+    }
+}
+
+impl Cell {
+    /// Number of gates.
+    pub const fn gates(self) -> usize {
+        match self {
+            Cell::Lstm => 4,
+            Cell::Gru | Cell::GruLinear => 3,
+            Cell::Rnn => 1,
+        }
+    }
+    /// Number of state vectors.
+    pub const fn states(self) -> usize {
+        match self {
+            Cell::Lstm => 2,
+            Cell::Gru | Cell::GruLinear | Cell::Rnn => 1,
+        }
     }
 }
 
@@ -307,6 +375,12 @@ operators! {
         /// Which.
         weight: Weight,
     }
+    /// The dense `f32` weights of a compressed weight ([`crate::sd::Stored`]). Operand: its packed bytes, `u8[n]`. A value that is
+    /// not packed weights of this shape is an error when it is evaluated; lowering asks for a constant.
+    Rebuild {
+        /// Shape of the result.
+        shape: Vec<usize>,
+    }
     /// Identity whose result has another layout. Operand: x. The only operator that may change a layout at will.
     Relayout {}
 
@@ -431,6 +505,38 @@ operators! {
         /// Element type of the result.
         to: DType,
     }
+    /// `saturate(round_half_even(x / scale) + zero_point)`, divided and rounded in `f32`, of zero_point's element type
+    /// (8 or 16 bits). Operands: x, scale, zero_point; the last two broadcast to x's shape (ONNX's `axis` is spelled by
+    /// their shapes). NaN gives 0. ONNX QuantizeLinear 10-25 but for blocked and float8 forms.
+    QuantizeLinear {}
+    /// `(x - zero_point) * scale`, the difference a wrapping `i32`, the product in `f32`, of scale's element type.
+    /// Operands: x (8, 16 or 32 bits), scale, zero_point of x's type; the last two broadcast to x's shape.
+    /// ONNX DequantizeLinear 10-25 but for blocked and float8 forms.
+    DequantizeLinear {}
+    /// Convolution of quantised data in integers: `y = clamp(round_half_even(f32(acc) * multiplier[m]) + y_zero, min, max)`
+    /// with `acc = bias[m] + sum (x - x_zero) * w`, an `i32`. Operands: x `[N,C,H,W]` (u8 or i8), w `[M,C/group,kh,kw]`
+    /// (i8 or i16, its zero point taken off; i16 within -255..=255), bias `[M]` (i32), multiplier `[M]` (f32).
+    /// ONNX QLinearConv, with the scales' quotient as one operand and a fused clamp. Padding has the value `x_zero`.
+    QLinearConv {
+        /// Window step per spatial dimension.
+        strides: Vec<usize>,
+        /// Padding: all begins, then all ends.
+        pads: Vec<usize>,
+        /// Distance of kernel elements per spatial dimension.
+        dilations: Vec<usize>,
+        /// Number of groups; divides C and M.
+        group: usize,
+        /// Zero point of x.
+        x_zero: i64,
+        /// Zero point of the result.
+        y_zero: i64,
+        /// Least result.
+        min: i64,
+        /// Greatest result.
+        max: i64,
+        /// Element type of the result, u8 or i8.
+        to: DType,
+    }
     /// Reduction over `axes` (sorted, distinct). Operand: x. ONNX ReduceSum, ReduceMean, ..., Global*Pool.
     Reduce {
         /// What is computed.
@@ -492,6 +598,65 @@ operators! {
     Gather {
         /// Gathered dimension.
         axis: usize,
+    }
+    /// The same bits under another element type of equal size. Operand: x.
+    BitCast {
+        /// Element type of the result.
+        to: DType,
+    }
+    /// Running sum or product along a dimension. Operand: x (numeric). ONNX CumSum, CumProd.
+    Cumulative {
+        /// `sum` or `prod`; no other.
+        kind: ReduceKind,
+        /// The dimension.
+        axis: usize,
+        /// Element i combines those before it, itself excluded.
+        exclusive: bool,
+        /// From the end to the beginning.
+        reverse: bool,
+    }
+    /// Index (i64) of the largest element of a dimension, which stays with size 1. Operand: x (numeric). ONNX ArgMax, ArgMin.
+    /// A NaN is never chosen, but where there is nothing else, index 0 is.
+    ArgMax {
+        /// The dimension.
+        axis: usize,
+        /// Of the smallest instead.
+        smallest: bool,
+        /// Of equal elements the last instead of the first.
+        last: bool,
+    }
+    /// Indices (i64) of the k largest elements of a dimension, in descending order, equal ones by index. Operand: x
+    /// (numeric). NaNs are never chosen; should there be too few other elements, the rest of the result is 0. ONNX TopK.
+    TopK {
+        /// The dimension; the result has size `k` there.
+        axis: usize,
+        /// How many.
+        k: usize,
+        /// The smallest instead, in ascending order.
+        smallest: bool,
+    }
+    /// A copy of data with rows changed: for each i in order, row `indices[i]` is combined with row i of the updates.
+    /// Operands: data `[n,m]`, indices `[k]` (i64; negative counts from the end; out of range is clamped), updates `[k,m]`.
+    /// ONNX ScatterElements, ScatterND.
+    Scatter {
+        /// How.
+        mode: ScatterMode,
+    }
+    /// The sequential part of a recurrent layer. Operands: the input's part of the gates, biases included, `[T,N,G*H]`; the
+    /// recurrent weights `[H,G*H]`; a bias `[G*H]` of the recurrent product; the initial state `[S,N,H]`; the peephole
+    /// weights `[3,H]` (i, o, f; LSTM only, and only with `peephole`). Result: the state after each step, `[T,S,N,H]`.
+    /// ONNX LSTM 22, GRU 22, RNN 22, one direction.
+    Recurrent {
+        /// Equations.
+        cell: Cell,
+        /// ONNX's activation f: of the gates (of the RNN's only equation).
+        f: UnaryOp,
+        /// ONNX's activation g: of the candidate.
+        g: UnaryOp,
+        /// ONNX's activation h: of the cell before the output gate (LSTM).
+        h: UnaryOp,
+        /// There is a peephole operand.
+        peephole: bool,
     }
     /// Interpolation to another spatial size (ONNX Resize 11-19 and Upsample). Operand: x.
     Resize {

@@ -6,8 +6,12 @@
 
 mod call;
 mod conv2d;
+pub mod conv2d_i8;
 mod depthwise2d;
+mod depthwise2d_i8;
 mod gemm;
+mod requantise;
+mod sd_rebuild;
 mod window;
 
 use crate::tile::{For, Func, FuncBuilder, KernelCall, Stmt};
@@ -64,8 +68,17 @@ impl Kernel {
             let allowed = match name {
                 "sh" | "sw" | "dh" | "dw" | "nr" | "lanes" => 1..=LARGEST,
                 "act" => 0..=3,
-                "act_a" | "act_b" => 0..=i64::from(u32::MAX),
-                "has_bias" | "has_residual" => 0..=1,
+                // Bodies are unrolled over these.
+                "s" | "r" | "magnitudes" | "basis_bits" => 1..=8,
+                "row_bits" => 1..=40,
+                "slice_rows" | "basis_filters" | "n1" | "n2" => 1..=LARGEST,
+                "half" | "nibbles" => 0..=1,
+                "index_filters" => 0..=LARGEST,
+                name if name.starts_with("at_") => 0..=LARGEST,
+                "alphabet_lo" | "alphabet_hi" | "act_a" | "act_b" => 0..=i64::from(u32::MAX),
+                "has_bias" | "has_residual" | "x_signed" | "y_signed" => 0..=1,
+                "planes" => 1..=2,
+                "x_zero" | "y_zero" | "y_min" | "y_max" => -128..=255,
                 name if name == "pt" || name == "pl" || name.contains('s') && name.contains('_') => {
                     -LARGEST..=LARGEST
                 }
@@ -84,7 +97,14 @@ impl Kernel {
 }
 
 /// Every kernel, in name order.
-pub const KERNELS: &[Kernel] = &[conv2d::KERNEL, depthwise2d::KERNEL, gemm::KERNEL];
+pub const KERNELS: &[Kernel] = &[
+    conv2d::KERNEL,
+    conv2d_i8::KERNEL,
+    depthwise2d::KERNEL,
+    depthwise2d_i8::KERNEL,
+    gemm::KERNEL,
+    sd_rebuild::KERNEL,
+];
 
 /// The kernel with this name.
 pub fn find(name: &str) -> Option<&'static Kernel> {

@@ -1,6 +1,7 @@
 //! Convolution: kernel calls on channels-last data.
 
 use super::nest::Ref;
+use super::rebuild::{self, Blocks, Matrices};
 use super::{Lowering, TileError, generic_conv, pack};
 use sdc_ir::graph::op::{Activation, Conv};
 use sdc_ir::graph::{Node, Value};
@@ -19,7 +20,38 @@ pub fn activation_params(act: Activation) -> [i64; 3] {
     }
 }
 
+/// Weights of a convolution.
+enum Source {
+    Dense(Tensor),
+    Compressed(Box<rebuild::Weights>, Matrices),
+}
+
+/// Compressed weights that the kernels can have in their own form.
+fn compressed(
+    cx: &Lowering<'_>,
+    value: Value,
+    shape: &[usize],
+    group: usize,
+    depthwise: bool,
+) -> Option<Source> {
+    let &[_, c, _, kw] = shape else { return None };
+    let (block, lanes) = if depthwise {
+        (shape[0], 1)
+    } else {
+        (cx.options.block, cx.options.kernel_lanes)
+    };
+    let matrices = Matrices {
+        groups: if depthwise { 1 } else { group },
+        row_steps: vec![0, 1, kw * c, c],
+        block,
+        lanes,
+    };
+    let weights = rebuild::Weights::of(cx, value, &[0]).filter(|w| w.fits(&matrices))?;
+    Some(Source::Compressed(Box::new(weights), matrices))
+}
+
 /// A `conv2d_f32` call in terms of tensors; one image, one group, channels-last result.
+#[derive(Clone)]
 pub struct Conv2d {
     /// Window along rows: kernel, stride, dilation.
     pub rows: [usize; 3],
@@ -115,10 +147,21 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
         .constant(o.w)
         .filter(|t| t.dtype() == DType::F32)
         .cloned();
+    let shape = cx.graph.ty(o.w).shape.clone();
+    let depthwise = op.group > 1
+        && x.shape.len() == 4
+        && op.group == x.shape[1]
+        && op.group == y.shape[1]
+        && x.strides[1] == 1;
+    let weights = match weights {
+        Some(dense) => Some(Source::Dense(dense)),
+        None => compressed(cx, o.w, &shape, op.group, depthwise),
+    };
     let (Some(weights), 4, true) = (weights, x.shape.len(), y.strides.get(1) == Some(&1)) else {
         return generic_conv::lower(cx, node, op, rows);
     };
-    let kernel = [weights.shape()[2], weights.shape()[3]];
+    let kernel = [shape[2], shape[3]];
+    let weight_count: usize = shape.iter().product();
     let bias = o.bias.map(|v| cx.place(v));
     let residual = o.residual.map(|v| cx.place(v));
     if residual
@@ -127,24 +170,28 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
     {
         return Err(cx.unsupported(node, "residual is not channels-last"));
     }
-    let depthwise = op.group == x.shape[1] && op.group == y.shape[1] && op.group > 1 && x.strides[1] == 1;
     let mut b = FuncBuilder::new();
     let chunks = chunks(
         &rows,
-        y.shape[1..].iter().product::<usize>() * weights.len() / y.shape[1],
-        weights.len(),
+        y.shape[1..].iter().product::<usize>() * weight_count / y.shape[1],
+        weight_count,
     );
     let images = x.shape[0];
     if depthwise {
-        let taps = weights
-            .elements::<f32>()
-            .map_err(|e| cx.unsupported(node, e.to_string()))?;
-        let (channels, size) = (x.shape[1], kernel[0] * kernel[1]);
-        let moved: Vec<f32> = (0..size * channels)
-            .map(|i| taps[i % channels * size + i / channels])
-            .collect();
-        let packed = tensor(cx, node, moved)?;
-        let w = cx.constant(packed, &format!("{} taps-major", o.w));
+        let w = match &weights {
+            Source::Compressed(weights, matrices) => rebuild::panels(cx, &data.origins, weights, matrices),
+            Source::Dense(weights) => {
+                let taps = weights
+                    .elements::<f32>()
+                    .map_err(|e| cx.unsupported(node, e.to_string()))?;
+                let (channels, size) = (x.shape[1], kernel[0] * kernel[1]);
+                let moved: Vec<f32> = (0..size * channels)
+                    .map(|i| taps[i % channels * size + i / channels])
+                    .collect();
+                let packed = tensor(cx, node, moved)?;
+                cx.constant(packed, &format!("{} taps-major", o.w))
+            }
+        };
         let call = Depthwise {
             op,
             kernel,
@@ -159,14 +206,21 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
         });
     } else {
         let (in_c, out_c) = (x.shape[1] / op.group, y.shape[1] / op.group);
-        let (packed, per_group) = packed_weights(cx, node, &weights, op.group)?;
-        let w = cx.constant(packed, &format!("{} packed", o.w));
-        let channels = |r: &Ref, n: usize| r.narrow(1, 0, n);
-        let image_of = |r: &Ref| Ref {
-            strides: r.strides[1..].to_vec(),
-            shape: r.shape[1..].to_vec(),
-            ..r.clone()
+        let (w, per_group) = match &weights {
+            Source::Compressed(weights, matrices) => {
+                let buffer = match cx.options.streamed && op.group == 1 && out_c > cx.options.block {
+                    true => rebuild::scratch(cx, weights, matrices),
+                    false => rebuild::panels(cx, &data.origins, weights, matrices),
+                };
+                (buffer, weights.matrix_len(matrices))
+            }
+            Source::Dense(weights) => {
+                let (packed, per_group) = packed_weights(cx, node, weights, op.group)?;
+                (cx.constant(packed, &format!("{} packed", o.w)), per_group)
+            }
         };
+        let channels = |r: &Ref, n: usize| r.narrow(1, 0, n);
+        let image_of = Ref::inner;
         let call = Conv2d {
             rows: [kernel[0], op.strides[0], op.dilations[0]],
             columns: [kernel[1], op.strides[1], op.dilations[1]],
@@ -185,6 +239,35 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
             act: op.act,
         };
         let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);
+        if let Source::Compressed(weights, matrices) = &weights
+            && cx.options.streamed
+            && op.group == 1
+            && out_c > block
+        {
+            let blocks = Blocks {
+                columns: out_c,
+                block,
+            };
+            blocks.emit(cx, &mut b, weights, matrices, w, |b, at, columns| {
+                let mut part = call.clone();
+                part.y = channels(&y, columns).inner();
+                part.residual = residual.as_ref().map(|r| channels(r, columns).inner());
+                b.for_range(0, images, 1, |b, image| {
+                    let shift = [
+                        image.clone() * x.strides[0],
+                        0.into(),
+                        at.clone(),
+                        image.clone() * residual.as_ref().map_or(0, |r| r.strides[0]) + at.clone(),
+                        image * y.strides[0] + at.clone(),
+                    ];
+                    let range = Bound::from(rows.start)..Bound::from(rows.end);
+                    b.kernel(part.call(block, lanes, range, &shift));
+                });
+            });
+            let over: Vec<Ref> = residual.filter(|_| rows == (0..y.shape[2])).into_iter().collect();
+            cx.push_func(b, data.origins.clone(), &y, &over);
+            return Ok(());
+        }
         for_images(&mut b, images, &chunks, &rows, |b, image, range| {
             let group = |b: &mut FuncBuilder, g: Affine| {
                 let shift = [

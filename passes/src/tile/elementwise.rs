@@ -1,7 +1,7 @@
 //! Element-wise operators: one loop nest for a whole expression tree.
 
 use super::nest::{self, Access, Ref};
-use super::{Lowering, TileError, math};
+use super::{Lowering, TileError, math, quantised};
 use sdc_ir::DType;
 use sdc_ir::graph::{BinaryOp, Node, Op, UnaryOp, Value};
 use sdc_ir::tile::{Arith1, Arith2, CompareOp, FuncBuilder, Inst, Ty, Val, build::mask_type};
@@ -18,6 +18,9 @@ pub fn is_elementwise(op: &Op) -> bool {
             | Op::Elu(_)
             | Op::HardSigmoid(_)
             | Op::Cast(_)
+            | Op::BitCast(_)
+            | Op::QuantizeLinear(_)
+            | Op::DequantizeLinear(_)
             | Op::BatchNormalization(_)
     )
 }
@@ -134,7 +137,7 @@ fn scalar_constant(cx: &Lowering<'_>, v: Value) -> Option<f64> {
 }
 
 /// Element type of arithmetic on values of this type: half floats compute in `f32`.
-fn compute_dtype(dtype: DType) -> DType {
+pub(super) fn compute_dtype(dtype: DType) -> DType {
     if matches!(dtype, DType::F16 | DType::BF16) {
         DType::F32
     } else {
@@ -149,7 +152,7 @@ fn supported(cx: &Lowering<'_>, node: Node) -> Result<(), TileError> {
     let single_only = match &data.op {
         Op::Unary(u) => {
             use UnaryOp::*;
-            matches!(u, Exp | Log | Tanh | Sigmoid | Erf | Softplus | Sin | Cos)
+            matches!(u, Exp | Log | Tanh | Sigmoid | Erf | Softplus | Sin | Cos | Atan)
         }
         Op::Binary(BinaryOp::Pow) | Op::Elu(_) => true,
         _ => false,
@@ -203,6 +206,12 @@ impl Tree<'_, '_> {
                 }
             })
             .collect();
+        if let Op::BitCast(cast) = &data.op {
+            // Of the value as it is stored.
+            let stored = to_storage(b, graph.ty(data.inputs[0]).dtype, args[0]);
+            let bits = b.bitcast(cast.to, stored);
+            return to_storage(b, compute_dtype(cast.to), bits);
+        }
         apply(b, &data.op, &args)
     }
 }
@@ -262,6 +271,8 @@ fn apply(b: &mut FuncBuilder, op: &Op, args: &[Val]) -> Val {
             let centred = b.sub(x, args[3]);
             b.fma(centred, scale, args[2])
         }
+        Op::QuantizeLinear(_) => quantised::quantize(b, x, args[1], args[2]),
+        Op::DequantizeLinear(_) => quantised::dequantize(b, x, args[1], args[2]),
         _ => unreachable!("only element-wise operators are collected"),
     }
 }
@@ -304,6 +315,8 @@ fn unary(b: &mut FuncBuilder, op: UnaryOp, x: Val) -> Val {
         UnaryOp::Softplus => math::softplus(b, x),
         UnaryOp::Sin => math::sin_cos(b, x, false),
         UnaryOp::Cos => math::sin_cos(b, x, true),
+        UnaryOp::Atan => math::atan(b, x),
+        UnaryOp::BitwiseNot => b.arith1(Arith1::Not, x),
         UnaryOp::Not => {
             let one = b.int(ty, 1);
             b.arith2(Arith2::Xor, x, one)
@@ -338,7 +351,33 @@ fn binary(b: &mut FuncBuilder, op: BinaryOp, x: Val, y: Val) -> Val {
         BinaryOp::And => b.arith2(Arith2::And, x, y),
         BinaryOp::Or => b.arith2(Arith2::Or, x, y),
         BinaryOp::Xor => b.arith2(Arith2::Xor, x, y),
+        BinaryOp::BitwiseAnd => b.arith2(Arith2::And, x, y),
+        BinaryOp::BitwiseOr => b.arith2(Arith2::Or, x, y),
+        BinaryOp::BitwiseXor => b.arith2(Arith2::Xor, x, y),
+        BinaryOp::ShiftLeft => shift(b, Arith2::Shl, x, y),
+        BinaryOp::ShiftRight => shift(b, Arith2::Shr, x, y),
     }
+}
+
+/// A shift; by less than 0 or by the width or more, what the sign bit alone leaves.
+fn shift(b: &mut FuncBuilder, op: Arith2, x: Val, y: Val) -> Val {
+    let ty = b.ty(x);
+    let bits = 8 * ty.dtype.size() as i64;
+    let (width, zero) = (b.int(ty, bits), b.int(ty, 0));
+    let shifted = b.arith2(op, x, y);
+    let within = b.compare(CompareOp::Lt, y, width);
+    if !ty.dtype.is_signed_int() {
+        return b.select(within, shifted, zero);
+    }
+    let rest = if op == Arith2::Shr {
+        let most = b.int(ty, bits - 1);
+        b.arith2(Arith2::Shr, x, most)
+    } else {
+        zero
+    };
+    let backwards = b.compare(CompareOp::Lt, y, zero);
+    let forwards = b.select(within, shifted, rest);
+    b.select(backwards, rest, forwards)
 }
 
 /// `x` if it is NaN, else `otherwise`.

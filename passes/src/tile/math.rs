@@ -184,6 +184,43 @@ pub fn sigmoid(b: &mut FuncBuilder, x: Val) -> Val {
     b.div(one, divisor)
 }
 
+/// Inverse tangent; 3 ULP.
+pub fn atan(b: &mut FuncBuilder, x: Val) -> Val {
+    let lanes = b.ty(x).lanes;
+    let magnitude = b.arith1(Arith1::Abs, x);
+    let one = b.f32(lanes, 1.0);
+    // Beyond 1 the complement of the reciprocal's; beyond tan(pi/8) what remains after subtracting pi/4.
+    let large = b.compare(CompareOp::Gt, magnitude, one);
+    let inverse = b.div(one, magnitude);
+    let t = b.select(large, inverse, magnitude);
+    let limit = b.f32(lanes, 0.414_213_57);
+    let middle = b.compare(CompareOp::Gt, t, limit);
+    let (below, above) = (b.sub(t, one), b.add(t, one));
+    let moved = b.div(below, above);
+    let t = b.select(middle, moved, t);
+    let z = b.mul(t, t);
+    let p = horner(
+        b,
+        z,
+        &[
+            -0.333_333_3,
+            0.199_995_49,
+            -0.142_641_75,
+            0.107_456_73,
+            -0.064_572_94,
+        ],
+    );
+    let cube = b.mul(z, t);
+    let y = b.fma(cube, p, t);
+    let quarter = b.f32(lanes, std::f32::consts::FRAC_PI_4);
+    let raised = b.add(y, quarter);
+    let y = b.select(middle, raised, y);
+    let half = b.f32(lanes, std::f32::consts::FRAC_PI_2);
+    let complement = b.sub(half, y);
+    let y = b.select(large, complement, y);
+    with_sign_of(b, y, x)
+}
+
 /// Gauss error function; relative error 2.4e-7.
 pub fn erf(b: &mut FuncBuilder, x: Val) -> Val {
     let lanes = b.ty(x).lanes;

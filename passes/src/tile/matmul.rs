@@ -3,6 +3,7 @@
 use super::conv::{activation_params, operands};
 use super::generic_conv::activate;
 use super::nest::Ref;
+use super::rebuild::{self, Blocks, Matrices};
 use super::{Lowering, TileError, elementwise, pack};
 use sdc_ir::DType;
 use sdc_ir::graph::op::MatMul;
@@ -20,16 +21,35 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul) -> Result<(), TileE
         .filter(|t| t.dtype() == DType::F32 && t.shape().len() == 2)
         .cloned();
     let rows = flattened(&a);
-    match (weights, rows, flattened(&out)) {
-        (Some(weights), Some(a), Some(c)) if c.strides[1] == 1 && flat_residual(cx, o.residual) => {
-            let [k, n] = [weights.shape()[0], weights.shape()[1]];
-            let elements = weights
-                .elements::<f32>()
-                .map_err(|e| cx.unsupported(node, e.to_string()))?;
-            let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);
-            let packed = pack::columns(k, n, block, lanes, |row, column| elements[row * n + column])
-                .map_err(|e| cx.unsupported(node, e.to_string()))?;
-            let w = cx.constant(packed, &format!("{} packed", o.w));
+    let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);
+    let compressed = rebuild::Weights::of_product(cx, o.w).map(|(weights, row_steps)| {
+        let matrices = Matrices {
+            groups: 1,
+            row_steps,
+            block,
+            lanes,
+        };
+        (weights, matrices)
+    });
+    let constant = weights.is_some() || compressed.is_some();
+    match (constant, rows, flattened(&out)) {
+        (true, Some(a), Some(c)) if c.strides[1] == 1 && flat_residual(cx, o.residual) => {
+            let shape = &cx.graph.ty(o.w).shape;
+            let [k, n] = [shape[0], shape[1]];
+            let streamed = cx.options.streamed && n > block;
+            let w = match (&weights, &compressed) {
+                (Some(weights), _) => {
+                    let elements = weights
+                        .elements::<f32>()
+                        .map_err(|e| cx.unsupported(node, e.to_string()))?;
+                    let packed = pack::columns(k, n, block, lanes, |row, column| elements[row * n + column])
+                        .map_err(|e| cx.unsupported(node, e.to_string()))?;
+                    cx.constant(packed, &format!("{} packed", o.w))
+                }
+                (None, Some((weights, matrices))) if streamed => rebuild::scratch(cx, weights, matrices),
+                (None, Some((weights, matrices))) => rebuild::panels(cx, &data.origins, weights, matrices),
+                (None, None) => return Err(cx.unsupported(node, "neither dense nor compressed weights")),
+            };
             let bias = o.bias.map(|v| cx.place(v));
             let residual = o.residual.map(|v| cx.place(v));
             let residual_rows = residual.as_ref().and_then(flattened);
@@ -62,6 +82,22 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul) -> Result<(), TileE
             };
             let blocks = n.div_ceil(block);
             let mut b = FuncBuilder::new();
+            if let (Some((weights, matrices)), true) = (&compressed, streamed) {
+                let parts = Blocks { columns: n, block };
+                parts.emit(cx, &mut b, weights, matrices, w, |b, at, columns| {
+                    let mut part = call(0.into(), 1.into());
+                    part.params[1] = columns as i64;
+                    for operand in [2, 3, 4] {
+                        if let Some(view) = &mut part.operands[operand] {
+                            view.offset = view.offset.clone() + at.clone();
+                        }
+                    }
+                    b.kernel(part);
+                });
+                let over: Vec<Ref> = residual.into_iter().collect();
+                cx.push_func(b, data.origins.clone(), &out, &over);
+                return Ok(());
+            }
             // A block is the unit of sharing; a few hundred thousand multiplications make a task worth its start.
             let per_task = (1usize << 18).div_ceil((a.shape[0] * k * block).max(1)).max(1);
             let tasks = blocks.div_ceil(per_task);

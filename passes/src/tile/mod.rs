@@ -16,22 +16,29 @@ mod matmul;
 mod movement;
 pub mod nest;
 mod norm;
+mod order;
 mod pack;
 mod pad;
 mod pool;
+mod quantised;
+mod quantised_conv;
+mod rebuild;
+mod recurrent;
 mod reduce;
 mod resize;
 pub mod rows;
+mod scatter;
 mod softmax;
 mod storage;
 
+pub use quantised::range as quantised_range;
+
 use crate::plan::InPlace;
 use nest::Ref;
-use sdc_ir::DType;
-use sdc_ir::Tensor;
 use sdc_ir::entity::{Arena, EntityId};
 use sdc_ir::graph::{Graph, Node, Op, Origin, Value, Weight};
 use sdc_ir::tile::{Buffer, BufferData, BufferKind, Func, FuncBuilder, Module};
+use sdc_ir::{DType, Digest, Tensor};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use storage::Storage;
@@ -45,6 +52,8 @@ pub struct TileOptions {
     pub block: usize,
     /// Lanes of the micro-kernels: the last block of packed weights is padded to a multiple of it.
     pub kernel_lanes: usize,
+    /// Compressed weights are rebuilt tile by tile while the model runs, not when it is loaded.
+    pub streamed: bool,
 }
 
 impl Default for TileOptions {
@@ -54,6 +63,7 @@ impl Default for TileOptions {
             lanes: 4,
             block: 8,
             kernel_lanes: 4,
+            streamed: false,
         }
     }
 }
@@ -111,6 +121,7 @@ pub fn lower_cut(
         in_place: Vec::new(),
         storage,
         constants: BTreeMap::new(),
+        rebuilt: BTreeMap::new(),
     };
     let mut errors = Vec::new();
     for node in graph.nodes().ids() {
@@ -122,6 +133,7 @@ pub fn lower_cut(
         return Err(errors);
     }
     cx.copy_outputs();
+    rebuild::fill_dense(&mut cx);
     Ok(Lowered {
         module: without_unused_buffers(cx.module, &mut cx.in_place),
         in_place: cx.in_place,
@@ -136,6 +148,8 @@ struct Lowering<'g> {
     in_place: Vec<InPlace>,
     storage: Storage,
     constants: BTreeMap<Weight, Buffer>,
+    /// Prepared matrices, by the digest of the compressed weights.
+    rebuilt: BTreeMap<(Digest, rebuild::Matrices), Buffer>,
 }
 
 impl Lowering<'_> {
@@ -151,7 +165,11 @@ impl Lowering<'_> {
         }
         match &data.op {
             op if elementwise::is_elementwise(op) => elementwise::lower(self, node),
+            Op::Rebuild(_) => rebuild::check(self, node),
             Op::Conv(op) => self.spatial(node, cuts, |cx, rows| conv::lower(cx, node, op, rows)),
+            Op::QLinearConv(op) => {
+                self.spatial(node, cuts, |cx, rows| quantised_conv::lower(cx, node, op, rows))
+            }
             Op::ConvTranspose(op) => {
                 self.spatial(node, cuts, |cx, rows| conv_transpose::lower(cx, node, op, rows))
             }
@@ -168,6 +186,11 @@ impl Lowering<'_> {
             Op::Concat(op) => movement::concat(self, node, op.axis),
             Op::Slice(op) => movement::slice(self, node, op),
             Op::Gather(op) => movement::gather(self, node, op.axis),
+            Op::Scatter(op) => scatter::lower(self, node, op.mode),
+            Op::Cumulative(op) => order::cumulative(self, node, op),
+            Op::ArgMax(op) => order::arg_max(self, node, op),
+            Op::TopK(op) => order::top_k(self, node, op),
+            Op::Recurrent(op) => recurrent::lower(self, node, op),
             Op::Relayout(_) | Op::Expand(_) | Op::Transpose(_) | Op::Reshape(_) => movement::copy(self, node),
             other => Err(self.unsupported(node, format!("no lowering for {}", other.name()))),
         }
@@ -302,7 +325,7 @@ fn same_strides(a: &Ref, b: &Ref) -> bool {
 /// Drops buffers no function touches (results of empty tensors, inlined chains), keeping inputs and outputs.
 fn without_unused_buffers(module: Module, in_place: &mut [InPlace]) -> Module {
     let mut used = vec![false; module.buffers.len()];
-    for func in &module.funcs {
+    for func in module.prepare.iter().chain(&module.funcs) {
         for_each_buffer(&func.body, &mut |b| used[b.index()] = true);
     }
     let mut map: Vec<Option<Buffer>> = vec![None; used.len()];
@@ -313,11 +336,7 @@ fn without_unused_buffers(module: Module, in_place: &mut [InPlace]) -> Module {
         }
     }
     let renamed = |b: Buffer| map[b.index()].expect("used buffers are kept");
-    let funcs = module
-        .funcs
-        .into_iter()
-        .map(|f| renamed_func(f, &renamed))
-        .collect();
+    let all_renamed = |funcs: Vec<Func>| funcs.into_iter().map(|f| renamed_func(f, &renamed)).collect();
     for pair in in_place.iter_mut() {
         pair.input = renamed(pair.input);
         pair.output = renamed(pair.output);
@@ -325,7 +344,8 @@ fn without_unused_buffers(module: Module, in_place: &mut [InPlace]) -> Module {
     Module {
         name: module.name,
         buffers,
-        funcs,
+        prepare: all_renamed(module.prepare),
+        funcs: all_renamed(module.funcs),
         weights: module.weights,
     }
 }

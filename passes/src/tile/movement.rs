@@ -100,14 +100,16 @@ pub fn gather(cx: &mut Lowering<'_>, node: Node, axis: usize) -> Result<(), Tile
         shape: out.shape.clone(),
         ..indices.clone()
     };
+    // Lanes may only run along dimensions of x, where the index stands still.
+    let along_x = out.shape[axis + extra..].iter().any(|&n| n > 1);
+    let lanes = if along_x { lanes(cx, dtype) } else { 1 };
     let mut b = FuncBuilder::new();
     nest::emit(
         &mut b,
         &[&out, &x_spread, &index_spread],
-        lanes(cx, dtype),
+        lanes,
         true,
         &mut |b, lanes, access| {
-            // Along a vectorised dimension the index stands still, or the body would not be vectorised.
             let index = b.load(index_ty, index_spread.buffer, access[2].index.clone());
             let index = if index_ty.dtype == DType::I64 {
                 index

@@ -55,6 +55,15 @@ impl Ref {
         }
     }
 
+    /// Everything at index 0 of the outermost dimension.
+    pub fn inner(&self) -> Ref {
+        Ref {
+            strides: self.strides[1..].to_vec(),
+            shape: self.shape[1..].to_vec(),
+            ..self.clone()
+        }
+    }
+
     /// Only the indices `lo..hi` of one dimension.
     pub fn narrow(&self, dim: usize, lo: usize, hi: usize) -> Ref {
         let mut narrowed = self.clone();

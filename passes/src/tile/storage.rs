@@ -38,7 +38,9 @@ impl Storage {
         // Outputs first claim the values they are views of, so that their producers write to the caller's memory.
         for (i, port) in graph.outputs.iter().enumerate() {
             let root = view_root(graph, port.value);
-            let is_result = graph.def_node(root).is_some() && graph.constant(root).is_none();
+            let is_result = graph
+                .def_node(root)
+                .is_some_and(|n| !matches!(graph.nodes()[n].op, Op::Constant(_) | Op::Rebuild(_)));
             if is_result && storage.refs[root.index()].is_none() {
                 storage.store(graph, module, root, BufferKind::Output(i), &port.name);
             } else {
@@ -50,6 +52,11 @@ impl Storage {
             for &v in &data.outputs {
                 let own = view_of(graph, node).is_none() && !matches!(data.op, Op::Constant(_));
                 if !own || storage.inlined[v.index()] || storage.refs[v.index()].is_some() {
+                    continue;
+                }
+                if matches!(data.op, Op::Rebuild(_)) {
+                    // Filled when the model is loaded, if any function reads it.
+                    storage.store(graph, module, v, BufferKind::Prepared, &v.to_string());
                     continue;
                 }
                 match part_of(graph, &uses, v) {

@@ -21,6 +21,7 @@ pub(super) fn unary(op: UnaryOp, x: &Tensor) -> Result<Tensor, EvalError> {
                 UnaryOp::Neg => |x| -x,
                 UnaryOp::Sign => i128::signum,
                 UnaryOp::Relu => |x| x.max(0),
+                UnaryOp::BitwiseNot => |x| !x,
                 _ => return Err(no_such_type(op.name(), x.dtype())),
             };
             v.iter_mut().for_each(|x| *x = f(*x));
@@ -33,7 +34,8 @@ pub(super) fn unary(op: UnaryOp, x: &Tensor) -> Result<Tensor, EvalError> {
     }
 }
 
-fn float_unary(op: UnaryOp) -> Option<fn(f64) -> f64> {
+/// A float operator as a function; `None` for those of other types.
+pub(super) fn float_unary(op: UnaryOp) -> Option<fn(f64) -> f64> {
     Some(match op {
         UnaryOp::Abs => f64::abs,
         UnaryOp::Neg => |x| -x,
@@ -54,7 +56,8 @@ fn float_unary(op: UnaryOp) -> Option<fn(f64) -> f64> {
         UnaryOp::Softplus => |x| relu(x) + libm::log1p(libm::exp(-x.abs())),
         UnaryOp::Sin => libm::sin,
         UnaryOp::Cos => libm::cos,
-        UnaryOp::Not => return None,
+        UnaryOp::Atan => libm::atan,
+        UnaryOp::Not | UnaryOp::BitwiseNot => return None,
     })
 }
 
@@ -117,7 +120,7 @@ pub(super) fn binary(op: BinaryOp, a: &Tensor, b: &Tensor, ty: &TensorType) -> R
             if let Some(f) = comparison::<i128>(op) {
                 return from_bools(shape, a.iter().zip(&b).map(|(a, b)| f(a, b)));
             }
-            let f = int_binary(op).ok_or_else(unsupported)?;
+            let f = int_binary(op, ty.dtype).ok_or_else(unsupported)?;
             let v: Vec<i128> = a.into_iter().zip(b).map(|(a, b)| f(a, b)).collect();
             from_ints(ty.dtype, shape, &v)
         }
@@ -164,18 +167,31 @@ pub(super) fn max(a: f64, b: f64) -> f64 {
     if a > b || a.is_nan() { a } else { b }
 }
 
-fn int_binary(op: BinaryOp) -> Option<fn(i128, i128) -> i128> {
-    Some(match op {
-        BinaryOp::Add => |a, b| a + b,
-        BinaryOp::Sub => |a, b| a - b,
+fn int_binary(op: BinaryOp, dtype: DType) -> Option<impl Fn(i128, i128) -> i128> {
+    let width = 8 * dtype.size() as i128;
+    let f: fn(i128, i128, i128) -> i128 = match op {
+        BinaryOp::BitwiseAnd => |a, b, _| a & b,
+        BinaryOp::BitwiseOr => |a, b, _| a | b,
+        BinaryOp::BitwiseXor => |a, b, _| a ^ b,
+        BinaryOp::ShiftLeft => |a, b, width| if (0..width).contains(&b) { a << b } else { 0 },
+        BinaryOp::ShiftRight => |a, b, width| {
+            if (0..width).contains(&b) {
+                a >> b
+            } else {
+                -i128::from(a < 0)
+            }
+        },
+        BinaryOp::Add => |a, b, _| a + b,
+        BinaryOp::Sub => |a, b, _| a - b,
         // Two 64-bit factors, signed or not, may exceed 127 bits; the low bits are all that is kept.
-        BinaryOp::Mul => i128::wrapping_mul,
-        BinaryOp::Div => |a, b| a.checked_div(b).unwrap_or(0),
-        BinaryOp::Pow => int_pow,
-        BinaryOp::Max => |a, b| a.max(b),
-        BinaryOp::Min => |a, b| a.min(b),
+        BinaryOp::Mul => |a, b, _| a.wrapping_mul(b),
+        BinaryOp::Div => |a, b, _| a.checked_div(b).unwrap_or(0),
+        BinaryOp::Pow => |a, b, _| int_pow(a, b),
+        BinaryOp::Max => |a, b, _| a.max(b),
+        BinaryOp::Min => |a, b, _| a.min(b),
         _ => return None,
-    })
+    };
+    Some(move |a, b| f(a, b, width))
 }
 
 /// Power modulo 2^128; a negative exponent truncates `1 / base^n` (0 for base 0).

@@ -9,9 +9,13 @@ mod elementwise;
 mod matmul;
 mod movement;
 mod normalize;
+mod order;
 mod pool;
+mod quantised;
+mod recurrent;
 mod reduce;
 mod resize;
+mod scatter;
 mod window;
 
 use crate::EvalError;
@@ -19,6 +23,7 @@ use crate::values::{count, with_room};
 use sdc_ir::Tensor;
 use sdc_ir::graph::infer::infer;
 use sdc_ir::graph::{Op, TensorType};
+use sdc_ir::sd::Stored;
 
 /// Evaluates one operator on host tensors. Layouts do not matter here: tensors are logical, row-major.
 ///
@@ -55,6 +60,7 @@ fn eval_one(op: &Op, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, Eval
             op: name,
             reason: "a constant has no data outside its graph".to_owned(),
         }),
+        Op::Rebuild(_) => rebuild(inputs[0], shape),
         Op::Relayout(_) => Ok(inputs[0].clone()),
         Op::Unary(u) => elementwise::unary(*u, inputs[0]),
         Op::Binary(b) => elementwise::binary(*b, inputs[0], inputs[1], ty),
@@ -76,6 +82,9 @@ fn eval_one(op: &Op, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, Eval
         }),
         Op::Where(_) => movement::select(inputs[0], inputs[1], inputs[2], shape),
         Op::Cast(_) => elementwise::cast(inputs[0], ty.dtype),
+        Op::QuantizeLinear(_) => quantised::quantize(inputs, ty),
+        Op::QLinearConv(op) => quantised::conv(op, inputs, ty),
+        Op::DequantizeLinear(_) => quantised::dequantize(inputs, ty),
         Op::Conv(op) => convolution::conv(op, inputs, shape),
         Op::ConvTranspose(op) => convolution::conv_transpose(op, inputs, shape),
         Op::MatMul(op) => matmul::matmul(op, inputs, ty),
@@ -93,6 +102,28 @@ fn eval_one(op: &Op, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, Eval
         Op::Slice(op) => movement::slice(op, inputs[0]),
         Op::Pad(op) => movement::pad(op, inputs[0]),
         Op::Gather(op) => movement::gather(op, inputs[0], inputs[1]),
+        Op::BitCast(op) => Ok(Tensor::new(op.to, shape.clone(), inputs[0].bytes().clone())?),
+        Op::Scatter(op) => scatter::scatter(op, inputs),
+        Op::Cumulative(op) => order::cumulative(op, inputs[0]),
+        Op::ArgMax(op) => order::arg_max(op, inputs[0], shape),
+        Op::TopK(op) => order::top_k(op, inputs[0], shape),
+        Op::Recurrent(op) => recurrent::recurrent(op, inputs, shape),
         Op::Resize(op) => resize::resize(op, inputs[0]),
     }
+}
+
+/// The dense weights of a packed compressed weight.
+fn rebuild(packed: &Tensor, shape: &[usize]) -> Result<Tensor, EvalError> {
+    let bad = |reason: String| EvalError::Unsupported {
+        op: "Rebuild",
+        reason,
+    };
+    let stored = Stored::unpack(packed.bytes()).map_err(|e| bad(e.to_string()))?;
+    let found = &stored.geometry().shape;
+    if found != shape {
+        return Err(bad(format!(
+            "the packed weights have shape {found:?}, not {shape:?}"
+        )));
+    }
+    stored.dequantised().map_err(|e| bad(e.to_string()))
 }

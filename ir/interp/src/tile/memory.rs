@@ -119,7 +119,7 @@ impl Memory {
                     }
                     target.copy_from_slice(source);
                 }
-                BufferKind::Output(_) | BufferKind::Temp => {}
+                BufferKind::Output(_) | BufferKind::Temp | BufferKind::Prepared => {}
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Tile modules, executed as `sdc_ir::tile` documents them.
 //!
-//! Every load and store is checked against its buffer. Memory that nothing has written reads as NaN (in every float
+//! The functions that prepare run first, on every call. Every load and store is checked against its buffer. Memory that nothing has written reads as NaN (in every float
 //! type) or -1, so that a function which reads it shows. Kernel calls run the kernel's body. A module is expected to have
 //! passed the tile verifier; what would make execution meaningless (types, missing definitions) is checked once
 //! more, without the verifier's detail.
@@ -71,9 +71,10 @@ fn run(
     options: TileOptions,
 ) -> Result<Vec<Vec<u8>>, EvalError> {
     let mut memory = Memory::new(module, inputs, temps)?;
-    for func in &module.funcs {
+    let prepare = module.prepare.iter().map(|f| (f, true));
+    for (func, preparing) in prepare.chain(module.funcs.iter().map(|f| (f, false))) {
         let plain = registry::expand(func, |_| true);
-        let program = program::translate(module, &plain)?;
+        let program = program::translate(module, &plain, preparing)?;
         exec::run(&program, &mut memory, options).map_err(|fault| {
             let buffer = Buffer::new(fault.buffer);
             let data = &module.buffers[buffer];

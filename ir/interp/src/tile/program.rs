@@ -137,7 +137,7 @@ pub(super) struct Program {
 }
 
 /// Translates a function without kernel calls.
-pub(super) fn translate(module: &Module, func: &Func) -> Result<Program, TileError> {
+pub(super) fn translate(module: &Module, func: &Func, preparing: bool) -> Result<Program, TileError> {
     let mut regs = Vec::with_capacity(func.vals.len());
     let mut next = 0;
     for ty in func.vals.values() {
@@ -148,6 +148,7 @@ pub(super) fn translate(module: &Module, func: &Func) -> Result<Program, TileErr
     let mut translator = Translator {
         module,
         func,
+        preparing,
         regs,
         defined,
     };
@@ -167,6 +168,8 @@ pub(super) fn translate(module: &Module, func: &Func) -> Result<Program, TileErr
 struct Translator<'a> {
     module: &'a Module,
     func: &'a Func,
+    /// It is one that fills prepared memory.
+    preparing: bool,
     regs: Vec<Reg>,
     defined: Vec<bool>,
 }
@@ -191,7 +194,11 @@ impl Translator<'_> {
                     let (src, ty) = self.read(*value)?;
                     let to = self.access(*buffer, index, ty.dtype)?;
                     let kind = &self.module.buffers[*buffer].kind;
-                    let writable = matches!(kind, BufferKind::Output(_) | BufferKind::Temp);
+                    let writable = match kind {
+                        BufferKind::Output(_) | BufferKind::Temp => !self.preparing,
+                        BufferKind::Prepared => self.preparing,
+                        BufferKind::Input(_) | BufferKind::Const(_) => false,
+                    };
                     ensure(writable, || format!("a store to the read-only buffer {buffer}"))?;
                     Ok(Step::Store {
                         src,

@@ -2,7 +2,9 @@
 
 use super::{Inferred, attr_len, axis_in, broadcast, count, ensure, one, overflow, same_dtype};
 use crate::DType;
-use crate::graph::op::{Concat, Expand, Gather, Pad, PadMode, Reshape, Slice, Transpose};
+use crate::graph::op::{
+    BitCast, Concat, Expand, Gather, Pad, PadMode, Reshape, Scatter, ScatterMode, Slice, Transpose,
+};
 use crate::graph::types::shape_text;
 use crate::graph::{Layout, TensorType};
 
@@ -118,4 +120,36 @@ pub(super) fn gather(op: &Gather, operands: &[&TensorType]) -> Inferred {
     shape.extend(&indices.shape);
     shape.extend(&x.shape[op.axis + 1..]);
     Ok(TensorType::new(x.dtype, shape))
+}
+
+pub(super) fn bit_cast(op: &BitCast, operands: &[&TensorType]) -> Inferred {
+    let x = one(operands)?;
+    // Not every byte is a `bool`.
+    let fits = x.dtype.size() == op.to.size() && op.to != DType::Bool;
+    ensure(fits, || {
+        format!("the bits of {} elements are not {} elements", x.dtype, op.to)
+    })?;
+    Ok(TensorType::new(op.to, x.shape.clone()))
+}
+
+pub(super) fn scatter(op: &Scatter, operands: &[&TensorType]) -> Inferred {
+    let [data, indices, updates] = count(operands)?;
+    same_dtype(&[data, updates])?;
+    ensure(op.mode == ScatterMode::Set || data.dtype != DType::Bool, || {
+        "elements of type bool have no arithmetic".to_owned()
+    })?;
+    ensure(indices.dtype == DType::I64, || {
+        format!("indices are {}, not i64", indices.dtype)
+    })?;
+    let (&[n, m], &[k]) = (&data.shape[..], &indices.shape[..]) else {
+        return Err("data must have rank 2, indices rank 1".into());
+    };
+    ensure(updates.shape == [k, m], || {
+        format!(
+            "updates have shape {} where [{k},{m}] is needed",
+            shape_text(&updates.shape)
+        )
+    })?;
+    ensure(n > 0 || k == 0, || "there is no row to change".to_owned())?;
+    Ok(data.clone())
 }

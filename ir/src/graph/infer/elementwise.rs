@@ -26,6 +26,12 @@ fn fits(a: &TensorType, b: &TensorType) -> Result<Vec<usize>, Fail> {
     })
 }
 
+fn integer(x: &TensorType) -> Result<(), Fail> {
+    ensure(x.dtype.is_int(), || {
+        format!("elements of type {} are not integers", x.dtype)
+    })
+}
+
 pub(super) fn unary(op: UnaryOp, operands: &[&TensorType]) -> Inferred {
     use UnaryOp::*;
     let x = one(operands)?;
@@ -38,9 +44,10 @@ pub(super) fn unary(op: UnaryOp, operands: &[&TensorType]) -> Inferred {
             format!("elements of type {} have no sign", x.dtype)
         })?,
         Exp | Log | Sqrt | Reciprocal | Floor | Ceil | Round | Tanh | Sigmoid | Erf | Softplus | Sin
-        | Cos => {
+        | Cos | Atan => {
             float(x)?;
         }
+        BitwiseNot => integer(x)?,
     }
     Ok(x.clone())
 }
@@ -52,6 +59,8 @@ pub(super) fn binary(op: BinaryOp, operands: &[&TensorType]) -> Inferred {
         ensure(a.dtype == DType::Bool, || {
             format!("elements are {}, not bool", a.dtype)
         })?;
+    } else if op.is_bitwise() {
+        integer(a)?;
     } else if op != BinaryOp::Equal {
         numeric(a)?;
     }

@@ -7,13 +7,17 @@
 mod data;
 mod elementwise;
 mod normalize;
+mod order;
 mod product;
+mod quantised;
+mod recurrent;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
 use super::{Op, TensorType};
+use crate::DType;
 
 pub use elementwise::broadcast;
 
@@ -67,12 +71,16 @@ type Inferred = Result<TensorType, Fail>;
 pub fn infer(op: &Op, operands: &[&TensorType]) -> Result<Vec<TensorType>, InferError> {
     let result = match op {
         Op::Constant(_) => Err("the type of a constant is its weight's".into()),
+        Op::Rebuild(op) => rebuild(op, operands),
         Op::Relayout(_) => one(operands).cloned(),
         Op::Unary(u) => elementwise::unary(*u, operands),
         Op::Binary(b) => elementwise::binary(*b, operands),
         Op::Clip(_) | Op::LeakyRelu(_) | Op::Elu(_) | Op::HardSigmoid(_) => elementwise::float_map(operands),
         Op::Where(_) => elementwise::select(operands),
         Op::Cast(op) => one(operands).map(|x| TensorType::new(op.to, x.shape.clone())),
+        Op::QuantizeLinear(_) => quantised::quantize(operands),
+        Op::QLinearConv(op) => quantised::conv(op, operands),
+        Op::DequantizeLinear(_) => quantised::dequantize(operands),
         Op::Conv(op) => product::conv(op, operands),
         Op::ConvTranspose(op) => product::conv_transpose(op, operands),
         Op::MatMul(op) => product::matmul(op, operands),
@@ -91,6 +99,12 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Result<Vec<TensorType>, Infer
         Op::Slice(op) => data::slice(op, operands),
         Op::Pad(op) => data::pad(op, operands),
         Op::Gather(op) => data::gather(op, operands),
+        Op::BitCast(op) => data::bit_cast(op, operands),
+        Op::Scatter(op) => data::scatter(op, operands),
+        Op::Cumulative(op) => order::cumulative(op, operands),
+        Op::ArgMax(op) => order::arg_max(op, operands),
+        Op::TopK(op) => order::top_k(op, operands),
+        Op::Recurrent(op) => recurrent::recurrent(op, operands),
     };
     result
         .and_then(|ty| {
@@ -119,6 +133,14 @@ pub fn addressable(ty: &TensorType) -> bool {
     crate::tensor::is_addressable(&ty.shape)
 }
 
+fn rebuild(op: &super::op::Rebuild, operands: &[&TensorType]) -> Inferred {
+    let packed = one(operands)?;
+    ensure(packed.dtype == DType::U8 && packed.rank() == 1, || {
+        "packed weights are u8 of one dimension".to_owned()
+    })?;
+    Ok(TensorType::new(DType::F32, op.shape.clone()))
+}
+
 fn one<'a>(operands: &[&'a TensorType]) -> Result<&'a TensorType, Fail> {
     count(operands).map(|[x]| x)
 }
@@ -141,7 +163,7 @@ fn float(x: &TensorType) -> Result<(), Fail> {
 }
 
 fn numeric(x: &TensorType) -> Result<(), Fail> {
-    ensure(x.dtype != crate::DType::Bool, || {
+    ensure(x.dtype != DType::Bool, || {
         "elements of type bool have no arithmetic".to_owned()
     })
 }

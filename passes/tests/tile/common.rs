@@ -96,11 +96,13 @@ const TARGETS: [TileOptions; 2] = [
         lanes: 4,
         block: 8,
         kernel_lanes: 4,
+        streamed: false,
     },
     TileOptions {
         lanes: 4,
         block: 16,
         kernel_lanes: 8,
+        streamed: false,
     },
 ];
 
@@ -187,6 +189,52 @@ pub fn check_demand(g: &Graph, seed: u64) {
                 "row {} of {rows:?} needs more than {needed:?}",
                 row_of(i, whole.shape())
             );
+        }
+    }
+}
+
+/// A graph whose weights are compressed computes, resident and streamed, the bits of the one with the dense constants; its constants are
+/// the `packed` bytes and whatever else both have.
+pub fn bits_of_ways(dense: &Graph, compressed: &Graph, seed: u64, packed: usize) {
+    let inputs = inputs(dense, seed);
+    let expected = sdc_interp::run_graph(dense, &inputs).unwrap();
+    let reference = sdc_interp::run_graph(compressed, &inputs).unwrap();
+    assert_eq!(expected, reference, "the graph interpreter");
+    for target in &TARGETS {
+        let lowered = lower(&laid_out(dense), target).unwrap_or_else(|e| panic!("{e:?}"));
+        let bits = run(&lowered.module, dense, &inputs);
+        for streamed in [false, true] {
+            let target = TileOptions { streamed, ..*target };
+            let lowered = lower(&laid_out(compressed), &target).unwrap_or_else(|e| panic!("{e:?}"));
+            let module = lowered.module;
+            assert_eq!(
+                run(&module, compressed, &inputs),
+                bits,
+                "streamed: {streamed}\n{module}"
+            );
+            let text = module.renumbered();
+            assert_eq!(
+                sdc_ir::text::parse_module(&text.to_string(), &module.weights).unwrap(),
+                text
+            );
+            let bytes = |kind: fn(&sdc_ir::tile::BufferKind) -> bool| -> usize {
+                module
+                    .buffers
+                    .values()
+                    .filter(|b| kind(&b.kind))
+                    .map(|b| b.bytes())
+                    .sum()
+            };
+            if packed > 0 {
+                let bias = dense.outputs.iter().map(|p| &dense.ty(p.value).shape);
+                let biases: usize = bias.map(|s| 4 * s[1]).sum();
+                assert_eq!(
+                    bytes(|k| matches!(k, sdc_ir::tile::BufferKind::Const(_))),
+                    packed + biases
+                );
+                let prepared = bytes(|k| *k == sdc_ir::tile::BufferKind::Prepared);
+                assert_eq!(prepared == 0, streamed);
+            }
         }
     }
 }

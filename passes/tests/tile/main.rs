@@ -2,6 +2,7 @@
 //! rows of a spatial operator against the whole.
 
 mod common;
+mod rebuild;
 
 use common::{Lcg, check, check_cuts, check_demand, constant, input, one};
 use proptest::prelude::*;

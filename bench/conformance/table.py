@@ -1,0 +1,56 @@
+"""The coverage table, in Markdown, from the results of conformance.py."""
+
+import collections
+import re
+
+OUTCOMES = ["passed", "passed at ONNX's", "passed fixed", "refused", "limit", "malformed", "wrong", "crash"]
+
+
+def general(reason: str) -> str:
+    """A reason without the numbers and names of its case."""
+    reason = re.sub(r"`[^`]*\.onnx`|\S+/model\.onnx:?", "", reason)
+    reason = re.sub(r"\[[\d, ]*\]", "[..]", reason)
+    reason = re.sub(r"^error:?\s*", "", reason)
+    # The node's own name, and operators fused into it.
+    reason = re.sub(r"^(E\d{4} )?(\S+ \(\w+ #\d+\)( \+ )?(and \d+ more)?)+: ", r"\1", reason)
+    reason = re.sub(r"`[^`]*`", "`..`", reason) if "input `" in reason else reason
+    return re.sub(r"\s+", " ", reason).strip()
+
+
+def table(results: list[dict]) -> str:
+    by_operator = collections.defaultdict(collections.Counter)
+    opsets = collections.defaultdict(set)
+    histogram = collections.Counter()
+    for r in results:
+        by_operator[r["subject"]][r["outcome"]] += 1
+        opsets[r["subject"]].add(r["opset"])
+        if not r["outcome"].startswith("passed"):
+            histogram[general(r["reasons"][0])] += 1
+    total = collections.Counter(r["outcome"] for r in results)
+    lines = [
+        "# Coverage of ONNX's official operator cases",
+        "",
+        "Made by `bench/conformance/conformance.py` from the `onnx` package's node cases, each compiled to native code and compared",
+        "with its recorded results by `sdc check` at its default comparison. *Passed fixed*: shapes depend on the values of inputs, and",
+        "it passes when those are given at compile time (`--fix`); without, it is refused. *Passed at ONNX's*: at the tolerance that",
+        "ONNX states for the case, not at sdc's stricter one (half floats, mostly). *Refused* means exit code 4 and a reason; *wrong* and *crash* must be 0.",
+        "",
+        f"**{sum(total[o] for o in OUTCOMES[:3])} of {len(results)} pass**, {total['passed fixed']} of them with fixed inputs and "
+        + f"{total[OUTCOMES[1]]} at ONNX's tolerance; "
+        + ", ".join(f"{total[o]} {o}" for o in OUTCOMES[3:])
+        + ".",
+        "",
+        "## By operator",
+        "",
+        "| operator | opset | " + " | ".join(OUTCOMES) + " |",
+        "|---|---|" + "---|" * len(OUTCOMES),
+    ]
+    for name in sorted(by_operator, key=str.lower):
+        versions = sorted(opsets[name])
+        span = str(versions[0]) if len(versions) == 1 else f"{versions[0]}-{versions[-1]}"
+        counts = " | ".join(str(by_operator[name][o] or "") for o in OUTCOMES)
+        lines.append(f"| {name} | {span} | {counts} |")
+    lines += ["", "## Reasons", "", "| cases | reason (the first given) |", "|---|---|"]
+    for reason, n in sorted(histogram.items(), key=lambda item: (-item[1], item[0])):
+        lines.append(f"| {n} | {reason.replace('|', '/')} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,202 @@
+//! Integer convolution: kernel calls on channels-last bytes.
+
+use super::conv::{chunks, for_images};
+use super::nest::Ref;
+use super::{Lowering, TileError};
+use sdc_ir::graph::op::QLinearConv;
+use sdc_ir::graph::{Node, Value};
+use sdc_ir::registry::conv2d_i8::{BLOCK, LANES};
+use sdc_ir::tile::{Affine, Bound, Buffer, FuncBuilder, KernelCall, View};
+use sdc_ir::{DType, Tensor};
+use std::ops::Range;
+
+/// The constant operands, as numbers.
+struct Constants {
+    /// `[M, C/group, kh, kw]`
+    weights: Vec<i64>,
+    shape: [usize; 4],
+    bias: Vec<i32>,
+    multiplier: Vec<f32>,
+}
+
+/// Lowers output rows `rows` of an integer convolution.
+pub fn lower(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    op: &QLinearConv,
+    rows: Range<usize>,
+) -> Result<(), TileError> {
+    let data = &cx.graph.nodes()[node];
+    let (input, result) = (data.inputs[0], data.outputs[0]);
+    let (x, y) = (cx.place(input), cx.place(result));
+    if (x.strides[1] != 1 && x.shape[1] != 1) || (y.strides[1] != 1 && y.shape[1] != 1) {
+        return Err(cx.unsupported(node, "operands are not channels-last"));
+    }
+    let k = constants(cx, node, &data.inputs)?;
+    let depthwise = op.group > 1 && op.group == x.shape[1] && op.group == y.shape[1];
+    let [m, c, kh, kw] = k.shape;
+    let (out_c, taps) = (m / op.group, kh * kw);
+    // Filters of one group, rounded up: what the vectors of per-filter numbers hold per group.
+    let padded = out_c.next_multiple_of(LANES);
+    let name = |what: &str| format!("{} {what}", data.inputs[1]);
+    let (w, w_len, planes, vectors) = if depthwise {
+        let moved: Vec<i16> = (0..taps * m)
+            .map(|i| k.weights[i % m * taps + i / m] as i16)
+            .collect();
+        let w = constant(cx, node, moved, &name("taps-major"))?;
+        let bias = constant(cx, node, k.bias.clone(), &name("bias"))?;
+        let scale = constant(cx, node, k.multiplier.clone(), &name("scale"))?;
+        (w, 0, 1, vec![bias, scale])
+    } else {
+        let planes = 1 + usize::from(k.weights.iter().any(|w| !(-128..=127).contains(w)));
+        let packed = packed(&k, op.group, planes);
+        let w_len = packed.len() / op.group;
+        let w = constant(cx, node, packed, &name("packed"))?;
+        let sums: Vec<i32> = k
+            .weights
+            .chunks_exact(c * taps)
+            .map(|filter| filter.iter().sum::<i64>() as i32)
+            .collect();
+        let bias = constant(cx, node, spread(&k.bias, out_c, padded), &name("bias"))?;
+        let sums = constant(cx, node, spread(&sums, out_c, padded), &name("sums"))?;
+        let scale = constant(cx, node, spread(&k.multiplier, out_c, padded), &name("scale"))?;
+        (w, w_len, planes, vec![bias, sums, scale])
+    };
+
+    let signed = |v: Value| i64::from(cx.dtype(v) == DType::I8);
+    let mut params: Vec<i64> = [
+        x.shape[2],
+        x.shape[3],
+        if depthwise { x.shape[1] } else { c },
+        y.shape[3],
+    ]
+    .map(|n| n as i64)
+    .to_vec();
+    if !depthwise {
+        params.push(out_c as i64);
+    }
+    let window = [
+        kh,
+        kw,
+        op.strides[0],
+        op.strides[1],
+        op.dilations[0],
+        op.dilations[1],
+    ];
+    params.extend(window.map(|n| n as i64));
+    params.extend([op.pads[0] as i64, op.pads[1] as i64]);
+    params.extend([x.strides[2], x.strides[3], 0, y.strides[2], y.strides[3], 0]);
+    if !depthwise {
+        params.push(planes as i64);
+    }
+    params.extend([
+        signed(input),
+        op.x_zero,
+        signed(result),
+        op.y_zero,
+        op.min,
+        op.max,
+    ]);
+
+    let call = |image: &Affine, group: &Affine, range: Range<Bound>| {
+        let view = |buffer: Buffer, offset: Affine| Some(View { buffer, offset });
+        let tensor = |r: &Ref, per_group: usize| {
+            let at = image.clone() * r.strides[0] + group.clone() * per_group as i64 + r.offset;
+            view(r.buffer, at)
+        };
+        let mut operands = vec![tensor(&x, c), view(w, group.clone() * w_len as i64)];
+        operands.extend(vectors.iter().map(|&v| view(v, group.clone() * padded as i64)));
+        operands.push(tensor(&y, out_c));
+        KernelCall {
+            kernel: if depthwise { "depthwise2d_i8" } else { "conv2d_i8" }.to_owned(),
+            params: params.clone(),
+            operands,
+            begin: range.start,
+            end: range.end,
+        }
+    };
+    let chunks = chunks(
+        &rows,
+        y.shape[1..].iter().product::<usize>() * c * taps,
+        k.weights.len(),
+    );
+    let mut b = FuncBuilder::new();
+    for_images(&mut b, x.shape[0], &chunks, &rows, |b, image, range| {
+        if depthwise || op.group == 1 {
+            b.kernel(call(&image, &0.into(), range));
+        } else {
+            b.for_range(0, op.group, 1, |b, g| b.kernel(call(&image, &g, range)));
+        }
+    });
+    cx.push_func(b, data.origins.clone(), &y, &[]);
+    Ok(())
+}
+
+fn constants(cx: &Lowering<'_>, node: Node, inputs: &[Value]) -> Result<Constants, TileError> {
+    let get = |i: usize, what: &str| {
+        cx.graph
+            .constant(inputs[i])
+            .ok_or_else(|| cx.unsupported(node, format!("{what} that are not constant are not supported")))
+    };
+    let fail = |e: sdc_ir::tensor::TensorError| cx.unsupported(node, e.to_string());
+    let weights = get(1, "weights")?;
+    let shape = [0, 1, 2, 3].map(|d| weights.shape()[d]);
+    Ok(Constants {
+        weights: weights.to_i64_vec().unwrap_or_default(),
+        shape,
+        bias: get(2, "biases")?.elements::<i32>().map_err(fail)?.to_vec(),
+        multiplier: get(3, "multipliers")?.elements::<f32>().map_err(fail)?.to_vec(),
+    })
+}
+
+/// Numbers per filter, every group's `out_c` filled up to `padded` with zeros.
+fn spread<T: Copy + Default>(all: &[T], out_c: usize, padded: usize) -> Vec<T> {
+    let mut result = Vec::with_capacity(all.len().div_ceil(out_c) * padded);
+    for group in all.chunks(out_c) {
+        result.extend_from_slice(group);
+        result.resize(result.len() + padded - group.len(), T::default());
+    }
+    result
+}
+
+/// Weights as `conv2d_i8` reads them, groups one after another.
+fn packed(k: &Constants, groups: usize, planes: usize) -> Vec<i8> {
+    let [m, c, kh, kw] = k.shape;
+    let (out_c, taps) = (m / groups, kh * kw);
+    let mut result = Vec::new();
+    for g in 0..groups {
+        for first in (0..out_c).step_by(BLOCK) {
+            let width = BLOCK.min((out_c - first).next_multiple_of(LANES));
+            for plane in 0..planes {
+                for tap in 0..taps {
+                    for quad in 0..c.div_ceil(4) {
+                        for i in 0..width * 4 {
+                            let (filter, channel) = (first + i / 4, quad * 4 + i % 4);
+                            let exists = filter < out_c && channel < c;
+                            let weight = if exists {
+                                k.weights[((g * out_c + filter) * c + channel) * taps + tap]
+                            } else {
+                                0
+                            };
+                            // The first plane holds what a byte can, the second the rest.
+                            let low = weight.clamp(-128, 127);
+                            result.push(if plane == 0 { low } else { weight - low } as i8);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    result
+}
+
+fn constant<T: sdc_ir::tensor::Element>(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    elements: Vec<T>,
+    name: &str,
+) -> Result<Buffer, TileError> {
+    let tensor = Tensor::from_elements(vec![elements.len()], elements)
+        .map_err(|e| cx.unsupported(node, e.to_string()))?;
+    Ok(cx.constant(tensor, name))
+}

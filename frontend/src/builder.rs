@@ -3,9 +3,12 @@
 use crate::Remark;
 use crate::error::{Code, Fault};
 use crate::options::Limits;
+use crate::relabel;
 use sdc_interp::eval_op;
 use sdc_ir::graph::infer::addressable;
+use sdc_ir::graph::op::Rebuild;
 use sdc_ir::graph::{Graph, Op, Origin, TensorType, Value};
+use sdc_ir::sd::Stored;
 use sdc_ir::{DType, Tensor};
 
 pub(crate) struct Builder<'a> {
@@ -69,6 +72,43 @@ impl<'a> Builder<'a> {
         Ok(self.graph.add_constant(tensor, vec![origin.clone()]))
     }
 
+    /// A compressed weight of the model.
+    pub fn stored_weight(&mut self, stored: &Stored, origin: &Origin) -> Result<Value, Fault> {
+        self.movable_bytes = self
+            .movable_bytes
+            .saturating_add(stored.packed_len().saturating_mul(2));
+        self.stored(stored, origin)
+    }
+
+    /// The rebuilding of a compressed weight from its packed bytes.
+    fn stored(&mut self, stored: &Stored, origin: &Origin) -> Result<Value, Fault> {
+        let bad = |e: &dyn std::fmt::Display| Fault::new(Code::BadPayload, e.to_string());
+        let packed = stored.pack().map_err(|e| bad(&e))?;
+        let bytes = Tensor::from_elements(vec![packed.len()], packed).map_err(|e| bad(&e))?;
+        let packed = self.constant(bytes, origin)?;
+        let shape = stored.geometry().shape.clone();
+        self.emit(Op::Rebuild(Rebuild { shape }), &[packed], origin)
+    }
+
+    /// The result of a movement of a compressed weight, as a compressed weight; `None` if it would have to be rebuilt.
+    fn moved_weight(&mut self, op: &Op, inputs: &[Value], origin: &Origin) -> Option<Result<Value, Fault>> {
+        let (Op::Reshape(_) | Op::Transpose(_), &[input]) = (op, inputs) else {
+            return None;
+        };
+        let rebuild = &self.graph.nodes()[self.graph.def_node(input)?];
+        let Op::Rebuild(_) = rebuild.op else { return None };
+        let packed = self.graph.constant(rebuild.inputs[0])?;
+        // As everywhere: moving weights is linear in the model.
+        self.movable_bytes = self.movable_bytes.checked_sub(packed.len())?;
+        let stored = Stored::unpack(packed.bytes()).ok()?;
+        let geometry = match op {
+            Op::Reshape(r) => relabel::reshaped(stored.geometry(), &r.shape)?,
+            Op::Transpose(t) => relabel::transposed(stored.geometry(), &t.perm),
+            _ => return None,
+        };
+        Some(self.stored(&relabel::with_geometry(stored, geometry), origin))
+    }
+
     fn check_nodes(&self) -> Result<(), Fault> {
         if self.graph.nodes().len() < self.limits.max_nodes {
             return Ok(());
@@ -103,7 +143,13 @@ impl<'a> Builder<'a> {
         };
         self.check_size(&ty)?;
         self.check_nodes()?;
-        if let Some(tensor) = self.fold(&op, inputs, &ty) {
+        if let Some(moved) = self.moved_weight(&op, inputs, origin) {
+            return moved;
+        }
+        // Compressed weights stay so.
+        if !matches!(op, Op::Rebuild(_))
+            && let Some(tensor) = self.fold(&op, inputs, &ty)
+        {
             return self.constant(tensor, origin);
         }
         Ok(self
@@ -117,6 +163,10 @@ impl<'a> Builder<'a> {
             .iter()
             .map(|&v| self.graph.constant(v))
             .collect::<Option<_>>()?;
+        // Weights stay in eight bits; whether anybody wants them in floating point is for the passes to say.
+        if matches!(op, Op::DequantizeLinear(_)) && ty.rank() > 0 {
+            return None;
+        }
         let bytes = ty.bytes()?;
         if bytes <= self.movable_bytes
             && let Some(moved) = rearranged(op, &operands)

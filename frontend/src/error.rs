@@ -72,6 +72,8 @@ codes! {
     BadExternalData = "E0110", Malformed;
     /// The operator is younger than the operator set the model declares.
     NotInOpset = "E0111", Malformed;
+    /// A compressed weight cannot be read, or is not the int8 weight it travels with.
+    BadPayload = "E0112", Malformed;
 
     /// No lowering for this operator.
     Operator = "E0201", Unsupported;
@@ -93,6 +95,8 @@ codes! {
     Sparse = "E0209", Unsupported;
     /// A symbolic dimension has no value.
     UnpinnedDim = "E0210", Unsupported;
+    /// Compressed weights of a version sdc does not know.
+    PayloadVersion = "E0211", Unsupported;
 
     /// A tensor has too many elements or dimensions.
     TooLarge = "E0301", Limit;

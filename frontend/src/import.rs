@@ -10,6 +10,7 @@ use crate::ops::{NEWEST_OPSET, OLDEST_OPSET};
 use crate::options::ImportOptions;
 use crate::proto::{GraphProto, ModelProto, TypeProto, TypeValue, ValueInfoProto};
 use crate::scan::parts;
+use crate::sd::Payloads;
 use crate::tensor::dtype_of;
 use bytes::Bytes;
 use prost::Message;
@@ -90,6 +91,7 @@ pub fn import_model(model: ModelProto, options: &ImportOptions<'_>) -> Result<Im
         functions: functions.collect(),
         path: Vec::new(),
         visited: 0,
+        payloads: Payloads::default(),
         stopped: false,
     };
     if opset > NEWEST_OPSET {
@@ -97,6 +99,10 @@ pub fn import_model(model: ModelProto, options: &ImportOptions<'_>) -> Result<Im
             "operator set {opset} is newer than the newest known, {NEWEST_OPSET}"
         ));
     }
+    let mut payloads = Payloads::read(&model, &graph, options.external);
+    importer.errors.append(&mut payloads.errors);
+    importer.builder.remarks.append(&mut payloads.remarks);
+    importer.payloads = payloads;
     let constants: BTreeSet<String> = graph.initializer.iter().filter_map(|t| t.name.clone()).collect();
     importer.initializers(&mut graph);
     importer.inputs(&graph, &constants, options);

@@ -8,9 +8,11 @@ use crate::ops::{self, Entry, Lowering};
 use crate::options::ExternalData;
 use crate::order::{all_reads, order};
 use crate::proto::{FunctionProto, GraphProto, NodeProto, TensorProto};
+use crate::sd::Payloads;
 use crate::tensor::to_tensor;
 use sdc_ir::Tensor;
 use sdc_ir::graph::{Origin, Value};
+use sdc_ir::sd::Stored;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a name stands for.
@@ -38,6 +40,8 @@ pub(crate) struct Importer<'a> {
     pub path: Vec<(String, u32)>,
     /// Nodes seen, those of inlined bodies counted each time.
     pub visited: usize,
+    /// Compressed weights, and the nodes they replace.
+    pub payloads: Payloads,
     /// Import ended early, for a reason that was reported: names may be missing that the model does define.
     pub stopped: bool,
 }
@@ -200,6 +204,18 @@ impl Importer<'_> {
 
     fn node(&mut self, node: &NodeProto, index: usize, read: &BTreeSet<&str>) {
         let origin = self.origin(node, index);
+        if self.path.is_empty() {
+            if self.payloads.is_inner(index) {
+                node.output
+                    .iter()
+                    .for_each(|name| self.define(name, Slot::Poisoned, Some(&origin)));
+                return;
+            }
+            if let Some((stored, weight)) = self.payloads.take(index) {
+                self.compressed(node, &stored, &weight);
+                return;
+            }
+        }
         let results = self.lower(node, &origin, read);
         let results = match results {
             Ok(values) => values,
@@ -223,6 +239,20 @@ impl Importer<'_> {
                     self.define(name, Slot::Poisoned, Some(&origin));
                 }
             }
+        }
+    }
+
+    /// Binds the result of a node to the compressed weight that it amounts to.
+    fn compressed(&mut self, node: &NodeProto, stored: &Stored, weight: &Origin) {
+        let slot = match self.builder.stored_weight(stored, weight) {
+            Ok(value) => Slot::Value(value),
+            Err(fault) => {
+                self.fail(fault, Some(weight.clone()));
+                Slot::Poisoned
+            }
+        };
+        if let Some(name) = node.output.first() {
+            self.define(name, slot, Some(weight));
         }
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "what is skipped is said")]
 
 pub mod onnx;
+pub mod stored;
 
 use std::fs;
 use std::path::{Path, PathBuf};

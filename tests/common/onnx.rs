@@ -47,6 +47,16 @@ impl Net {
         self.constant(name, data_type::FLOAT, dims, values)
     }
 
+    /// As [`Self::weights`], plus one.
+    pub fn positive(self, name: &str, dims: &[i64]) -> Self {
+        let mut net = self.weights(name, dims);
+        if let Some(raw) = net.graph.initializer.last_mut().and_then(|t| t.raw_data.as_mut()) {
+            let add = |b: &[u8; 4]| (f32::from_le_bytes(*b) + 1.0).to_le_bytes();
+            *raw = raw.as_chunks().0.iter().flat_map(add).collect();
+        }
+        net
+    }
+
     /// i64 constants.
     pub fn ints(self, name: &str, values: &[i64]) -> Self {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -212,6 +222,67 @@ pub fn unsupported() -> Vec<u8> {
         .node("NoSuchOperator", &["x"], "u", &[])
         .node("AnotherOne", &["x"], "v", &[])
         .node("Add", &["u", "v"], "y", &[])
+        .output("y")
+        .bytes()
+}
+
+/// What fusion folds into weights: batch norm, factors and addends, with do-nothing nodes between; all initialisers listed as
+/// inputs too, as old models do.
+pub fn folding() -> Vec<u8> {
+    let mut net = Net::new()
+        .input("x", &[2, 3, 6, 6])
+        .weights("w1", &[6, 3, 3, 3])
+        .node("Conv", &["x", "w1"], "c1", &[("pads", &[1, 1, 1, 1])])
+        .node("Identity", &["c1"], "i1", &[])
+        .weights("gamma", &[6])
+        .weights("beta", &[6])
+        .weights("mean", &[6])
+        .positive("var", &[6])
+        .node(
+            "BatchNormalization",
+            &["i1", "gamma", "beta", "mean", "var"],
+            "n1",
+            &[],
+        )
+        .node("Relu", &["n1"], "r1", &[])
+        .weights("w2", &[6, 2, 3, 3])
+        .weights("b2", &[4])
+        .node(
+            "ConvTranspose",
+            &["r1", "w2", "b2"],
+            "c2",
+            &[("group", &[2]), ("strides", &[2, 2])],
+        )
+        .node("GlobalAveragePool", &["c2"], "p", &[])
+        .node("Flatten", &["p"], "f", &[("axis", &[1])])
+        .weights("w3", &[4, 9])
+        .node("MatMul", &["f", "w3"], "m", &[])
+        .weights("factor", &[9])
+        .node("Mul", &["m", "factor"], "scaled", &[])
+        .weights("addend", &[9])
+        .node("Add", &["scaled", "addend"], "biased", &[])
+        .weights("w4", &[9, 5])
+        .node("Gemm", &["biased", "w4"], "y", &[])
+        .weights("unused", &[3])
+        .output("y");
+    let declared: Vec<ValueInfoProto> = net
+        .graph
+        .initializer
+        .iter()
+        .map(|t| value_info(t.name.as_deref().unwrap_or(""), &t.dims))
+        .collect();
+    net.graph.input.extend(declared);
+    net.bytes()
+}
+
+/// Two nodes that do the same, of which an import makes one.
+pub fn twins() -> Vec<u8> {
+    Net::new()
+        .input("x", &[2, 24])
+        .weights("w", &[24, 24])
+        .node("MatMul", &["x", "w"], "a", &[])
+        .node("MatMul", &["x", "w"], "b", &[])
+        .node("Add", &["a", "b"], "y", &[])
         .output("y")
         .bytes()
 }

@@ -1,0 +1,92 @@
+//! Where in the ONNX graph a layer of the optimised graph came from.
+
+use super::net::{Net, attribute, is_op};
+use sdc_ir::graph::Origin;
+
+/// The ONNX node that multiplies by a weight, and the nodes that were folded into it.
+#[derive(Debug)]
+pub(super) struct Site {
+    /// Position of the Conv, ConvTranspose, Gemm or MatMul.
+    pub node: usize,
+    /// Nodes that go away, in order: each reads the one before it.
+    pub folded: Vec<usize>,
+    /// Shape of the weight operand, if the model states it.
+    pub shape: Option<Vec<usize>>,
+    /// Gemm with `transB`: the operand is the transposed weight.
+    pub transposed: bool,
+}
+
+/// Operators whose second operand is a weight.
+const LINEAR: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
+impl Site {
+    /// Finds the site of a node of the graph after fusion.
+    ///
+    /// # Errors
+    /// Why its weight cannot be exchanged in the model.
+    pub fn find(net: &Net<'_>, origins: &[Origin]) -> Result<Self, String> {
+        let nodes = &net.graph.node;
+        let is_linear = |o: &&Origin| LINEAR.contains(&o.op.as_str());
+        let mut linear = origins.iter().filter(is_linear);
+        let origin = match (linear.next(), linear.next()) {
+            (Some(one), None) => one,
+            (None, _) => return Err("no node of the model multiplies by it".into()),
+            _ => return Err("it stands for several nodes of the model".into()),
+        };
+        let index = origin.index as usize;
+        let node = nodes
+            .get(index)
+            .filter(|node| is_op(node, &origin.op))
+            .ok_or("it lies inside a function or a subgraph")?;
+        let (Some(weight), [output]) = (node.input.get(1), node.output.as_slice()) else {
+            return Err("its node has no weight".into());
+        };
+        let shape = net.constant_shape(weight);
+        if shape.as_ref().is_some_and(|s| s.len() < 2) {
+            return Err("its weight is a vector".into());
+        }
+        if net.has_twin(index) {
+            return Err("another node of the model does the same".into());
+        }
+        let gemm = origin.op == "Gemm";
+        let alpha = attribute(node, "alpha").and_then(|a| a.f).unwrap_or(1.0);
+        if gemm && alpha != 1.0 && !net.varies(&node.input[0]) {
+            return Err("alpha scales the other operand".into());
+        }
+        let trans_b = attribute(node, "transB").and_then(|a| a.i).unwrap_or(0);
+        Ok(Self {
+            node: index,
+            folded: folded(net, output, origins),
+            shape,
+            transposed: gemm && trans_b != 0,
+        })
+    }
+}
+
+/// The nodes after `output` that fusion took up as scales and biases of the weight.
+fn folded(net: &Net<'_>, output: &str, origins: &[Origin]) -> Vec<usize> {
+    let mut folded = Vec::new();
+    // Nodes that do nothing go away only if something after them does.
+    let mut passed = Vec::new();
+    let mut name = output;
+    while let Some(i) = net.only_reader(name) {
+        let node = &net.graph.node[i];
+        let Some(next) = node.output.first() else { break };
+        let mut others = node.input.iter().filter(|n| *n != name && !n.is_empty());
+        passed.push(i);
+        if is_op(node, "Identity") || (is_op(node, "Dropout") && node.output.len() == 1) {
+            name = next;
+            continue;
+        }
+        let scales = ["BatchNormalization", "Mul", "Div", "Add", "Sub"];
+        let was_fused = origins
+            .iter()
+            .any(|o| o.index as usize == i && scales.contains(&o.op.as_str()) && is_op(node, &o.op));
+        if !was_fused || others.any(|n| net.varies(n)) {
+            break;
+        }
+        folded.append(&mut passed);
+        name = next;
+    }
+    folded
+}

@@ -2,10 +2,12 @@
 //!
 //! - [`pass`]: what a pass is. [`local`]: rewriting by local rules. [`driver`]: runs passes. [`pipeline`]: their order.
 //! - [`simplify`], [`fuse`], [`layout`]: graph to graph.
+//! - [`decompose`]: trained weights to SmartDeal form, by solver and budget.
 //! - [`tile`]: graph to tile module. [`plan`]: tile module to arena offsets.
 //!
 //! Not here: ONNX, targets, object code, files. Passes know the IR and the interpreter only.
 pub mod constant;
+pub mod decompose;
 pub mod driver;
 pub mod fuse;
 pub mod layout;
@@ -13,6 +15,7 @@ pub mod local;
 pub mod pass;
 pub mod pipeline;
 pub mod plan;
+pub mod quantise;
 pub mod simplify;
 #[cfg(test)]
 mod testing;

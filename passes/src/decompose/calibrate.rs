@@ -1,0 +1,253 @@
+//! Moments of layer inputs from runs of the network.
+
+use super::DecomposeError;
+use super::evaluate::Evaluator;
+use super::layers::Layer;
+use super::moments::{Moments, Patches, patches};
+use nalgebra::{DMatrixView, DMatrixViewMut};
+use rayon::prelude::*;
+use sdc_interp::EvalError;
+use sdc_ir::Tensor;
+use sdc_ir::entity::EntityId;
+use sdc_ir::graph::{Graph, Node, Op, Value};
+
+/// Sets of inputs of a graph, made or read one at a time.
+pub trait Samples: Sync {
+    /// Number of sets.
+    fn count(&self) -> usize;
+    /// A set, in the order of the graph's inputs.
+    ///
+    /// # Errors
+    /// It could not be read or made.
+    fn get(&self, index: usize) -> Result<Vec<Tensor>, DecomposeError>;
+}
+
+/// Sets of inputs held in memory.
+impl Samples for Vec<Vec<Tensor>> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+    fn get(&self, index: usize) -> Result<Vec<Tensor>, DecomposeError> {
+        Ok(self[index].clone())
+    }
+}
+
+/// Parts the samples are dealt to. A constant, so that sums do not depend on the number of threads.
+const PARTS: usize = 4;
+
+/// Moments of all layers in one pass of the given network over up to `limit` samples; memory does not depend on their number.
+///
+/// # Errors
+/// A sample does not fit the graph, or a node fails.
+pub fn all_layers(
+    graph: &Graph,
+    network: &Evaluator<'_>,
+    layers: &[Layer],
+    samples: &dyn Samples,
+    limit: usize,
+) -> Result<Vec<Moments>, DecomposeError> {
+    let mut owner = vec![None; graph.nodes().len()];
+    for (i, layer) in layers.iter().enumerate() {
+        for n in &layer.users {
+            owner[n.index()] = Some(i);
+        }
+    }
+    let count = samples.count().min(limit);
+    let parts = (0..PARTS.min(count).max(1)).into_par_iter().map(|part| {
+        let mut moments: Vec<Moments> = layers.iter().map(|l| Moments::new(l, false)).collect();
+        for i in (part..count).step_by(PARTS) {
+            network.run(&samples.get(i)?, &[], None, &mut |node, operands| {
+                if let Some(layer) = owner[node.index()]
+                    && let Some(found) = patches(graph, node, operands)
+                {
+                    moments[layer].add(&found, None);
+                }
+            })?;
+        }
+        Ok::<_, DecomposeError>(moments)
+    });
+    let mut parts = parts.collect::<Result<Vec<_>, _>>()?.into_iter();
+    let mut total = parts.next().unwrap_or_default();
+    for part in parts {
+        total.iter_mut().zip(&part).for_each(|(a, b)| a.merge(b));
+    }
+    Ok(total)
+}
+
+/// What one network feeds a layer, and the operand added to its result.
+struct Seen {
+    patches: Patches,
+    residual: Option<Vec<f32>>,
+}
+
+fn look(
+    graph: &Graph,
+    network: &Evaluator<'_>,
+    layer: &Layer,
+    inputs: &[Tensor],
+) -> Result<Vec<Seen>, EvalError> {
+    let mut seen = Vec::with_capacity(layer.users.len());
+    network.run(inputs, &[], layer.users.last().copied(), &mut |node, operands| {
+        if layer.users.contains(&node)
+            && let Some(patches) = patches(graph, node, operands)
+        {
+            let residual = residual(graph, node, operands, &patches, layer.geometry.filters());
+            seen.push(Seen { patches, residual });
+        }
+    })?;
+    Ok(seen)
+}
+
+/// The residual operand at the patches' positions, `[positions, M]` column-major.
+fn residual(
+    graph: &Graph,
+    node: Node,
+    operands: &[&Tensor],
+    patches: &Patches,
+    filters: usize,
+) -> Option<Vec<f32>> {
+    let has = match &graph.nodes()[node].op {
+        Op::Conv(c) => c.residual,
+        Op::MatMul(m) => m.residual,
+        _ => false,
+    };
+    let all = operands.last()?.elements::<f32>().ok().filter(|_| has)?;
+    let shape = &graph.ty(graph.nodes()[node].outputs[0]).shape;
+    let planar = matches!(graph.nodes()[node].op, Op::Conv(_));
+    let plane: usize = if planar { shape[2..].iter().product() } else { 1 };
+    let images = all.len() / (plane * filters).max(1);
+    let mut out = vec![0f32; patches.positions * filters];
+    for m in 0..filters {
+        let column = &mut out[m * patches.positions..][..patches.positions];
+        let taken: Box<dyn Iterator<Item = usize>> = if planar {
+            Box::new((0..images).flat_map(|n| {
+                (0..plane)
+                    .step_by(patches.step)
+                    .map(move |p| (n * filters + m) * plane + p)
+            }))
+        } else {
+            Box::new((0..images).step_by(patches.step).map(|row| row * filters + m))
+        };
+        column.iter_mut().zip(taken).for_each(|(c, i)| *c = all[i]);
+    }
+    Some(out)
+}
+
+/// Moments of one layer's inputs in `compressed`, with the sums the layer should produce there so that `float`'s results come
+/// out: what the layer makes of `float`'s inputs, plus what the residual operand lacks. `rows` are the float weights, `[M, V]`.
+///
+/// # Errors
+/// A sample does not fit the graph, or a node fails.
+pub fn one_layer(
+    graph: &Graph,
+    (float, compressed): (&Evaluator<'_>, &Evaluator<'_>),
+    layer: &Layer,
+    rows: &[f32],
+    samples: &dyn Samples,
+    limit: usize,
+) -> Result<Moments, DecomposeError> {
+    let count = samples.count().min(limit);
+    let (filters, length) = (layer.geometry.filters(), layer.geometry.vector_len());
+    let per_group = filters / layer.groups;
+    let parts = (0..PARTS.min(count).max(1)).into_par_iter().map(|part| {
+        let mut moments = Moments::new(layer, length <= super::moments::MAX_FULL);
+        for i in (part..count).step_by(PARTS) {
+            let inputs = samples.get(i)?;
+            let exact = look(graph, float, layer, &inputs)?;
+            let actual = look(graph, compressed, layer, &inputs)?;
+            for (exact, actual) in exact.iter().zip(&actual) {
+                let n = exact.patches.positions;
+                let mut targets = vec![0f32; n * filters];
+                for (g, data) in exact.patches.groups.iter().enumerate() {
+                    let x = DMatrixView::from_slice(data, n, length);
+                    let w = DMatrixView::from_slice(
+                        &rows[g * per_group * length..][..per_group * length],
+                        length,
+                        per_group,
+                    );
+                    let out = &mut targets[g * per_group * n..][..per_group * n];
+                    DMatrixViewMut::from_slice(out, n, per_group).gemm(1.0, &x, &w, 0.0);
+                }
+                if let (Some(a), Some(b)) = (&exact.residual, &actual.residual) {
+                    for ((t, a), b) in targets.iter_mut().zip(a).zip(b) {
+                        *t += a - b;
+                    }
+                }
+                let known = moments.cross.nrows() > 0;
+                moments.add(&actual.patches, known.then_some(&targets));
+            }
+        }
+        Ok::<_, DecomposeError>(moments)
+    });
+    let mut parts = parts.collect::<Result<Vec<_>, _>>()?.into_iter();
+    let mut total = parts.next().unwrap_or_else(|| Moments::new(layer, false));
+    parts.for_each(|p| total.merge(&p));
+    Ok(total)
+}
+
+/// The values whose error counts: the graph's outputs, or what enters a softmax or logistic function at the very end.
+pub fn measured(graph: &Graph) -> Vec<Value> {
+    let mut values: Vec<Value> = Vec::new();
+    for port in &graph.outputs {
+        let mut v = port.value;
+        while let Some(n) = graph.def_node(v) {
+            let data = &graph.nodes()[n];
+            match data.op {
+                Op::Softmax(_) | Op::Unary(sdc_ir::graph::UnaryOp::Sigmoid) | Op::Reshape(_) => {
+                    v = data.inputs[0]
+                }
+                _ => break,
+            }
+        }
+        if graph.ty(v).dtype == sdc_ir::DType::F32 && !values.contains(&v) {
+            values.push(v);
+        }
+    }
+    values
+}
+
+/// Values of interest on the first `limit` samples, concatenated per sample.
+///
+/// # Errors
+/// A sample does not fit the graph, or a node fails.
+pub fn outputs(
+    network: &Evaluator<'_>,
+    wanted: &[Value],
+    samples: &dyn Samples,
+    limit: usize,
+) -> Result<Vec<Vec<Vec<f32>>>, DecomposeError> {
+    (0..samples.count().min(limit))
+        .into_par_iter()
+        .map(|i| {
+            let found = network.run(&samples.get(i)?, wanted, None, &mut |_, _| {})?;
+            let read = found
+                .into_iter()
+                .flatten()
+                .map(|t| Ok(t.elements::<f32>().map_err(EvalError::from)?.into_owned()));
+            read.collect()
+        })
+        .collect()
+}
+
+/// Squared error of values against exact ones, relative to the variance of each exact value over all samples, averaged over values.
+pub fn relative_error(exact: &[Vec<Vec<f32>>], actual: &[Vec<Vec<f32>>]) -> f64 {
+    let values = exact.first().map_or(0, Vec::len);
+    let mut total = 0.0;
+    for v in 0..values {
+        let (mut n, mut sum, mut squares, mut error) = (0.0, 0.0, 0.0, 0.0);
+        for (a, b) in exact.iter().zip(actual) {
+            for (&x, &y) in a[v].iter().zip(&b[v]) {
+                let (x, y) = (f64::from(x), f64::from(y));
+                n += 1.0;
+                sum += x;
+                squares += x * x;
+                error += (x - y) * (x - y);
+            }
+        }
+        let variance = squares - sum * sum / f64::max(n, 1.0);
+        if variance > 0.0 {
+            total += error / variance;
+        }
+    }
+    total / values.max(1) as f64
+}

@@ -85,7 +85,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
             "inspect reads ONNX files; a text form can simply be read",
         ));
     }
-    let file = ModelFile::read(&args.model.model)?;
+    let file = ModelFile::read_fixed(&args.model.model, &args.model.dims)?;
     let mut inspection = Inspection::of_file(&file);
     inspection.file = args.model.model.display().to_string();
     let failure = match file.import(args.model.dims.map()?) {

@@ -50,7 +50,7 @@ impl Source {
         if path.is_dir() {
             if !args.dims.is_empty() || !args.here.is_empty() {
                 let message = format!(
-                    "{} is compiled already; --dim, --cpu and --no-kernels come too late",
+                    "{} is compiled already; --dim, --fix, --cpu and --no-kernels come too late",
                     path.display()
                 );
                 return Err(Failure::usage(message));
@@ -70,7 +70,7 @@ impl Source {
             };
             SourceKind::Graph(Box::new(model::import(&args)?))
         } else {
-            SourceKind::Onnx(Box::new(ModelFile::read(&path)?))
+            SourceKind::Onnx(Box::new(ModelFile::read_fixed(&path, &args.dims)?))
         };
         Ok(Self {
             target,
@@ -78,6 +78,14 @@ impl Source {
             path,
             kind,
         })
+    }
+
+    /// Positions, among the inputs the model declares, of those fixed at compile time.
+    pub fn fixed(&self) -> &[usize] {
+        match &self.kind {
+            SourceKind::Onnx(file) => &file.fixed,
+            SourceKind::Compiled | SourceKind::Graph(_) => &[],
+        }
     }
 
     /// The names of the inputs; `None` for an artifact, which knows them once it is loaded.
@@ -100,6 +108,7 @@ impl Source {
             SourceKind::Compiled => {
                 return Ok(Directory {
                     path: self.path,
+                    steps: Vec::new(),
                     _temporary: None,
                 });
             }
@@ -124,9 +133,11 @@ impl Source {
             ram: None,
             flash: None,
         };
+        let steps = sdc_passes::quantise::output_steps(&model.graph);
         build::build(model.graph, &request, None, dir.path())?;
         Ok(Directory {
             path: dir.path().to_owned(),
+            steps,
             _temporary: Some(dir),
         })
     }
@@ -142,6 +153,7 @@ impl Source {
 /// An artifact's directory; a temporary one goes away with the value.
 pub struct Directory {
     path: PathBuf,
+    steps: Vec<Option<f64>>,
     _temporary: Option<tempfile::TempDir>,
 }
 
@@ -149,6 +161,10 @@ impl Directory {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+    /// The quantisation step of output `i`, if it has one; unknown where the model was compiled before.
+    pub fn step(&self, i: usize) -> Option<f64> {
+        self.steps.get(i).copied().flatten()
     }
 }
 

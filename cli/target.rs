@@ -37,6 +37,8 @@ pub struct Target {
     pub kernels: Option<&'static Instance>,
     /// The instance that holds `prepare`.
     pub base: &'static Instance,
+    /// Compressed weights are rebuilt tile by tile while the model runs.
+    pub streamed: bool,
 }
 
 impl Target {
@@ -55,13 +57,19 @@ impl Target {
         let kernels = kernels
             .then(|| instances().iter().find(|i| i.features & !available == 0))
             .flatten();
-        Ok(Self { cpu, kernels, base })
+        Ok(Self {
+            cpu,
+            kernels,
+            base,
+            streamed: false,
+        })
     }
 
     /// What the tile pass must know.
     pub fn tile(&self) -> TileOptions {
         let mut options = TileOptions {
             lanes: self.cpu.f32_lanes,
+            streamed: self.streamed,
             ..TileOptions::default()
         };
         if let Some(instance) = self.kernels {

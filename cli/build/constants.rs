@@ -32,7 +32,7 @@ impl Constants {
         let layout = weights::layout(order.iter().map(|&w| module.weights[w].bytes().len()))
             .ok_or_else(|| Failure::limit("the weights exceed the address space"))?;
         let offset = |kind: &BufferKind| match kind {
-            BufferKind::Const(weight) => Some(layout.offsets[position[weight]] - weights::PAGE as u64),
+            BufferKind::Const(weight) => Some(layout.offsets[position[weight]] - weights::PAYLOAD as u64),
             _ => None,
         };
         let offsets = module.buffers.values().map(|b| offset(&b.kind)).collect();

@@ -27,7 +27,7 @@ use sdc_lower::Placement;
 use sdc_passes::pass::Remark;
 use sdc_passes::pipeline::{self, Compiled, PipelineOptions};
 use sdc_passes::plan::explain::explain;
-use sdc_passes::plan::{self, Plan, report};
+use sdc_passes::plan::{self, Plan, Prepared, report};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -99,11 +99,17 @@ pub fn build(
     };
 
     let module = &compiled.lowered.module;
-    if let Some(excess) = request
-        .ram
-        .and_then(|limit| explain(module, &compiled.plan, limit))
-    {
-        return Err(too_large("--ram", &excess.to_string()));
+    let prepared = plan::prepared(module)
+        .ok_or_else(|| Failure::limit("the prepared memory exceeds the address space"))?;
+    let for_arena = request.ram.map(|limit| limit.saturating_sub(prepared.size));
+    if let Some(excess) = for_arena.and_then(|limit| explain(module, &compiled.plan, limit)) {
+        let failure = too_large("--ram", &excess.to_string());
+        return Err(match prepared.size {
+            0 => failure,
+            size => failure.help(format!(
+                "rebuilt weights take {size} bytes of the limit: --weights streamed rebuilds them tile by tile"
+            )),
+        });
     }
     let constants = Constants::of(module)?;
     let tensors: Vec<&[u8]> = constants
@@ -112,9 +118,9 @@ pub fn build(
         .map(|&w| &module.weights[w].bytes()[..])
         .collect();
     let header = timed.run("hash weights", || Header::of(&tensors));
-    let interface = interface(&compiled, request, &header);
+    let interface = interface(&compiled, request, &header, &prepared);
     let (object, kernels) = timed.run("compile", || {
-        machine_code(&compiled, &constants, request, &interface, &header)
+        machine_code(&compiled, &constants, &prepared, request, &interface, &header)
     })?;
     let mut object = object;
     if request.embed_weights {
@@ -152,7 +158,7 @@ pub fn build(
     })
 }
 
-fn interface(compiled: &Compiled, request: &Request<'_>, header: &Header) -> Interface {
+fn interface(compiled: &Compiled, request: &Request<'_>, header: &Header, prepared: &Prepared) -> Interface {
     let graph = &compiled.graph;
     let ports = |ports: &[sdc_ir::graph::Port]| {
         TensorSpec::list(ports.iter().map(|p| {
@@ -169,8 +175,8 @@ fn interface(compiled: &Compiled, request: &Request<'_>, header: &Header) -> Int
         arena_align: plan::ALIGN,
         weights_size: header.image() as usize,
         weights_align: weights::ALIGN,
-        prepared_size: 0,
-        prepared_align: 1,
+        prepared_size: prepared.size,
+        prepared_align: prepared.align(),
         weights_digest: header.digest,
         weights_embedded: request.embed_weights,
         cpu: request.target.cpu.name.to_owned(),
@@ -186,6 +192,7 @@ type Object = sdc_artifact::object::write::Object<'static>;
 fn machine_code(
     compiled: &Compiled,
     constants: &Constants,
+    prepared: &Prepared,
     request: &Request<'_>,
     interface: &Interface,
     header: &Header,
@@ -195,14 +202,16 @@ fn machine_code(
     let placement = Placement {
         temps: temps(&compiled.plan),
         consts: constants.offsets.clone(),
+        prepared: prepared.placed(),
+        prepared_size: prepared.size as u64,
         arena_size: compiled.plan.arena_size as u64,
         arena_align: plan::ALIGN as u64,
-        weights_size: weights::PAGE as u64 + constants.payload,
+        weights_size: weights::PAYLOAD as u64 + constants.payload,
     };
     let symbols = |instance: &sdc_kernels::Instance| -> BTreeMap<String, String> {
         let names = sdc_kernels::KERNELS.iter().map(|k| k.name);
         names
-            .filter_map(|name| Some((name.to_owned(), instance.symbol(name)?)))
+            .filter_map(|name| Some((name.to_owned(), instance.best_symbol(name, target.features())?)))
             .collect()
     };
     let prepare = target

@@ -128,9 +128,9 @@ enum Activations {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Residence {
-    /// when it is loaded
+    /// when it is loaded: fastest
     Resident,
-    /// not supported yet
+    /// a few filters at a time while the model runs: least memory, same results
     Streamed,
 }
 
@@ -248,9 +248,6 @@ fn target(args: &Args) -> Result<Target, Failure> {
     if args.activations == Activations::Int8 {
         return later("--activations int8");
     }
-    if args.weights == Residence::Streamed {
-        return later("--weights streamed");
-    }
     if args.sd.is_some() {
         return later("--sd");
     }
@@ -264,7 +261,10 @@ fn target(args: &Args) -> Result<Target, Failure> {
         )));
     }
     match args.cpu.as_slice() {
-        [cpu] => Target::new(cpu, !args.no_kernels),
+        [cpu] => Ok(Target {
+            streamed: args.weights == Residence::Streamed,
+            ..Target::new(cpu, !args.no_kernels)?
+        }),
         _ => later("an artifact for several CPUs (more than one --cpu)"),
     }
 }
@@ -297,6 +297,9 @@ fn options(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, Stri
             target.kernels.map_or("none", |k| k.name).to_owned(),
         ),
     ]);
+    if target.streamed {
+        options.insert("weights".to_owned(), "streamed".to_owned());
+    }
     for (name, value) in &model.dims {
         options.insert(format!("dim {name}"), value.to_string());
     }

@@ -19,6 +19,7 @@ pub struct Summary {
     cpu: String,
     files: Vec<FileRow>,
     arena_bytes: usize,
+    prepared_bytes: usize,
     lower_bound_bytes: usize,
     waste_percent: f64,
     weights_bytes: usize,
@@ -65,6 +66,7 @@ impl Summary {
             cpu: built.interface.cpu.clone(),
             files: built.files.iter().map(file).collect(),
             arena_bytes: built.plan.arena_bytes,
+            prepared_bytes: built.plan.prepared_bytes,
             lower_bound_bytes: built.plan.lower_bound_bytes,
             waste_percent: built.plan.waste_percent,
             weights_bytes: built.interface.weights_size,
@@ -102,6 +104,9 @@ impl Summary {
             "arena_bytes: {} (lower bound {}, waste {:.2} %)",
             self.arena_bytes, self.lower_bound_bytes, self.waste_percent
         )?;
+        if self.prepared_bytes > 0 {
+            writeln!(out, "prepared_bytes: {}", self.prepared_bytes)?;
+        }
         writeln!(out, "weights_bytes: {}", self.weights_bytes)?;
         writeln!(out, "code_bytes: {}", self.code_bytes)?;
         writeln!(

@@ -181,7 +181,7 @@ fn errors_have_places_and_expectations() {
     check(
         "$2 = temp",
         "$2 = tmp",
-        "5:8: expected `input`, `output`, `const` or `temp`",
+        "5:8: expected `input`, `output`, `const`, `temp` or `prepared`",
     );
     check("f32[16] \"x\"", "f32[4,4] \"x\"", "3:19: a buffer has one length");
     check(

@@ -156,13 +156,13 @@ fn weights_header(package: &Package<'_>) -> Result<Header, EmitError> {
         return Err(EmitError::Embedded);
     }
     let layout = weights::layout(package.weights.iter().map(|t| t.len()));
-    let actual = layout.map_or(u64::MAX, |l| weights::PAGE as u64 + l.payload);
+    let actual = layout.map_or(u64::MAX, |l| weights::PAYLOAD as u64 + l.payload);
     let expected = interface.weights_size as u64;
     if actual != expected {
         return Err(EmitError::WeightsSize { expected, actual });
     }
     Ok(Header {
-        payload: actual - weights::PAGE as u64,
+        payload: actual - weights::PAYLOAD as u64,
         digest: interface.weights_digest,
     })
 }

@@ -6,8 +6,8 @@
 //! | 4 | 4 | format version, currently 1 |
 //! | 8 | 8 | length of the payload in bytes, a multiple of 64 |
 //! | 16 | 32 | SHA-256 of the payload |
-//! | 48 | 4048 | zero |
-//! | 4096 | length | payload |
+//! | 48 | 16 | zero |
+//! | 64 | length | payload |
 //!
 //! Integers are little-endian. The payload holds the tensors in the order the compiler chose, each at a multiple of 64
 //! bytes; the gaps, and the rest up to the payload's length, are zero. Nothing follows the payload. Names, types and shapes
@@ -21,8 +21,8 @@ use sdc_ir::Digest;
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Write};
 
-/// Size of the header page, and offset of the payload.
-pub const PAGE: usize = 4096;
+/// Size of the header with its padding: the offset of the payload.
+pub const PAYLOAD: usize = 64;
 /// Alignment of every tensor, within the image and (by its alignment) in memory.
 pub const ALIGN: usize = 64;
 /// Bytes of the header that are not always zero; what the code compares.
@@ -35,7 +35,7 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the fields are named by their messages")]
 pub enum WeightsError {
-    #[error("weights: {0} bytes are too few for a header page")]
+    #[error("weights: {0} bytes are too few for a header")]
     Short(usize),
     #[error("weights: not an sdc weights file")]
     Magic,
@@ -54,7 +54,7 @@ pub enum WeightsError {
 /// Where the tensors lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// Offset of each tensor from the start of the image, header page included.
+    /// Offset of each tensor from the start of the image, header included.
     pub offsets: Vec<u64>,
     /// Size of the payload.
     pub payload: u64,
@@ -65,7 +65,7 @@ pub fn layout(sizes: impl IntoIterator<Item = usize>) -> Option<Layout> {
     let mut offsets = Vec::new();
     let mut payload = 0u64;
     for size in sizes {
-        offsets.push(PAGE as u64 + payload);
+        offsets.push(PAYLOAD as u64 + payload);
         let padded = (size as u64).checked_next_multiple_of(ALIGN as u64)?;
         payload = payload.checked_add(padded).filter(|n| *n <= 1 << 62)?;
     }
@@ -108,27 +108,27 @@ impl Header {
 
     /// Size of the whole image in bytes.
     pub fn image(&self) -> u64 {
-        PAGE as u64 + self.payload
+        PAYLOAD as u64 + self.payload
     }
 
-    /// Reads the header page of an image and checks it against the image's length; the payload is not hashed.
+    /// Reads the header of an image and checks it against the image's length; the payload is not hashed.
     ///
     /// # Errors
     /// Every deviation from the format described above.
     pub fn read(image: &[u8]) -> Result<Self, WeightsError> {
-        let page = image.get(..PAGE).ok_or(WeightsError::Short(image.len()))?;
-        if page[..4] != MAGIC {
+        let head = image.get(..PAYLOAD).ok_or(WeightsError::Short(image.len()))?;
+        if head[..4] != MAGIC {
             return Err(WeightsError::Magic);
         }
-        let word = |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
+        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         if word(4) != VERSION {
             return Err(WeightsError::Version(word(4)));
         }
         let payload = u64::from(word(8)) | u64::from(word(12)) << 32;
-        if payload % ALIGN as u64 != 0 || page[HEADER..].iter().any(|b| *b != 0) {
+        if payload % ALIGN as u64 != 0 || head[HEADER..].iter().any(|b| *b != 0) {
             return Err(WeightsError::Header);
         }
-        let actual = (image.len() - PAGE) as u64;
+        let actual = (image.len() - PAYLOAD) as u64;
         if payload != actual {
             return Err(WeightsError::Length {
                 promised: payload,
@@ -136,7 +136,7 @@ impl Header {
             });
         }
         let mut digest = Digest([0; 32]);
-        digest.0.copy_from_slice(&page[16..HEADER]);
+        digest.0.copy_from_slice(&head[16..HEADER]);
         Ok(Header { payload, digest })
     }
 }
@@ -147,7 +147,7 @@ impl Header {
 /// As [`Header::read`], and when the digest differs.
 pub fn verify(image: &[u8]) -> Result<(Header, &[u8]), WeightsError> {
     let header = Header::read(image)?;
-    let payload = &image[PAGE..];
+    let payload = &image[PAYLOAD..];
     let actual = Digest::of(&[payload]);
     if actual != header.digest {
         return Err(WeightsError::Digest {
@@ -163,9 +163,9 @@ pub fn verify(image: &[u8]) -> Result<(Header, &[u8]), WeightsError> {
 /// # Errors
 /// Those of `out`; and `InvalidData` when `header` is not that of these tensors, in which case what was written is worthless.
 pub fn write(out: &mut impl Write, header: &Header, tensors: &[&[u8]]) -> io::Result<()> {
-    let mut page = [0; PAGE];
-    page[..HEADER].copy_from_slice(&header.bytes());
-    out.write_all(&page)?;
+    let mut head = [0; PAYLOAD];
+    head[..HEADER].copy_from_slice(&header.bytes());
+    out.write_all(&head)?;
     let mut hash = Sha256::new();
     for part in parts(tensors) {
         // In pieces, so that each is still in the cache when it is written.
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn absurd_lengths_do_not_overflow() {
         let mut image = image(&[]);
-        assert_eq!(image.len(), PAGE);
+        assert_eq!(image.len(), PAYLOAD);
         image[8..16].copy_from_slice(&(u64::MAX - 63).to_le_bytes());
         assert!(matches!(verify(&image), Err(WeightsError::Length { .. })));
         assert_eq!(layout([usize::MAX, usize::MAX]), None);

@@ -50,7 +50,7 @@ pub struct CompiledObject {
     pub object: object::write::Object<'static>,
     /// The undefined symbols, sorted.
     pub kernels: Vec<String>,
-    /// The tile functions, in the module's order.
+    /// The tile functions, in the module's order; those that prepare first.
     pub functions: Vec<Compiled>,
 }
 
@@ -85,7 +85,8 @@ pub fn compile(module: &Module, placement: &Placement, options: &Options) -> Res
     let mut jobs = Vec::new();
     let mut functions = Vec::new();
     let mut steps = Vec::new();
-    for (index, func) in module.funcs.iter().enumerate() {
+    let funcs = || module.prepare.iter().chain(&module.funcs);
+    for (index, func) in funcs().enumerate() {
         let body = sdc_lower::expand(func, |kernel| options.kernels.contains_key(kernel));
         let symbol = format!("{}__{index}_{}", options.name, identifier(&func.name));
         let id = linker.declare(&symbol, false, &task_signature())?;
@@ -114,14 +115,15 @@ pub fn compile(module: &Module, placement: &Placement, options: &Options) -> Res
         placement,
         options,
         module,
-        &steps,
+        &steps[..module.prepare.len()],
+        &steps[module.prepare.len()..],
         &mut linker,
         &mut builder,
     )?);
 
     let ids: Vec<FuncId> = jobs.iter().map(|(id, _)| *id).collect();
     for (at, (id, code)) in ids.into_iter().zip(codegen::all(jobs, &*isa)).enumerate() {
-        let code = code.map_err(|source| match module.funcs.get(at) {
+        let code = code.map_err(|source| match funcs().nth(at) {
             Some(func) => located(func, source),
             None => Error::Entry(source),
         })?;

@@ -1,7 +1,8 @@
 //! The model's entry points.
 //!
 //! `NAME_run` builds a [`Frame`] on its stack and calls the tile functions in order. A function with tasks is handed to the
-//! caller's `parallel_for`, or, if that is null, to a loop of our own with the same signature.
+//! caller's `parallel_for`, or, if that is null, to a loop of our own with the same signature. `NAME_prepare` checks header and CPU and
+//! then calls the functions that prepare, whose tasks run one after another.
 
 use crate::Options;
 use crate::error::Error;
@@ -10,6 +11,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I32, I64};
 use cranelift_codegen::ir::{
     BlockArg, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind, UserFuncName,
+    Value,
 };
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
@@ -30,11 +32,13 @@ pub enum Frame {
 
 const FRAME_SIZE: u32 = 40;
 
-/// The functions that surround the tile functions `steps` (with their numbers of tasks), to be compiled as they are.
+/// The functions that surround the tile functions `prepare_steps` and `steps` (with their numbers of tasks), to be compiled as they
+/// are.
 pub fn functions(
     placement: &Placement,
     options: &Options,
     module: &Module,
+    prepare_steps: &[(FuncId, Option<u64>)],
     steps: &[(FuncId, Option<u64>)],
     linker: &mut Linker,
     builder: &mut FunctionBuilderContext,
@@ -47,21 +51,24 @@ pub fn functions(
     let mut functions = vec![
         (serial, serial_for(serial, config, builder)),
         (run, run_function(run, serial, steps, linker, builder)),
-        (prepare, prepare_function(prepare, options, linker, builder)?),
+        (
+            prepare,
+            prepare_function(prepare, serial, prepare_steps, options, linker, builder)?,
+        ),
     ];
     let (mut inputs, mut outputs) = (0, 0);
     for buffer in module.buffers.values() {
         match buffer.kind {
             BufferKind::Input(position) => inputs = inputs.max(position as u64 + 1),
             BufferKind::Output(position) => outputs = outputs.max(position as u64 + 1),
-            BufferKind::Const(_) | BufferKind::Temp => {}
+            BufferKind::Const(_) | BufferKind::Temp | BufferKind::Prepared => {}
         }
     }
     for (what, value) in [
         ("arena_size", placement.arena_size),
         ("arena_align", placement.arena_align),
         ("weights_size", placement.weights_size),
-        ("prepared_size", 0),
+        ("prepared_size", placement.prepared_size),
         ("input_count", inputs),
         ("output_count", outputs),
     ] {
@@ -154,30 +161,42 @@ fn run_function(
         b.ins().jump(start, &[BlockArg::Value(call)]);
         b.switch_to_block(start);
 
-        let spread_type = b.import_signature(parallel_for_signature());
-        for &(step, tasks) in steps {
-            let step = linker.import(step, task_signature(), b.func);
-            match tasks {
-                Some(0) => {}
-                None | Some(1) => {
-                    let zero = b.ins().iconst(I64, 0);
-                    b.ins().call(step, &[frame, zero]);
-                }
-                Some(count) => {
-                    let step = b.ins().func_addr(I64, step);
-                    let count = b.ins().iconst(I64, count as i64);
-                    b.ins()
-                        .call_indirect(spread_type, spread, &[parallel_for, count, step, frame]);
-                }
-            }
-        }
+        call_steps(steps, [parallel_for, spread, frame], linker, b);
         let zero = b.ins().iconst(I32, 0);
         b.ins().return_(&[zero]);
     })
 }
 
+/// Calls tile functions in order; those with tasks through `spread`, whose first argument is `parallel_for`.
+fn call_steps(
+    steps: &[(FuncId, Option<u64>)],
+    [parallel_for, spread, frame]: [Value; 3],
+    linker: &mut Linker,
+    b: &mut FunctionBuilder<'_>,
+) {
+    let spread_type = b.import_signature(parallel_for_signature());
+    for &(step, tasks) in steps {
+        let step = linker.import(step, task_signature(), b.func);
+        match tasks {
+            Some(0) => {}
+            None | Some(1) => {
+                let zero = b.ins().iconst(I64, 0);
+                b.ins().call(step, &[frame, zero]);
+            }
+            Some(count) => {
+                let step = b.ins().func_addr(I64, step);
+                let count = b.ins().iconst(I64, count as i64);
+                b.ins()
+                    .call_indirect(spread_type, spread, &[parallel_for, count, step, frame]);
+            }
+        }
+    }
+}
+
 fn prepare_function(
     id: FuncId,
+    serial: FuncId,
+    steps: &[(FuncId, Option<u64>)],
     options: &Options,
     linker: &mut Linker,
     builder: &mut FunctionBuilderContext,
@@ -198,6 +217,23 @@ fn prepare_function(
             let features = b.ins().iconst(I64, options.required_features as i64);
             let call = b.ins().call(kernel, &[args[0], header, features]);
             let result = b.inst_results(call)[0];
+            if !steps.is_empty() {
+                let (start, refuse) = (b.create_block(), b.create_block());
+                b.ins().brif(result, refuse, &[], start, &[]);
+                b.switch_to_block(refuse);
+                b.ins().return_(&[result]);
+                b.switch_to_block(start);
+                let slot =
+                    b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, FRAME_SIZE, 3));
+                let frame = b.ins().stack_addr(I64, slot, 0);
+                for (field, &arg) in [Frame::Weights, Frame::Prepared].into_iter().zip(args) {
+                    b.ins().store(MemFlagsData::trusted(), arg, frame, field as i32);
+                }
+                let serial = linker.import(serial, parallel_for_signature(), b.func);
+                let serial = b.ins().func_addr(I64, serial);
+                let nobody = b.ins().iconst(I64, 0);
+                call_steps(steps, [nobody, serial, frame], linker, b);
+            }
             b.ins().return_(&[result]);
         },
     ))

@@ -1,7 +1,9 @@
 //! The embedded objects and what is in them.
 
 use crate::features;
-use crate::params::{Conv2dParams, Depthwise2dParams, GemmParams};
+use crate::params::{
+    Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams, SdRebuildParams,
+};
 
 include!(concat!(env!("OUT_DIR"), "/objects.rs"));
 
@@ -36,6 +38,26 @@ impl Instance {
     pub fn symbol(&self, kernel: &str) -> Option<String> {
         let known = KERNELS.iter().any(|k| k.name == kernel) || (kernel == "prepare" && self.name == "v1");
         known.then(|| format!("sdc_k_{}_{kernel}", self.name))
+    }
+
+    /// As [`Instance::symbol`], for a CPU with these features: the kernel's variant for more than the instance needs,
+    /// where there is one.
+    pub fn best_symbol(&self, kernel: &str, available: u64) -> Option<String> {
+        let vnni = self.name == "v4" && kernel == "conv2d_i8" && features::has(available, "avx512vnni");
+        let symbol = self.symbol(kernel)?;
+        Some(if vnni { symbol + "_vnni" } else { symbol })
+    }
+
+    /// Every global symbol: the kernels, their variants, and `prepare`.
+    pub fn symbols(&self) -> Vec<String> {
+        let names = KERNELS.iter().map(|k| k.name).chain(["prepare"]);
+        let mut all: Vec<String> = names
+            .flat_map(|k| [self.symbol(k), self.best_symbol(k, u64::MAX)])
+            .flatten()
+            .collect();
+        all.sort();
+        all.dedup();
+        all
     }
 }
 
@@ -90,13 +112,28 @@ pub const KERNELS: &[Kernel] = &[
         params: Conv2dParams::NAMES,
     },
     Kernel {
+        name: "conv2d_i8",
+        operands: &["x", "w", "bias", "wsum", "scale", "y"],
+        params: Conv2dI8Params::NAMES,
+    },
+    Kernel {
         name: "depthwise2d_f32",
         operands: &["x", "w", "bias", "residual", "y"],
         params: Depthwise2dParams::NAMES,
     },
     Kernel {
+        name: "depthwise2d_i8",
+        operands: &["x", "w", "bias", "scale", "y"],
+        params: Depthwise2dI8Params::NAMES,
+    },
+    Kernel {
         name: "gemm_f32",
         operands: &["a", "b", "bias", "residual", "c"],
         params: GemmParams::NAMES,
+    },
+    Kernel {
+        name: "sd_rebuild_f32",
+        operands: &["packed", "w"],
+        params: SdRebuildParams::NAMES,
     },
 ];

@@ -7,7 +7,7 @@
 //! Calling convention of every kernel but `prepare`:
 //! `extern "C" fn(operands: *const *mut u8, params: *const i64, begin: i64, end: i64)`, where `operands` are base
 //! pointers and `params` one of the records of [`params`]. Kernels write nothing but their output, use less than
-//! 16 KiB of stack, and give the same bits however a range is cut.
+//! 24 KiB of stack, and give the same bits however a range is cut.
 //!
 //! Deliberately absent: graphs, layouts of whole models, thread pools, and any choice of instance.
 
@@ -21,6 +21,11 @@ pub use instances::{Instance, KERNELS, Kernel, instances};
 pub mod features {
     pub use crate::native::features::{NAMES, V2, V3, V4};
 
+    /// Whether the bit of a feature is set.
+    pub fn has(features: u64, name: &str) -> bool {
+        names(features).any(|n| n == name)
+    }
+
     /// Names of the set bits of `features`, in bit order.
     pub fn names(features: u64) -> impl Iterator<Item = &'static str> {
         NAMES
@@ -33,15 +38,20 @@ pub mod features {
 
 /// The parameter records.
 pub mod params {
-    pub use crate::native::params::{Conv2dParams, Depthwise2dParams, GemmParams};
+    pub use crate::native::params::{
+        Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams, SdRebuildParams,
+    };
 }
 
 /// The kernels as compiled into this library: no symbol, no build step, and clean under Miri.
 pub mod portable {
     pub use crate::native::conv2d::{NR, conv2d_f32};
+    pub use crate::native::conv2d_i8::portable as conv2d_i8;
     pub use crate::native::depthwise2d::depthwise2d_f32;
+    pub use crate::native::depthwise2d_i8::depthwise2d_i8;
     pub use crate::native::gemm::gemm_f32;
     pub use crate::native::prepare::{HEADER, prepare};
+    pub use crate::native::sd_rebuild::sd_rebuild_f32;
     pub use crate::native::simd::LANES;
 }
 

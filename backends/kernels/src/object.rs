@@ -28,6 +28,18 @@ export!(
     native::conv2d::conv2d_f32
 );
 export!(
+    "sdc_k_v4_conv2d_i8",
+    "sdc_k_v3_conv2d_i8",
+    "sdc_k_v1_conv2d_i8",
+    native::conv2d_i8::portable
+);
+export!(
+    "sdc_k_v4_depthwise2d_i8",
+    "sdc_k_v3_depthwise2d_i8",
+    "sdc_k_v1_depthwise2d_i8",
+    native::depthwise2d_i8::depthwise2d_i8
+);
+export!(
     "sdc_k_v4_gemm_f32",
     "sdc_k_v3_gemm_f32",
     "sdc_k_v1_gemm_f32",
@@ -39,10 +51,25 @@ export!(
     "sdc_k_v1_depthwise2d_f32",
     native::depthwise2d::depthwise2d_f32
 );
+export!(
+    "sdc_k_v4_sd_rebuild_f32",
+    "sdc_k_v3_sd_rebuild_f32",
+    "sdc_k_v1_sd_rebuild_f32",
+    native::sd_rebuild::sd_rebuild_f32
+);
 
 #[cfg(instance = "v1")]
 #[unsafe(export_name = "sdc_k_v1_prepare")]
 unsafe extern "C" fn prepare(weights: *const u8, expected: *const u8, required: u64) -> i32 {
     // SAFETY: the contract is that of `prepare`.
     unsafe { native::prepare::prepare(weights, expected, required) }
+}
+
+/// The variant of `conv2d_i8` for CPUs with AVX-512 VNNI, which the level v4 does not include.
+#[cfg(instance = "v4")]
+#[unsafe(export_name = "sdc_k_v4_conv2d_i8_vnni")]
+#[target_feature(enable = "avx512vnni")]
+unsafe extern "C" fn conv2d_i8_vnni(operands: *const *mut u8, params: *const i64, begin: i64, end: i64) {
+    // SAFETY: the contract is the kernel's; whoever calls this symbol made sure of the CPU.
+    unsafe { native::conv2d_i8::conv2d_i8::<native::lanes_i8::Vnni>(operands, params, begin, end) }
 }

@@ -4,22 +4,26 @@ use crate::LowerError;
 use sdc_ir::entity::EntityId;
 use sdc_ir::tile::{Buffer, BufferKind, Module};
 
-/// Offset of the payload in the weights image: its header takes one page.
-pub const WEIGHTS_PAYLOAD: u64 = 4096;
+/// Offset of the payload in the weights image: its header takes one unit of alignment.
+pub const WEIGHTS_PAYLOAD: u64 = 64;
 
-/// Byte offsets of the buffers of one module, both lists indexed by [`Buffer`].
+/// Byte offsets of the buffers of one module, all lists indexed by [`Buffer`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Placement {
     /// Offset in the arena; `Some` for each `Temp` buffer.
     pub temps: Vec<Option<u64>>,
-    /// Offset in the payload of the weights image (so without its header page); `Some` for each `Const` buffer.
+    /// Offset in the payload of the weights image (so without its header); `Some` for each `Const` buffer.
     pub consts: Vec<Option<u64>>,
+    /// Offset in the prepared memory; `Some` for each `Prepared` buffer.
+    pub prepared: Vec<Option<u64>>,
     /// Size of the arena.
     pub arena_size: u64,
     /// Alignment of the arena, a power of two; each offset in it is a multiple of its buffer's element size.
     pub arena_align: u64,
-    /// Size of the weights image, header page included.
+    /// Size of the weights image, header included.
     pub weights_size: u64,
+    /// Size of the prepared memory.
+    pub prepared_size: u64,
 }
 
 /// A pointer the caller of the compiled model provides.
@@ -27,8 +31,10 @@ pub struct Placement {
 pub enum Root {
     /// The arena.
     Arena,
-    /// The weights image, from its header page on.
+    /// The weights image, from its header on.
     Weights,
+    /// The prepared memory.
+    Prepared,
     /// The input with this position.
     Input(usize),
     /// The output with this position.
@@ -36,7 +42,7 @@ pub enum Root {
 }
 
 impl Root {
-    /// True if nothing is ever written through it while the model runs.
+    /// True if no function ever writes through it. The prepared memory is written once, by functions that may also read it.
     pub fn is_readonly(self) -> bool {
         matches!(self, Root::Weights | Root::Input(_))
     }
@@ -56,6 +62,7 @@ impl Placement {
             BufferKind::Input(position) => return Ok((Root::Input(position), 0)),
             BufferKind::Output(position) => return Ok((Root::Output(position), 0)),
             BufferKind::Temp => (Root::Arena, &self.temps, 0, self.arena_size),
+            BufferKind::Prepared => (Root::Prepared, &self.prepared, 0, self.prepared_size),
             BufferKind::Const(_) => (Root::Weights, &self.consts, WEIGHTS_PAYLOAD, self.weights_size),
         };
         let offset = offsets

@@ -68,6 +68,11 @@ impl<'a> ModuleParser<'a> {
                 self.module.funcs.push(func);
                 return Ok(());
             }
+            if p.eat_word("prepare") {
+                let func = FuncParser::new(&self.buffers).parse(p)?;
+                self.module.prepare.push(func);
+                return Ok(());
+            }
             self.buffer(p)
         })?;
         let section = Section::parse(p)?;
@@ -77,19 +82,25 @@ impl<'a> ModuleParser<'a> {
 
     /// `$3 = const @w1 f32[400] "conv1.weight"`
     fn buffer(&mut self, p: &mut Parser<'a>) -> Result<()> {
-        let name = p.id(Kind::Buffer, "`func`, a buffer such as `$0`, or `}`")?;
+        let name = p.id(Kind::Buffer, "`func`, `prepare`, a buffer such as `$0`, or `}`")?;
         p.expect("=")?;
         let mut weight = None;
-        let kind = p.word("`input`, `output`, `const` or `temp`")?;
+        let kind = p.word("`input`, `output`, `const`, `temp` or `prepared`")?;
         let kind = match kind.text {
             "input" => BufferKind::Input(p.unsigned("the input's position")?),
             "output" => BufferKind::Output(p.unsigned("the output's position")?),
             "temp" => BufferKind::Temp,
+            "prepared" => BufferKind::Prepared,
             "const" => {
                 weight = Some(p.id(Kind::Weight, "a weight such as `@w0`")?);
                 BufferKind::Const(Weight::new(0))
             }
-            _ => return Err(p.error_at(kind.place, "expected `input`, `output`, `const` or `temp`")),
+            _ => {
+                return Err(p.error_at(
+                    kind.place,
+                    "expected `input`, `output`, `const`, `temp` or `prepared`",
+                ));
+            }
         };
         let dtype = p.dtype()?;
         let place = p.place();

@@ -21,11 +21,13 @@ impl Display for Module {
                 BufferKind::Output(n) => write!(f, "output {n}")?,
                 BufferKind::Const(w) => write!(f, "const {w}")?,
                 BufferKind::Temp => f.write_str("temp")?,
+                BufferKind::Prepared => f.write_str("prepared")?,
             }
             writeln!(f, " {}[{}] {}", buffer.dtype, buffer.len, Quoted(&buffer.name))?;
         }
-        for func in &self.funcs {
-            write!(f, "  func {}", Quoted(&func.name))?;
+        let prepare = self.prepare.iter().map(|f| ("prepare", f));
+        for (word, func) in prepare.chain(self.funcs.iter().map(|f| ("func", f))) {
+            write!(f, "  {word} {}", Quoted(&func.name))?;
             origins(&func.origins, f)?;
             writeln!(f, " {{")?;
             block(func, &func.body, 2, f)?;

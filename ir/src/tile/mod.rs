@@ -1,7 +1,7 @@
 //! Tile level: loop nests over flat buffers.
 //!
 //! A [`Module`] is the whole network after lowering: buffers, and one [`Func`] per fused group of graph nodes, run in
-//! order. A buffer is a flat array of one element type; every access has an affine index in the loop variables
+//! order, and functions that run once beforehand to fill prepared memory. A buffer is a flat array of one element type; every access has an affine index in the loop variables
 //! (plus, for gathers, a run-time offset). Values are SSA scalars or short vectors, local to a function; loops may
 //! carry values. A [`Stmt::Kernel`] calls a micro-kernel of the [`crate::registry`] on buffer views; its meaning is the
 //! kernel's body.
@@ -73,6 +73,8 @@ pub enum BufferKind {
     Const(Weight),
     /// In the arena; the memory plan gives it an offset.
     Temp,
+    /// In the prepared memory: filled once by [`Module::prepare`], read only afterwards.
+    Prepared,
 }
 
 /// A flat array.
@@ -102,6 +104,8 @@ pub struct Module {
     pub name: String,
     /// All buffers.
     pub buffers: Arena<Buffer, BufferData>,
+    /// Functions that run once, in order, before the model's first run. They read constants and write prepared buffers.
+    pub prepare: Vec<Func>,
     /// Functions in execution order.
     pub funcs: Vec<Func>,
     /// Constant data: packed weights, tables.

@@ -7,6 +7,7 @@ impl Module {
     /// The module with every function [renumbered](Func::renumbered).
     pub fn renumbered(&self) -> Module {
         Module {
+            prepare: self.prepare.iter().map(Func::renumbered).collect(),
             funcs: self.funcs.iter().map(Func::renumbered).collect(),
             ..self.clone()
         }

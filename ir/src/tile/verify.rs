@@ -3,12 +3,13 @@
 //! The laws, by [`Law`]:
 //! - **Buffer**: buffers and weights exist; a constant has its weight's element type and length; inputs have distinct
 //!   positions, and so have outputs; sizes do not overflow.
-//! - **Name**: function names are not empty and differ from each other.
+//! - **Name**: function names, also those that prepare, are not empty and differ from each other.
 //! - **Origin**: every function has at least one origin.
 //! - **Scope**: values and loop variables are defined once, before use, and used only inside the loop that defines them.
 //! - **Type**: instructions, stores and carried values have the types their documentation asks for; lanes are at least
 //!   one; constants fit their type.
-//! - **Write**: inputs and constants are never written, nor passed to a kernel to be written.
+//! - **Write**: inputs and constants are never written, nor passed to a kernel to be written; nor are prepared buffers, except by the
+//!   functions that prepare, which touch only those and constants.
 //! - **Loop**: steps are at least 1; only a loop that is the whole body of its function is `parallel`, and it carries
 //!   nothing.
 //! - **Kernel**: the registry knows the kernel, with this number of operands and fitting parameters; required operands are there.
@@ -87,6 +88,8 @@ pub fn unproven(module: &Module) -> Vec<Fault> {
 struct Verifier<'m> {
     module: &'m Module,
     func: Option<&'m Func>,
+    /// The function is one that prepares.
+    preparing: bool,
     /// Values of the function in scope, and those that ever were, by id.
     vals: Vec<Seen>,
     vars: Vec<Seen>,
@@ -107,6 +110,7 @@ impl<'m> Verifier<'m> {
         let mut v = Self {
             module,
             func: None,
+            preparing: false,
             vals: Vec::new(),
             vars: Vec::new(),
             loops: Loops::default(),
@@ -115,8 +119,10 @@ impl<'m> Verifier<'m> {
         };
         v.buffers();
         let mut names = BTreeSet::new();
-        for func in &module.funcs {
+        let prepare = module.prepare.iter().map(|f| (f, true));
+        for (func, preparing) in prepare.chain(module.funcs.iter().map(|f| (f, false))) {
             v.func = Some(func);
+            v.preparing = preparing;
             v.vals = vec![Seen::Never; func.vals.len()];
             v.vars = vec![Seen::Never; func.vars.len()];
             if func.name.is_empty() {
@@ -319,9 +325,23 @@ impl<'m> Verifier<'m> {
     }
 
     fn writable(&mut self, what: &str, buffer: Buffer) {
-        let kind = self.module.buffers.get(buffer).map(|b| &b.kind);
-        if matches!(kind, Some(BufferKind::Input(_) | BufferKind::Const(_))) {
+        let read_only = match self.module.buffers.get(buffer).map(|b| &b.kind) {
+            Some(BufferKind::Input(_) | BufferKind::Const(_)) => true,
+            Some(BufferKind::Prepared) => !self.preparing,
+            Some(BufferKind::Output(_) | BufferKind::Temp) | None => false,
+        };
+        if read_only {
             self.fault(Law::Write, format!("{what}: {buffer} is read only"));
+        }
+    }
+
+    /// A function that prepares has neither inputs nor an arena.
+    fn reachable(&mut self, what: &str, kind: &BufferKind) {
+        if self.preparing && !matches!(kind, BufferKind::Const(_) | BufferKind::Prepared) {
+            self.fault(
+                Law::Write,
+                format!("{what} is out of reach of a function that prepares"),
+            );
         }
     }
 
@@ -341,6 +361,7 @@ impl<'m> Verifier<'m> {
         let Some(data) = self.module.buffers.get(buffer) else {
             return self.fault(Law::Buffer, format!("{what} does not exist"));
         };
+        self.reachable(&what, &data.kind);
         if data.dtype != ty.dtype {
             self.fault(
                 Law::Type,
@@ -416,6 +437,9 @@ impl<'m> Verifier<'m> {
                 self.writable(&what, view.buffer);
             }
             let sound = self.affine(&what, &view.offset);
+            if let Some(data) = self.module.buffers.get(view.buffer) {
+                self.reachable(&what, &data.kind);
+            }
             match self.module.buffers.get(view.buffer) {
                 None => self.fault(Law::Buffer, format!("{what} does not exist")),
                 Some(data) if sound => self.in_bounds(&what, &view.offset, data.len, 0),

@@ -80,7 +80,7 @@ fn attr_pool() -> impl Strategy<Value = Vec<Attr>> {
     let numbers = (0..=i64::MAX, i64::MIN..0, sizes(), float(), float(), floats);
     numbers
         .prop_map(|(positive, negative, sizes, x, y, floats)| {
-            let words = "none relu true false constant reflect edge wrap nearest linear cubic half_pixel \
+            let words = "none relu true false set add lstm gru gru_linear rnn Relu Tanh Sigmoid constant reflect edge wrap nearest linear cubic half_pixel \
                          align_corners asymmetric floor round_prefer_ceil sum mean max prod f32 bf16 i8 bool";
             let mut pool = vec![
                 Attr::Int(positive),

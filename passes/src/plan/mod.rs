@@ -15,6 +15,7 @@ pub mod check;
 pub mod explain;
 mod lifetime;
 mod place;
+mod prepared;
 pub mod problem;
 pub mod report;
 pub mod svg;
@@ -22,6 +23,7 @@ pub mod svg;
 mod tests;
 
 pub use lifetime::{Lifetime, lifetimes};
+pub use prepared::{Prepared, prepared};
 
 use problem::{Item, Pair, Problem};
 use sdc_ir::entity::Arena;

@@ -1,6 +1,6 @@
 //! A plan as a table and as data for JSON.
 
-use super::{Plan, allocated, label};
+use super::{Plan, allocated, label, prepared};
 use sdc_ir::entity::EntityId;
 use sdc_ir::tile::{Buffer, Module};
 use serde::Serialize;
@@ -13,6 +13,8 @@ pub struct Report {
     pub model: String,
     /// Bytes of the arena.
     pub arena_bytes: usize,
+    /// Bytes of the prepared memory, which is RAM beside the arena.
+    pub prepared_bytes: usize,
     /// See [`Plan::lower_bound`].
     pub lower_bound_bytes: usize,
     /// Arena beyond the lower bound, in per cent of it.
@@ -101,6 +103,7 @@ pub fn report(module: &Module, plan: &Plan) -> Report {
     Report {
         model: module.name.clone(),
         arena_bytes: plan.arena_size,
+        prepared_bytes: prepared(module).map_or(usize::MAX, |p| p.size),
         lower_bound_bytes: plan.lower_bound,
         waste_percent: plan.waste_percent(),
         functions: functions.collect(),
@@ -156,6 +159,9 @@ impl fmt::Display for Report {
         }
         writeln!(f)?;
         writeln!(f, "arena_bytes: {}", self.arena_bytes)?;
+        if self.prepared_bytes > 0 {
+            writeln!(f, "prepared_bytes: {}", self.prepared_bytes)?;
+        }
         writeln!(f, "lower_bound_bytes: {}", self.lower_bound_bytes)?;
         writeln!(f, "waste_percent: {:.2}", self.waste_percent)
     }

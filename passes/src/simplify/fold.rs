@@ -11,7 +11,13 @@ const MAX_GROWN_BYTES: usize = 1 << 20;
 
 /// A node whose operands are all constants becomes a constant.
 pub fn fold(site: &mut Site<'_>) -> Outcome {
-    if matches!(site.op, Op::Constant(_)) || site.inputs.is_empty() {
+    // Dequantised weights stay in eight bits: the pass `quantise` decides which become floating point. Decomposed weights stay packed.
+    let weight = match site.op {
+        Op::DequantizeLinear(_) => site.ty.rank() > 0,
+        Op::Rebuild(_) => true,
+        _ => false,
+    };
+    if weight || matches!(site.op, Op::Constant(_)) || site.inputs.is_empty() {
         return Outcome::NoMatch;
     }
     if site.inputs.iter().any(|&v| site.graph.constant(v).is_none()) {

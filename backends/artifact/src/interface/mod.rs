@@ -26,7 +26,7 @@ pub struct Interface {
     pub arena_size: usize,
     /// Alignment of the arena.
     pub arena_align: usize,
-    /// The weights image: header page and payload ([`crate::weights`]).
+    /// The weights image: header and payload ([`crate::weights`]).
     pub weights_size: usize,
     /// Alignment of the weights image in memory.
     pub weights_align: usize,
@@ -147,7 +147,7 @@ impl Interface {
         if let Some((what, value)) = sizes.into_iter().find(|(_, v)| *v > isize::MAX as usize / 2) {
             return Err(InterfaceError::Size { what, value });
         }
-        if self.weights_size < crate::weights::PAGE {
+        if self.weights_size < crate::weights::PAYLOAD {
             return Err(InterfaceError::Size {
                 what: "weights",
                 value: self.weights_size,

@@ -171,7 +171,7 @@ pub fn unmerged(interface: &Interface, got: bool) -> Object<'static> {
         &[(7, elf::R_X86_64_PC32, digest)],
     );
 
-    // run: kernel({inputs[0], weights + 4096, outputs[0], arena}, parallel_for, 0, ELEMENTS)
+    // run: kernel({inputs[0], weights + 64, outputs[0], arena}, parallel_for, 0, ELEMENTS)
     let mut run = vec![
         0x48,
         0x83,
@@ -187,10 +187,10 @@ pub fn unmerged(interface: &Interface, got: bool) -> Object<'static> {
         0x48,
         0x8d,
         0x81,
+        0x40,
         0x00,
-        0x10,
         0x00,
-        0x00, // lea rax, [rcx + 4096]
+        0x00, // lea rax, [rcx + 64]
         0x48,
         0x89,
         0x44,
@@ -266,5 +266,5 @@ pub fn finished(interface: &Interface, got: bool) -> Vec<u8> {
 
 /// The layout's offset of the only tensor, which the hand-written code assumes.
 pub fn check_layout() {
-    assert_eq!(weights::layout([ELEMENTS * 4]).unwrap().offsets, [4096]);
+    assert_eq!(weights::layout([ELEMENTS * 4]).unwrap().offsets, [64]);
 }

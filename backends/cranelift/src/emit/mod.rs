@@ -130,6 +130,7 @@ impl Emitter for Body<'_> {
         let field = match root {
             Root::Arena => Frame::Arena,
             Root::Weights => Frame::Weights,
+            Root::Prepared => Frame::Prepared,
             Root::Input(_) => Frame::Inputs,
             Root::Output(_) => Frame::Outputs,
         };

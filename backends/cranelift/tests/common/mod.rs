@@ -40,14 +40,14 @@ pub fn options(cpu: &CpuSpec) -> Options {
 pub fn place(module: &Module) -> Placement {
     let mut p = Placement {
         arena_align: 64,
-        weights_size: 4096,
+        weights_size: 64,
         ..Placement::default()
     };
     for (_, data) in module.buffers.iter() {
         let bytes = data.bytes().next_multiple_of(64) as u64;
         let (temp, constant) = match data.kind {
             BufferKind::Temp => (Some(p.arena_size), None),
-            BufferKind::Const(_) => (None, Some(p.weights_size - 4096)),
+            BufferKind::Const(_) => (None, Some(p.weights_size - 64)),
             _ => (None, None),
         };
         p.arena_size += temp.map_or(0, |_| bytes);
@@ -125,7 +125,7 @@ impl Native {
         for (id, data) in module.buffers.iter() {
             match data.kind {
                 BufferKind::Const(weight) => {
-                    let at = 4096 + placement.consts[id.index()].unwrap() as usize;
+                    let at = 64 + placement.consts[id.index()].unwrap() as usize;
                     let bytes = module.weights[weight].bytes();
                     weights[at..at + bytes.len()].copy_from_slice(bytes);
                 }

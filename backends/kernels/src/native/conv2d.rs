@@ -1,9 +1,11 @@
 //! Convolution as an implicit matrix product: pixels by output channels, reduced over (ky, kx, ic).
 //!
 //! Loops, outermost first: a band of output pixels (flattened over rows and columns, so short rows waste nothing), a
-//! block of output channels, a chunk of the reduction, a tile of pixels. There are two ways to read the input:
+//! block of output channels, a chunk of the reduction, a tile of pixels. There are three ways to read the input:
 //! - *tap by tap*, for many contiguous channels: a chunk is a run of channels of one tap, and a pixel whose tap lies
 //!   outside the input reads a row of zeros;
+//! - *row by row*, where the rows of a window are contiguous: a chunk is some rows of the window, each read in place, or
+//!   from the row of zeros, or, if the row lies partly outside, from a copy on the stack;
 //! - otherwise chunks span taps. Where a tile's windows lie inside the input it is read in place through a table of
 //!   offsets; elsewhere the tile's part is gathered, zeros included, into a small buffer on the stack.
 //!
@@ -13,7 +15,7 @@ use core::mem::MaybeUninit;
 
 use super::arith::{div, div_ceil};
 use super::epilogue::Epilogue;
-use super::micro::{self, MR, Step, Tile};
+use super::micro::{self, MR, RUNS, Step, Tile};
 use super::params::Conv2dParams;
 use super::simd::{LANES, V};
 
@@ -22,7 +24,7 @@ pub const NR: usize = V::COLUMNS * LANES;
 
 /// Longest run of the reduction done at once: the weights of a run (`KC * NR` floats) should stay in the caches
 /// nearest to the core while all tiles of a band pass over them.
-const KC: usize = 256;
+const KC: usize = 288;
 
 /// Channels from which on a tap is worth a chunk of its own.
 const TAP_CHANNELS: usize = 96;
@@ -31,7 +33,7 @@ const TAP_CHANNELS: usize = 96;
 const PITCH: usize = KC + 16;
 
 /// Pixels of a band: its input and output should stay in the second cache over all blocks and chunks.
-const BAND: usize = 40 * MR;
+const BAND: usize = 20 * MR;
 
 /// The kernel `conv2d_f32`; operands x, w, bias, residual, y; the range is output rows.
 ///
@@ -99,32 +101,62 @@ struct Chunk {
     /// first channel.
     tap: Pixel,
     offset: isize,
+    /// Row by row: the first row of the window, and how many.
+    row: usize,
+    rows: usize,
+}
+
+/// How the input is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Tap,
+    Row,
+    Gather,
 }
 
 /// How the reduction is cut.
 #[derive(Clone, Copy)]
 struct Chunks {
     reduction: usize,
-    tapwise: bool,
+    way: Way,
     count: usize,
-    /// Length of what is cut into `parts`: a tap, or everything.
+    /// Length of what is cut into `parts`: a tap, the rows of the window, or everything.
     span: usize,
     parts: usize,
+    /// Elements of a row of the window.
+    row: usize,
 }
 
 impl Chunks {
     #[inline(always)]
     fn new(p: &Conv2dParams) -> Chunks {
-        let (taps, in_c) = ((p.kh * p.kw) as usize, p.in_c as usize);
-        let tapwise = p.xs_c == 1 && (taps == 1 || in_c >= TAP_CHANNELS);
-        let (spans, span) = if tapwise { (taps, in_c) } else { (1, taps * in_c) };
-        let parts = if span > KC { span.div_ceil(KC) } else { 1 };
+        let (kh, kw, in_c) = (p.kh as usize, p.kw as usize, p.in_c as usize);
+        let (taps, row) = (kh * kw, kw * in_c);
+        let dense = p.xs_c == 1 || in_c == 1;
+        let way = if p.xs_c == 1 && (taps == 1 || in_c >= TAP_CHANNELS) {
+            Way::Tap
+        } else if dense && (kw == 1 || p.dw * p.xs_w == p.in_c) && row <= KC {
+            Way::Row
+        } else {
+            Way::Gather
+        };
+        let (spans, span, most) = match way {
+            Way::Tap => (taps, in_c, KC),
+            Way::Row => (1, kh, div(KC, row).min(RUNS)),
+            Way::Gather => (1, taps * in_c, KC),
+        };
+        let parts = if span > most {
+            div(span + most - 1, most)
+        } else {
+            1
+        };
         Chunks {
             reduction: taps * in_c,
-            tapwise,
+            way,
             count: spans * parts,
             span,
             parts,
+            row,
         }
     }
 
@@ -134,6 +166,21 @@ impl Chunks {
         let len = div(self.span + self.parts - 1, self.parts);
         let tap = div(index, self.parts);
         let from = (index - tap * self.parts) * len;
+        let len = if self.span - from < len {
+            self.span - from
+        } else {
+            len
+        };
+        if self.way == Way::Row {
+            return Chunk {
+                k0: from * self.row,
+                len: self.row,
+                tap: Pixel { row: 0, column: 0 },
+                offset: 0,
+                row: from,
+                rows: len,
+            };
+        }
         let ky = div(tap, p.kw as usize);
         let kx = tap - ky * p.kw as usize;
         let tap_at = Pixel {
@@ -142,13 +189,11 @@ impl Chunks {
         };
         Chunk {
             k0: tap * self.span + from,
-            len: if self.span - from < len {
-                self.span - from
-            } else {
-                len
-            },
+            len,
             tap: tap_at,
             offset: tap_at.row * p.xs_h as isize + tap_at.column * p.xs_w as isize + from as isize,
+            row: 0,
+            rows: 1,
         }
     }
 }
@@ -183,7 +228,7 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
             let vectors = columns.div_ceil(LANES);
             for index in 0..plan.count {
                 let chunk = plan.chunk(p, index);
-                if !plan.tapwise && table_of != index {
+                if plan.way == Way::Gather && table_of != index {
                     fill_offsets(p, chunk, offsets.as_mut_ptr().cast());
                     table_of = index;
                 }
@@ -197,6 +242,7 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
                     let step = Step {
                         offsets: offsets.as_ptr().cast(),
                         weights,
+                        runs: chunk.rows,
                         k: chunk.len,
                         bias: if first && !operands.bias.is_null() {
                             operands.bias.add(block * NR)
@@ -215,7 +261,7 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
                         chunk,
                         step: &step,
                         first,
-                        tapwise: plan.tapwise,
+                        way: plan.way,
                         channel: block * NR,
                         zeros: zeros.as_ptr().cast(),
                     };
@@ -235,7 +281,7 @@ struct Pass<'a> {
     chunk: Chunk,
     step: &'a Step,
     first: bool,
-    tapwise: bool,
+    way: Way,
     channel: usize,
     zeros: *const f32,
 }
@@ -247,20 +293,26 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
     let (reach_h, reach_w) = (((p.kh - 1) * p.dh) as isize, ((p.kw - 1) * p.dw) as isize);
     let null = core::ptr::null::<f32>();
     let mut tile = Tile {
-        x: [null; MR],
+        x: [[null; MR]; RUNS],
         y: [null.cast_mut(); MR],
         start: [null; MR],
         next: null,
     };
     // Weights lie in the order they are used, so those of the next pass follow; each tile fetches a part of them.
-    let part = pass.step.k * LANES;
+    let part = pass.step.runs * pass.step.k * LANES;
     let mut next = pass.step.weights.wrapping_add(part * pass.step.vectors);
     let mut parts = pass.step.vectors;
+    let full = if pass.way == Way::Gather {
+        6
+    } else {
+        micro::full_tile(pass.step.vectors)
+    };
     let mut at = at;
     let mut left = count;
     while left > 0 {
         let m = match left {
-            MR.. => MR,
+            MR.. if full == MR => MR,
+            6.. => 6,
             4.. => 4,
             2.. => 2,
             _ => 1,
@@ -276,7 +328,7 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
                 && column + reach_w < p.in_w as isize;
             window[i] = Pixel { row, column };
             // Wrapping, because a window may begin outside the input; such pointers are not used.
-            tile.x[i] = operands
+            tile.x[0][i] = operands
                 .x
                 .wrapping_offset((row - p.x_row0 as isize) * p.xs_h as isize + column * p.xs_w as isize);
             let y = (at.row - p.y_row0 as isize) * p.ys_h as isize + at.column * p.ys_w as isize;
@@ -295,28 +347,33 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
                 };
             }
         }
-        let offsets = inside && !pass.tapwise && m == MR;
+        let offsets = inside && pass.way == Way::Gather && m == 6;
         // SAFETY: the tile's windows lie inside the input, or are gathered into a buffer of MR rows.
         unsafe {
-            if pass.tapwise {
-                let chunk = pass.chunk;
-                for i in 0..m {
-                    let row = window[i].row + chunk.tap.row;
-                    let column = window[i].column + chunk.tap.column;
-                    let exists =
-                        (0..p.in_h as isize).contains(&row) && (0..p.in_w as isize).contains(&column);
-                    tile.x[i] = if exists {
-                        tile.x[i].wrapping_offset(chunk.offset)
-                    } else {
-                        pass.zeros
-                    };
+            match pass.way {
+                Way::Tap => {
+                    let chunk = pass.chunk;
+                    for i in 0..m {
+                        let row = window[i].row + chunk.tap.row;
+                        let column = window[i].column + chunk.tap.column;
+                        let exists =
+                            (0..p.in_h as isize).contains(&row) && (0..p.in_w as isize).contains(&column);
+                        tile.x[0][i] = if exists {
+                            tile.x[0][i].wrapping_offset(chunk.offset)
+                        } else {
+                            pass.zeros
+                        };
+                    }
                 }
-            } else if !offsets {
-                for i in 0..m {
-                    let row = gather.add(i * PITCH);
-                    gather_pixel(p, tile.x[i], window[i], pass.chunk, row);
-                    tile.x[i] = row;
+                Way::Row => window_rows(pass, inside, &window, m, &mut tile.x, gather),
+                Way::Gather if !offsets => {
+                    for i in 0..m {
+                        let row = gather.add(i * PITCH);
+                        gather_pixel(p, tile.x[0][i], window[i], pass.chunk, row);
+                        tile.x[0][i] = row;
+                    }
                 }
+                Way::Gather => {}
             }
             tile.next = next;
             if parts > 0 {
@@ -330,6 +387,56 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
         left -= m;
     }
     at
+}
+
+/// Where the rows of the chunk are for each of the first `m` windows; `x[0]` says where the windows begin.
+///
+/// Rows that lie partly outside the input are copied to `buffer`, which has `PITCH` elements for each window.
+#[inline(always)]
+unsafe fn window_rows(
+    pass: &Pass<'_>,
+    inside: bool,
+    windows: &[Pixel; MR],
+    m: usize,
+    x: &mut [[*const f32; MR]; RUNS],
+    buffer: *mut f32,
+) {
+    let (p, chunk) = (pass.p, pass.chunk);
+    let step = (p.dh * p.xs_h) as isize;
+    let first = x[0];
+    for run in 0..chunk.rows {
+        let ky = (chunk.row + run) as isize;
+        for i in 0..m {
+            x[run & (RUNS - 1)][i] = first[i].wrapping_offset(ky * step);
+        }
+    }
+    if inside {
+        return;
+    }
+    let in_c = p.in_c as usize;
+    for i in 0..m {
+        let column = windows[i].column as i64;
+        // Columns of the window that exist: kx in lo .. hi; with dilation there is but one.
+        let lo = (-column).max(0).min(p.kw) as usize;
+        let hi = (p.in_w - column).min(p.kw).max(lo as i64) as usize;
+        let mut out = buffer.wrapping_add(i * PITCH);
+        for run in 0..chunk.rows {
+            let x = &mut x[run & (RUNS - 1)][i];
+            let row = windows[i].row + (chunk.row + run) as isize * p.dh as isize;
+            if row < 0 || row >= p.in_h as isize || lo == hi {
+                *x = pass.zeros;
+            } else if hi - lo < p.kw as usize {
+                // SAFETY: a window's buffer has room for the chunk and a vector more; the copied columns exist.
+                unsafe {
+                    zero(out, lo * in_c);
+                    copy((*x).wrapping_add(lo * in_c), out.add(lo * in_c), (hi - lo) * in_c);
+                    zero(out.add(hi * in_c), chunk.len - hi * in_c);
+                }
+                *x = out;
+                out = out.wrapping_add(chunk.len);
+            }
+        }
+    }
 }
 
 /// Input offset, from the first element of a window, of each k of the chunk.

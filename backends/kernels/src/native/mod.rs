@@ -16,11 +16,15 @@
 
 pub mod arith;
 pub mod conv2d;
+pub mod conv2d_i8;
 pub mod depthwise2d;
+pub mod depthwise2d_i8;
 pub mod epilogue;
 pub mod features;
 pub mod gemm;
+pub mod lanes_i8;
 pub mod micro;
 pub mod params;
 pub mod prepare;
+pub mod sd_rebuild;
 pub mod simd;

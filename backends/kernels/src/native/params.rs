@@ -40,9 +40,42 @@ params! {
 }
 
 params! {
+    /// Parameters of `sd_rebuild_f32`.
+    ///
+    /// `len`: packed bytes. `at_*`: where the sections begin in them. `half`: scales are f16. `s r rows vector slice_rows`: entries of a row,
+    /// codes of a row, rows and entries of a filter, rows of a slice. `magnitudes alphabet_lo alphabet_hi`: the alphabet, a byte each.
+    /// `nibbles row_bits basis_bits basis_filters index_filters`: the format (`index_filters` = 0 without an index).
+    /// `filter0 row0 filters`: first filter, rows stored before it, columns. `n1 n2 d0 d1 d2`: from a position of the vector to a row of the
+    /// matrix. `fs ks`: distances of columns and of rows if `ks` is not 0. `nr lanes`: weight packing.
+    SdRebuildParams {
+        len, at_index, at_codes, at_bases, at_shifts, at_scales, half, s, r, rows, vector, slice_rows, magnitudes,
+        alphabet_lo, alphabet_hi, nibbles, row_bits, basis_bits, basis_filters, index_filters, filter0, row0, filters,
+        n1, n2, d0, d1, d2, fs, ks, nr, lanes,
+    }
+}
+
+params! {
     /// Parameters of `depthwise2d_f32`; names as in [`Conv2dParams`], every channel stride is one.
     Depthwise2dParams {
         in_h, in_w, channels, out_w, kh, kw, sh, sw, dh, dw, pt, pl, xs_h, xs_w, x_row0, ys_h, ys_w, y_row0,
         rs_h, rs_w, r_row0, has_bias, has_residual, act, act_a, act_b,
+    }
+}
+
+params! {
+    /// Parameters of `conv2d_i8`; names as in [`Conv2dParams`], every channel stride is one.
+    ///
+    /// `planes`: planes of weights. `x_signed y_signed`: i8 instead of u8. `x_zero y_zero`: zero points. `y_min y_max`: bounds.
+    Conv2dI8Params {
+        in_h, in_w, in_c, out_w, out_c, kh, kw, sh, sw, dh, dw, pt, pl, xs_h, xs_w, x_row0, ys_h, ys_w, y_row0,
+        planes, x_signed, x_zero, y_signed, y_zero, y_min, y_max,
+    }
+}
+
+params! {
+    /// Parameters of `depthwise2d_i8`; names as in [`Conv2dI8Params`].
+    Depthwise2dI8Params {
+        in_h, in_w, channels, out_w, kh, kw, sh, sw, dh, dw, pt, pl, xs_h, xs_w, x_row0, ys_h, ys_w, y_row0,
+        x_signed, x_zero, y_signed, y_zero, y_min, y_max,
     }
 }

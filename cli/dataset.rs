@@ -78,7 +78,8 @@ fn file(dir: &Path, kind: &str, k: usize) -> PathBuf {
     dir.join(format!("{kind}_{k}.pb"))
 }
 
-fn read(path: &Path) -> Result<Tensor, Failure> {
+/// A tensor in ONNX's protobuf form.
+pub fn read(path: &Path) -> Result<Tensor, Failure> {
     let (_, tensor) = sdc_frontend::read_tensor_pb(files::map(path)?)
         .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
     Ok(tensor)

@@ -1,11 +1,13 @@
 //! Reading ONNX models.
 
+use crate::dataset;
 use crate::exit::Failure;
 use crate::files;
+use crate::npy;
 use crate::sdir;
 use bytes::Bytes;
 use clap::Args;
-use sdc_frontend::proto::{DimensionValue, ModelProto, TypeValue, ValueInfoProto};
+use sdc_frontend::proto::{DimensionValue, ModelProto, TensorProto, TypeValue, ValueInfoProto};
 use sdc_frontend::{ExternalData, ImportOptions, Imported};
 use sdc_ir::Digest;
 use sdc_ir::graph::Graph;
@@ -28,6 +30,9 @@ pub struct DimArgs {
     /// Fix a symbolic dimension, such as `--dim batch=1`; may be repeated
     #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_dim)]
     dims: Vec<(String, usize)>,
+    /// Fix an input to the tensor of a .npy or .pb file, as shapes may depend on it; it is no input any more. May be repeated
+    #[arg(long = "fix", value_name = "INPUT=FILE", value_parser = parse_fix)]
+    fixed: Vec<(String, PathBuf)>,
 }
 
 fn parse_dim(text: &str) -> Result<(String, usize), String> {
@@ -35,6 +40,11 @@ fn parse_dim(text: &str) -> Result<(String, usize), String> {
     let (name, value) = text.rsplit_once('=').ok_or("expected NAME=N")?;
     let value = value.parse().map_err(|_| format!("`{value}` is not a size"))?;
     Ok((name.to_owned(), value))
+}
+
+fn parse_fix(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("expected INPUT=FILE")?;
+    Ok((name.to_owned(), file.into()))
 }
 
 impl DimArgs {
@@ -53,7 +63,7 @@ impl DimArgs {
     }
     /// True if none was given.
     pub fn is_empty(&self) -> bool {
-        self.dims.is_empty()
+        self.dims.is_empty() && self.fixed.is_empty()
     }
 }
 
@@ -67,6 +77,8 @@ pub struct ModelFile {
     pub digest: Digest,
     /// Size of the file in bytes.
     pub size: usize,
+    /// Positions, among the inputs the file declares, of those that `--fix` made constants.
+    pub fixed: Vec<usize>,
 }
 
 /// An imported model.
@@ -94,7 +106,43 @@ impl ModelFile {
             proto,
             digest,
             size,
+            fixed: Vec::new(),
         })
+    }
+
+    /// Reads a model file and fixes the inputs that the arguments name.
+    pub fn read_fixed(path: &Path, args: &DimArgs) -> Result<Self, Failure> {
+        let mut file = Self::read(path)?;
+        let declared: Vec<String> = file
+            .inputs()
+            .map(|i| i.name.clone().unwrap_or_default())
+            .collect();
+        for (name, source) in &args.fixed {
+            let Some(position) = declared.iter().position(|d| d == name) else {
+                return Err(Failure::usage(format!("--fix: the model has no input `{name}`")));
+            };
+            if file.fixed.contains(&position) {
+                return Err(Failure::usage(format!("--fix gives `{name}` twice")));
+            }
+            let tensor = if source.extension().is_some_and(|e| e == "pb") {
+                dataset::read(source)?
+            } else {
+                npy::read(source)?
+            };
+            // An initialiser of an input's name is its value: ONNX's own way to say so.
+            let proto = TensorProto {
+                name: Some(name.clone()),
+                dims: tensor.shape().iter().map(|&d| d as i64).collect(),
+                data_type: Some(sdc_frontend::tensor::onnx_type(tensor.dtype())),
+                raw_data: Some(tensor.bytes().clone()),
+                ..TensorProto::default()
+            };
+            if let Some(graph) = &mut file.proto.graph {
+                graph.initializer.push(proto);
+            }
+            file.fixed.push(position);
+        }
+        Ok(file)
     }
 
     /// The graph's inputs, those with a default value excepted.
@@ -156,7 +204,7 @@ pub fn import(args: &ModelArgs) -> Result<Model, Failure> {
     if sdir::is_text(&args.model) {
         if !args.dims.is_empty() {
             return Err(Failure::usage(
-                "--dim: a graph in text form has no symbolic dimensions",
+                "--dim, --fix: a graph in text form has nothing left to fix",
             ));
         }
         let digest = Digest::of(&[&files::map(&args.model)?]);
@@ -168,7 +216,8 @@ pub fn import(args: &ModelArgs) -> Result<Model, Failure> {
             dims: BTreeMap::new(),
         });
     }
-    Ok(ModelFile::read(&args.model)?.import(args.dims.map()?)?.0)
+    let file = ModelFile::read_fixed(&args.model, &args.dims)?;
+    Ok(file.import(args.dims.map()?)?.0)
 }
 
 /// For each dimension of an input the name by which it can be given a value; `None` if it has one.

@@ -7,6 +7,7 @@ use half::f16;
 use npyz::{DType as NpyType, Endianness, NpyHeader, Order, TypeChar, WriterBuilder};
 use sdc_ir::tensor::{Element, element_count, row_major_strides};
 use sdc_ir::{DType, Tensor};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use zip::CompressionMethod;
@@ -131,6 +132,31 @@ fn push<T: npyz::AutoSerialize>(
         .begin_nd()?;
     writer.extend(items)?;
     writer.finish()
+}
+
+/// Reads all arrays of an `.npz` archive. Only archives without compression (`numpy.savez`).
+pub fn read_npz(path: &Path) -> Result<BTreeMap<String, Tensor>, Failure> {
+    let bad = |what: String| Failure::usage(format!("{}: {what}", path.display()));
+    let file = files::map(path)?;
+    let mut archive = zip::ZipArchive::new(io::Cursor::new(file.clone())).map_err(|e| bad(e.to_string()))?;
+    let mut arrays = BTreeMap::new();
+    for i in 0..archive.len() {
+        let entry = archive.by_index(i).map_err(|e| bad(e.to_string()))?;
+        let name = entry.name().map_err(|e| bad(e.to_string()))?;
+        let name = name.trim_end_matches(".npy").to_owned();
+        if entry.compression() != CompressionMethod::Stored {
+            return Err(bad(format!("`{name}` is compressed")).help("write it with numpy.savez"));
+        }
+        let start = entry.data_start().unwrap_or(u64::MAX);
+        let end = start
+            .checked_add(entry.size())
+            .filter(|&end| end <= file.len() as u64);
+        let end = end.ok_or_else(|| bad(format!("`{name}` lies outside the file")))?;
+        let array =
+            parse(&file.slice(start as usize..end as usize)).map_err(|e| bad(format!("`{name}`: {e}")))?;
+        arrays.insert(name, array);
+    }
+    Ok(arrays)
 }
 
 /// Writes named tensors as an `.npz` archive, uncompressed, without times: the same tensors give the same bytes.

@@ -31,6 +31,12 @@ impl Progress {
     pub fn say(&self, what: impl Into<String>) {
         self.0.set_message(what.into());
     }
+    /// Says how far the work is, where its length only shows as it goes on.
+    pub fn at(&self, done: usize, total: usize, what: impl Into<String>) {
+        self.0.set_length(total as u64);
+        self.0.set_position(done as u64);
+        self.0.set_message(what.into());
+    }
     /// Counts steps done.
     pub fn add(&self, steps: usize) {
         self.0.inc(steps as u64);

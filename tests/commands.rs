@@ -384,21 +384,23 @@ fn stages_are_printed_and_can_be_taken_up_again() {
         "0_import.sdir",
         "1_simplify.sdir",
         "2_fuse.sdir",
-        "3_layout.sdir",
-        "4_tile.sdir",
-        "5_plan.txt",
+        "3_quantise.sdir",
+        "4_layout.sdir",
+        "5_tile.sdir",
+        "6_plan.txt",
         "weights.sdw",
     ];
     assert_eq!(all, expected);
     let stage = |name: &str| fs::read_to_string(dir.path(&format!("stages/{name}"))).unwrap();
-    assert_eq!(ok(["dump", &model, "--after", "layout"]), stage("3_layout.sdir"));
-    assert_eq!(ok(["dump", &model, "--after", "plan"]), stage("5_plan.txt"));
+    assert_eq!(ok(["dump", &model, "--after", "layout"]), stage("4_layout.sdir"));
+    assert_eq!(ok(["dump", &model, "--after", "plan"]), stage("6_plan.txt"));
 
     // Each graph stage follows from the one before it.
     for (from, pass, to) in [
         ("0_import.sdir", "simplify", "1_simplify.sdir"),
         ("1_simplify.sdir", "fuse", "2_fuse.sdir"),
-        ("2_fuse.sdir", "layout", "3_layout.sdir"),
+        ("2_fuse.sdir", "quantise", "3_quantise.sdir"),
+        ("3_quantise.sdir", "layout", "4_layout.sdir"),
     ] {
         let from = dir.path(&format!("stages/{from}"));
         assert_eq!(
@@ -428,9 +430,9 @@ fn stages_are_printed_and_can_be_taken_up_again() {
         let read = |dir: &str| fs::read(format!("{dir}/{file}")).unwrap();
         assert_eq!(read(&direct), read(&text), "{file}");
     }
-    fails(2, ["opt", &dir.path("stages/4_tile.sdir"), "--passes", "fuse"]);
+    fails(2, ["opt", &dir.path("stages/5_tile.sdir"), "--passes", "fuse"]);
     fails(2, ["opt", &import, "--passes", "nothing"]);
-    fails(2, ["opt", &dir.path("stages/3_layout.sdir"), "--passes", "fuse"]);
+    fails(2, ["opt", &dir.path("stages/4_layout.sdir"), "--passes", "fuse"]);
     fs::remove_file(dir.path("stages/weights.sdw")).unwrap();
     let error = fails(2, ["opt", &import, "--passes", "fuse"]);
     assert!(error.contains(".sdw"), "{error}");
@@ -448,7 +450,7 @@ fn compile_shows_and_checks_passes() {
         .lines()
         .map(|l| l.split_whitespace().next().unwrap())
         .collect();
-    assert_eq!(names, ["simplify", "fuse", "layout", "tile", "plan"]);
+    assert_eq!(names, ["simplify", "fuse", "quantise", "layout", "tile", "plan"]);
     let stopped = ok(["compile", &model, "--stop-after", "simplify"]);
     assert_eq!(stopped, ok(["dump", &model, "--after", "simplify"]));
     let out = dir.path("out");
@@ -468,7 +470,7 @@ fn compile_shows_and_checks_passes() {
     );
     let with_ir = dir.path("ir");
     ok(["compile", &model, "-o", &with_ir, "--emit", "header,ir"]);
-    assert!(fs::metadata(dir.path("ir/ir/4_tile.sdir")).is_ok());
+    assert!(fs::metadata(dir.path("ir/ir/5_tile.sdir")).is_ok());
     assert!(fs::metadata(dir.path("ir/libmovements.so")).is_err());
 }
 

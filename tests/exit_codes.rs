@@ -71,7 +71,6 @@ fn what_is_not_supported_is_4_and_listed_in_full() {
         &["--backend", "llvm"],
         &["--backend", "accel"],
         &["--activations", "int8"],
-        &["--weights", "streamed"],
         &["--sd", "s=3"],
         &["--emit", "rust"],
         &["--cpu", "x86-64-v3", "--cpu", "x86-64-v4"],

@@ -17,6 +17,7 @@ pub enum Stage {
     Import,
     Simplify,
     Fuse,
+    Quantise,
     Layout,
     Tile,
     Plan,
@@ -25,9 +26,11 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Stage; 8] = {
+    pub const ALL: [Stage; 9] = {
         use Stage::*;
-        [Import, Simplify, Fuse, Layout, Tile, Plan, Header, Errors]
+        [
+            Import, Simplify, Fuse, Quantise, Layout, Tile, Plan, Header, Errors,
+        ]
     };
 
     /// Name of the folder; for the pipeline's stages their name there.
@@ -36,6 +39,7 @@ impl Stage {
             Stage::Import => "import",
             Stage::Simplify => "simplify",
             Stage::Fuse => "fuse",
+            Stage::Quantise => "quantise",
             Stage::Layout => "layout",
             Stage::Tile => "tile",
             Stage::Plan => "plan",
@@ -62,8 +66,8 @@ pub struct Case {
 
 impl Case {
     pub fn parse(name: &str, text: &str) -> Result<Self, String> {
-        // The header says much the same for every model, so it is shown only where it is asked for.
-        let usual = |s: &Stage| !matches!(s, Stage::Header | Stage::Errors);
+        // The header says much the same for every model, and `quantise` changes only quantised ones: shown where asked for.
+        let usual = |s: &Stage| !matches!(s, Stage::Quantise | Stage::Header | Stage::Errors);
         let mut stages: BTreeSet<Stage> = Stage::ALL.into_iter().filter(usual).collect();
         let mut dims = BTreeMap::new();
         let mut cut = None;

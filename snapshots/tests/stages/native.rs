@@ -17,7 +17,7 @@ use sdc_ir::tile::{BufferKind, Module};
 use sdc_kernels::{Instance, KERNELS, features, instances};
 use sdc_lower::Placement;
 use sdc_passes::pipeline::{self, Compiled, PipelineOptions};
-use sdc_passes::plan::ALIGN;
+use sdc_passes::plan::{ALIGN, prepared};
 use sdc_passes::tile::TileOptions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -27,6 +27,7 @@ pub const SHOWN: TileOptions = TileOptions {
     lanes: 4,
     block: 16,
     kernel_lanes: 8,
+    streamed: false,
 };
 const SHOWN_CPU: &str = "x86-64-v3";
 
@@ -92,6 +93,7 @@ fn tensors<'m>(module: &'m Module, order: &[Weight]) -> Vec<&'m [u8]> {
 
 fn interface(name: &str, compiled: &Compiled, header: &Header, cpu: &str, features: u64) -> Interface {
     let graph = &compiled.graph;
+    let prepared = prepared(&compiled.lowered.module).unwrap_or_default();
     let list = |ports: &[Port]| {
         TensorSpec::list(ports.iter().map(|p| {
             let ty = graph.ty(p.value);
@@ -106,8 +108,8 @@ fn interface(name: &str, compiled: &Compiled, header: &Header, cpu: &str, featur
         arena_align: ALIGN,
         weights_size: header.image() as usize,
         weights_align: weights::ALIGN,
-        prepared_size: 0,
-        prepared_align: 1,
+        prepared_size: prepared.size,
+        prepared_align: prepared.align(),
         weights_digest: header.digest,
         weights_embedded: false,
         cpu: cpu.to_owned(),
@@ -190,7 +192,10 @@ fn build(
     let interface = interface(name, compiled, &header, target.cpu.name, target.features());
     let layout = weights::layout(tensors.iter().map(|t| t.len())).ok_or("the weights are too large")?;
     let position = |weight| order.iter().position(|&w| w == weight);
+    let prepared = prepared(module).unwrap_or_default();
     let placement = Placement {
+        prepared: prepared.placed(),
+        prepared_size: prepared.size as u64,
         temps: compiled
             .plan
             .offsets
@@ -201,7 +206,9 @@ fn build(
             .buffers
             .values()
             .map(|b| match b.kind {
-                BufferKind::Const(weight) => Some(layout.offsets[position(weight)?] - weights::PAGE as u64),
+                BufferKind::Const(weight) => {
+                    Some(layout.offsets[position(weight)?] - weights::PAYLOAD as u64)
+                }
                 _ => None,
             })
             .collect(),

@@ -184,7 +184,7 @@ fn stopping_and_starting_again_gives_the_same() {
     let whole = compile_pipeline(&network(), &PipelineOptions::default(), &mut seen).unwrap();
     let names: Vec<&str> = seen.graphs.iter().map(|g| g.0).collect();
     assert_eq!(names, ["import", "simplify", "fuse", "quantise", "layout"]);
-    assert_eq!((seen.started.len(), seen.planned), (5, 1));
+    assert_eq!((seen.started.len(), seen.planned), (6, 1));
 
     for (at, (pass, graph)) in seen.graphs.iter().enumerate() {
         let stop = PipelineOptions {

@@ -108,7 +108,7 @@ fn lying_manifests_are_refused() {
         Err(ManifestError::Json(_))
     ));
     assert!(matches!(
-        replaced("\"weights_size\": 4288", "\"weights_size\": 4352"),
+        replaced(X),
         Err(ManifestError::WeightsSize { .. })
     ));
     assert!(matches!(

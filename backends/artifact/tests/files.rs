@@ -108,7 +108,7 @@ fn lying_manifests_are_refused() {
         Err(ManifestError::Json(_))
     ));
     assert!(matches!(
-        replaced(X),
+        replaced("\"weights_size\": 256", "\"weights_size\": 320"),
         Err(ManifestError::WeightsSize { .. })
     ));
     assert!(matches!(

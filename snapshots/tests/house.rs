@@ -49,14 +49,7 @@ const LONGEST: usize = 1000;
 /// Lines from which a Rust file must justify itself below.
 const LONG: usize = 600;
 /// Rust files longer than [`LONG`], and why they are not two.
-const LONG_FOR_A_REASON: &[(&str, &str)] = &[
-    ("ir/src/graph/op.rs", "one list of all operators"),
-    (
-        "passes/src/decompose/run.rs",
-        "to be split by stage: layers, calibration, allocation",
-    ),
-    ("passes/src/decompose/solve.rs", "to be split by solver"),
-];
+const LONG_FOR_A_REASON: &[(&str, &str)] = &[("ir/src/graph/op.rs", "one list of all operators")];
 
 /// How far above an unsafe block the comment that gives its reason may be.
 const REASON_ABOVE: usize = 8;

@@ -110,6 +110,10 @@ pub struct Progress<'a> {
 }
 
 /// What became of a layer's weights.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one per layer, and nearly all are the large one"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Choice {
     /// Decomposed, or eight-bit integers.

@@ -1,0 +1,120 @@
+//! Rows chosen one after another, each one's error fed to those still open (GPTQ's scheme, at row granularity).
+
+use super::Run;
+use crate::decompose::linalg;
+use crate::decompose::metric::{Form, Metric};
+use nalgebra::DMatrix;
+use rayon::prelude::*;
+
+impl Run<'_> {
+    /// Rows one after another, the error of each fed to those still open.
+    pub(super) fn feed(&mut self, feedback: &[Option<Feedback>]) {
+        self.each_cell(|run, cell, tables| {
+            let Some(Some(feedback)) = feedback.get(run.problem.metric.group(cell.start)) else {
+                let scales: Vec<f64> = cell.clone().map(|m| run.state.scales[m]).collect();
+                return run.search_cell(cell, tables, &scales).0;
+            };
+            let (s, length) = (run.format.s, run.length());
+            let mut words = vec![0u32; cell.len() * run.q];
+            // Working copies in the order of the walk.
+            let mut open: Vec<Vec<f64>> = cell
+                .clone()
+                .map(|m| {
+                    let w = run.target(m);
+                    feedback
+                        .order
+                        .iter()
+                        .flat_map(|&q| w[q * s..][..s].iter().copied())
+                        .collect()
+                })
+                .collect();
+            let (mut x, mut y, mut e) = ([0.0; 8], [0.0; 8], [0.0; 8]);
+            for (p, &q) in feedback.order.iter().enumerate() {
+                let slice = q / run.format.slice_rows;
+                let shape = &feedback.shapes[p];
+                let table = tables[slice].times(shape);
+                for (i, m) in cell.clone().enumerate() {
+                    let scale = run.state.scales[m];
+                    let w = &mut open[i];
+                    for j in 0..s {
+                        x[j] = w[p * s + j] / scale;
+                    }
+                    linalg::times(&x, shape, s, &mut y);
+                    let word = if run.is_kept(m, q) {
+                        table.nearest(&y[..s])
+                    } else {
+                        0
+                    };
+                    words[i * run.q + q] = word;
+                    for ((e, y), t) in e.iter_mut().zip(&y[..s]).zip(table.row(word)) {
+                        *e = (y - t) * scale;
+                    }
+                    for (j, &e) in e[..s].iter().enumerate() {
+                        // Row p*s+j of the upper factor is column p*s+j of the lower one, which is contiguous.
+                        let factor = feedback.lower.column(p * s + j);
+                        let from = (p + 1) * s;
+                        for (w, u) in w[from..length].iter_mut().zip(factor.iter().skip(from)) {
+                            *w -= e * u;
+                        }
+                    }
+                }
+            }
+            words
+        });
+    }
+}
+
+/// What the feedback of one form needs.
+pub(super) struct Feedback {
+    /// Rows in the order of the walk: the weightiest first.
+    order: Vec<usize>,
+    /// Inverses of the diagonal blocks of the upper factor, `[s, s]` each, in walking order.
+    shapes: Vec<Vec<f64>>,
+    /// Lower factor of the inverse of the permuted form; its transpose is the upper factor.
+    lower: DMatrix<f64>,
+}
+
+impl Feedback {
+    pub(super) fn all(metric: &Metric, s: usize) -> Vec<Option<Feedback>> {
+        metric
+            .forms
+            .par_iter()
+            .map(|form| match form {
+                Form::Full(h) => Some(Self::new(h, s)),
+                Form::Diagonal(_) => None,
+            })
+            .collect()
+    }
+
+    fn new(h: &DMatrix<f64>, s: usize) -> Self {
+        let rows = h.nrows() / s;
+        let trace = |q: usize| (0..s).map(|j| h[(q * s + j, q * s + j)]).sum::<f64>();
+        let mut order: Vec<usize> = (0..rows).collect();
+        order.sort_by(|&a, &b| trace(b).total_cmp(&trace(a)).then(a.cmp(&b)));
+        let at: Vec<usize> = order.iter().flat_map(|q| q * s..(q + 1) * s).collect();
+        let permuted = DMatrix::from_fn(h.nrows(), h.nrows(), |i, j| h[(at[i], at[j])]);
+        let inverse = linalg::factor(&permuted).inverse();
+        let lower = linalg::factor(&inverse).unpack();
+        let shapes = (0..rows)
+            .map(|p| {
+                // U_pp is the transpose of the lower block; its inverse, row by row of the identity.
+                let block: Vec<f64> = (0..s * s)
+                    .map(|k| lower[(p * s + k / s, p * s + k % s)])
+                    .collect();
+                let mut inverse = vec![0.0; s * s];
+                let (mut unit, mut out) = (vec![0.0; s], vec![0.0; s]);
+                for i in 0..s {
+                    unit.fill(0.0);
+                    unit[i] = 1.0;
+                    linalg::divide_lower(&unit, &block, s, &mut out);
+                    // Row i of L^-1 is column i of U^-1.
+                    for j in 0..s {
+                        inverse[j * s + i] = out[j];
+                    }
+                }
+                inverse
+            })
+            .collect();
+        Self { order, shapes, lower }
+    }
+}

@@ -1,0 +1,276 @@
+//! Codes, bases and scales for one weight tensor: exact row search, curvature-weighted bases, error feedback, descent.
+//!
+//! The loss is the sum over filters of `(w - v) H (w - v)^T` with the rebuilt vector `v` and a [`Metric`] `H`. Steps:
+//!
+//! 1. rows are searched exactly in the metric's diagonal blocks, bases and scales refitted, from several starts;
+//! 2. bases are rounded to integers, and from then on every row is what the normative integer rebuild makes of it;
+//! 3. with a full metric, rows are chosen one after another and each row's error is fed to those still open (as
+//!    GPTQ does, at row granularity), then revisited in turn, each chosen exactly with all others fixed, which can only lower the loss;
+//! 4. scales are rounded to what is stored, and the rows searched once more.
+
+mod bases;
+mod descent;
+mod feedback;
+mod finish;
+mod search;
+mod start;
+#[cfg(test)]
+mod tests;
+
+use super::codebook::{Codebook, Table};
+use super::metric::{Form, Metric};
+use feedback::Feedback;
+use rayon::prelude::*;
+use sdc_ir::sd::{Decomposed, Format, Geometry};
+use std::ops::Range;
+
+/// How much work goes into one tensor, and which steps are taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effort {
+    /// Starts of the basis.
+    pub starts: usize,
+    /// Alternations of search and refit.
+    pub alternations: usize,
+    /// Feed errors forward before revisiting. Needs believable off-diagonal moments.
+    pub feedback: bool,
+    /// Passes of revisiting per round.
+    pub descents: usize,
+    /// Rounds of feedback, descent and refit.
+    pub rounds: usize,
+    /// Seed of the random starts.
+    pub seed: u64,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self {
+            starts: 8,
+            alternations: 8,
+            feedback: true,
+            descents: 2,
+            rounds: 2,
+            seed: 0,
+        }
+    }
+}
+
+/// What to decompose.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a> {
+    /// How the tensor is read.
+    pub geometry: &'a Geometry,
+    /// Rows of all filters, padded: `[M, Q, S]` of the format that is tried.
+    pub rows: &'a [f64],
+    /// The metric, prepared for the padded length.
+    pub metric: &'a Metric,
+    /// Rows that may be stored, `[ceil(M/G), Q]` as the format's index says; all if absent.
+    pub kept: Option<&'a [bool]>,
+}
+
+/// A decomposition and its loss in the problem's metric.
+#[derive(Clone, Debug)]
+pub struct Solved {
+    /// The stored form.
+    pub weight: Decomposed,
+    /// Sum over filters of the squared error in the metric.
+    pub loss: f64,
+    /// The same for all-zero weights.
+    pub energy: f64,
+}
+
+/// Filters a task works on at least: tables are built once per task.
+const FILTERS_PER_TASK: usize = 16;
+/// Rows that decide the starts.
+const START_ROWS: usize = 768;
+/// Filters a shared basis is fitted on.
+const FIT_FILTERS: usize = 64;
+/// Filter vectors longer than this are descended without feedback, whose factorisation is cubic.
+const MAX_FEEDBACK: usize = 1536;
+
+/// Decomposes one tensor in one format. `None` if the format's codes are too many to search.
+pub fn solve(problem: &Problem<'_>, format: &Format, effort: &Effort) -> Option<Solved> {
+    let book = Codebook::new(format)?;
+    let mut run = Run::new(problem, format, &book);
+    run.start(effort);
+    run.pick_scales();
+    for _ in 0..effort.alternations {
+        run.assign();
+        run.rescale();
+        run.refit();
+    }
+    run.quantise();
+    run.assign();
+    run.rescale();
+    let mut best = run.state.clone();
+    let mut least = run.loss();
+    let full = problem.metric.forms.iter().any(|f| matches!(f, Form::Full(_)));
+    if full {
+        let feedback = (effort.feedback && run.length() <= MAX_FEEDBACK)
+            .then(|| Feedback::all(problem.metric, format.s));
+        for round in 0..effort.rounds.max(1) {
+            if let Some(feedback) = &feedback {
+                run.feed(feedback);
+                run.rescale();
+            }
+            for _ in 0..effort.descents {
+                run.descend();
+                run.rescale();
+            }
+            let loss = run.loss();
+            if loss < least {
+                (least, best) = (loss, run.state.clone());
+            }
+            if round + 1 < effort.rounds {
+                run.refit();
+                run.quantise();
+            }
+        }
+    }
+    run.state = best;
+    run.store_scales();
+    if full {
+        run.descend();
+    } else {
+        run.assign();
+    }
+    Some(run.finish())
+}
+
+/// The bases: real ones while they are fitted, then stored ones.
+#[derive(Clone, Debug)]
+enum Bases {
+    Real(Vec<Vec<f64>>),
+    Stored(Vec<(Vec<i8>, u8)>),
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    /// `[M]`.
+    scales: Vec<f64>,
+    /// `[M, Q]`.
+    words: Vec<u32>,
+    /// `[ceil(M/H), T]`.
+    bases: Bases,
+}
+
+struct Run<'a> {
+    problem: &'a Problem<'a>,
+    format: &'a Format,
+    book: &'a Codebook,
+    q: usize,
+    slices: usize,
+    /// Runs of filters with one set of bases and one form.
+    cells: Vec<Range<usize>>,
+    state: State,
+}
+
+impl<'a> Run<'a> {
+    fn new(problem: &'a Problem<'a>, format: &'a Format, book: &'a Codebook) -> Self {
+        let (filters, q) = (problem.geometry.filters(), problem.geometry.rows(format.s));
+        let mut cells: Vec<Range<usize>> = Vec::new();
+        for m in 0..filters {
+            match cells.last_mut() {
+                Some(c)
+                    if c.len() < FILTERS_PER_TASK
+                        && c.start / format.basis_filters == m / format.basis_filters
+                        && problem.metric.group(c.start) == problem.metric.group(m) =>
+                {
+                    c.end = m + 1;
+                }
+                _ => cells.push(m..m + 1),
+            }
+        }
+        let slices = problem.geometry.slices(format);
+        let length = q * format.s;
+        let scales = (0..filters)
+            .map(|m| {
+                let diagonal = problem.metric.form(m).diagonal();
+                let w = &problem.rows[m * length..][..length];
+                let energy: f64 = w.iter().zip(&diagonal).map(|(w, h)| w * w * h).sum();
+                let weight: f64 = diagonal.iter().sum();
+                (energy / weight).sqrt().max(1e-12)
+            })
+            .collect();
+        let state = State {
+            scales,
+            words: vec![0; filters * q],
+            bases: Bases::Real(Vec::new()),
+        };
+        Self {
+            problem,
+            format,
+            book,
+            q,
+            slices,
+            cells,
+            state,
+        }
+    }
+
+    fn length(&self) -> usize {
+        self.q * self.format.s
+    }
+    fn filters(&self) -> usize {
+        self.state.scales.len()
+    }
+    fn target(&self, m: usize) -> &'a [f64] {
+        &self.problem.rows[m * self.length()..][..self.length()]
+    }
+    fn is_kept(&self, m: usize, q: usize) -> bool {
+        self.problem
+            .kept
+            .is_none_or(|k| k[m / self.format.index_filters() * self.q + q])
+    }
+
+    /// The tables of the slices of a filter's bases.
+    fn tables(&self, filter: usize) -> Vec<Table> {
+        let first = filter / self.format.basis_filters * self.slices;
+        (first..first + self.slices)
+            .map(|i| match &self.state.bases {
+                Bases::Real(b) => self.book.table(&b[i]),
+                Bases::Stored(b) => self.book.integer_table(&b[i].0, b[i].1),
+            })
+            .collect()
+    }
+
+    /// A filter's rebuilt vector in units of its scale.
+    fn rebuilt(&self, m: usize, tables: &[Table]) -> Vec<f64> {
+        let words = &self.state.words[m * self.q..][..self.q];
+        let rows = words.iter().enumerate();
+        rows.flat_map(|(q, &word)| tables[q / self.format.slice_rows].row(word))
+            .collect()
+    }
+
+    /// Per filter: energy of the rebuilt vector, its product with the target, loss.
+    fn sums(&self) -> Vec<(f64, f64, f64)> {
+        let cells = self.cells.par_iter().map(|cell| {
+            let tables = self.tables(cell.start);
+            let form = self.problem.metric.form(cell.start);
+            cell.clone()
+                .map(|m| {
+                    let (w, v) = (self.target(m), self.rebuilt(m, &tables));
+                    let hv = form.apply(&v);
+                    let energy: f64 = hv.iter().zip(&v).map(|(a, b)| a * b).sum();
+                    let cross: f64 = hv.iter().zip(w).map(|(a, b)| a * b).sum();
+                    let scale = self.state.scales[m];
+                    let gap: Vec<f64> = w.iter().zip(&v).map(|(w, v)| w - scale * v).collect();
+                    (energy, cross, form.square(&gap))
+                })
+                .collect::<Vec<_>>()
+        });
+        cells.collect::<Vec<_>>().concat()
+    }
+
+    /// The best scale of each filter for its words.
+    fn rescale(&mut self) {
+        for (m, (energy, cross, _)) in self.sums().into_iter().enumerate() {
+            if energy > 0.0 && cross > 0.0 {
+                self.state.scales[m] = cross / energy;
+            }
+        }
+    }
+
+    fn loss(&self) -> f64 {
+        self.sums().iter().map(|s| s.2).sum()
+    }
+}

@@ -77,6 +77,37 @@ enum Pixels {
     Floats(Vec<f32>),
 }
 
+/// Mean and standard deviation of the bytes of photographs, over all channels: about what ImageNet's are known to be.
+const PHOTOGRAPH: (f64, f64) = (115.0, 68.0);
+
+impl Default for ImageArgs {
+    fn default() -> Self {
+        Self {
+            scale: 1.0,
+            mean: Vec::new(),
+            std: Vec::new(),
+            layout: None,
+            channels: Channels::Rgb,
+        }
+    }
+}
+
+impl ImageArgs {
+    /// Mean and standard deviation of what a model gets when it is shown photographs; `None` if nothing says how they are preprocessed.
+    pub fn statistics(&self) -> Option<(f64, f64)> {
+        if self.scale == 1.0 && self.mean.is_empty() && self.std.is_empty() {
+            return None;
+        }
+        let average = |values: &[f32], absent: f64| match values {
+            [] => absent,
+            _ => values.iter().map(|&x| f64::from(x)).sum::<f64>() / values.len() as f64,
+        };
+        let (scale, deviation) = (f64::from(self.scale), average(&self.std, 1.0));
+        let mean = (PHOTOGRAPH.0 * scale - average(&self.mean, 0.0)) / deviation;
+        Some((mean, (PHOTOGRAPH.1 * scale / deviation).abs()))
+    }
+}
+
 impl Images {
     /// Images for a model's input. The first dimension of both is the batch.
     pub fn new(args: &ImageArgs, images: &Tensor, input: &TensorSpec) -> Result<Self, Failure> {
@@ -238,13 +269,7 @@ mod tests {
     }
 
     fn args() -> ImageArgs {
-        ImageArgs {
-            scale: 1.0,
-            mean: Vec::new(),
-            std: Vec::new(),
-            layout: None,
-            channels: Channels::Rgb,
-        }
+        ImageArgs::default()
     }
 
     fn image(args: &ImageArgs, images: &Tensor, input: &[usize], at: usize) -> Vec<f32> {

@@ -3,12 +3,14 @@
 use crate::exit::{Exit, Failure, Problem};
 use crate::macs;
 use crate::model::{ModelArgs, ModelFile};
+use crate::sd::report::{LayerRow, decibels, density, form};
 use crate::sdir;
 use crate::units::size;
 use comfy_table::{CellAlignment, Table, presets};
 use sdc_frontend::proto::{DimensionValue, NodeProto, TypeValue, ValueInfoProto, data_type};
 use sdc_ir::Tensor;
-use sdc_ir::graph::{Graph, NodeData, Op};
+use sdc_ir::graph::{Graph, NodeData, Op, Value};
+use sdc_ir::sd::Stored;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -77,6 +79,21 @@ struct Layer {
     parameters: u64,
     bytes: u64,
     macs: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compressed: Option<CompressedLayer>,
+}
+
+/// What is special about compressed weights.
+#[derive(Serialize)]
+struct CompressedLayer {
+    /// `S3 r3 {1,2,4}` or `int8`.
+    form: String,
+    /// Share of rows stored.
+    density: f64,
+    bits_per_weight: f64,
+    /// As whoever compressed the model recorded it.
+    sqnr_db: Option<f64>,
+    output_error: Option<f64>,
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
@@ -88,11 +105,12 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let file = ModelFile::read_fixed(&args.model.model, &args.model.dims)?;
     let mut inspection = Inspection::of_file(&file);
     inspection.file = args.model.model.display().to_string();
+    let recorded = LayerRow::recorded(&file.proto);
     let failure = match file.import(args.model.dims.map()?) {
         Ok((model, imported)) => {
             inspection.supported = true;
             inspection.remarks = imported.remarks.iter().map(ToString::to_string).collect();
-            inspection.add_graph(&model.graph);
+            inspection.add_graph(&model.graph, &recorded);
             None
         }
         // A wrong option is no property of the model.
@@ -169,24 +187,27 @@ impl Inspection {
         }
     }
 
-    fn add_graph(&mut self, graph: &Graph) {
+    fn add_graph(&mut self, graph: &Graph, recorded: &[LayerRow]) {
         let port = |p: &sdc_ir::graph::Port| Port {
             name: p.name.clone(),
             ty: graph.ty(p.value).to_string(),
         };
         self.inputs = graph.inputs.iter().map(port).collect();
         self.outputs = graph.outputs.iter().map(port).collect();
-        let sum = |count: fn(&Tensor) -> usize| {
-            graph
-                .weights
-                .iter()
-                .filter(|(.., t)| t.dtype().is_float())
-                .map(|(.., t)| count(t) as u64)
-                .sum()
-        };
-        self.parameters = Some(sum(Tensor::len));
-        self.parameter_bytes = Some(sum(|t| t.bytes().len()));
-        let layers = graph.nodes().values().filter_map(|node| Layer::of(graph, node));
+        let floats = graph.weights.iter().filter(|(.., t)| t.dtype().is_float());
+        let (mut count, mut bytes) = floats.fold((0, 0), |sum, (.., t)| {
+            (sum.0 + t.len() as u64, sum.1 + t.bytes().len() as u64)
+        });
+        for node in graph.nodes().values().filter(|n| matches!(n.op, Op::Rebuild(_))) {
+            count += graph.ty(node.outputs[0]).elements().unwrap_or(0) as u64;
+            bytes += graph.ty(node.inputs[0]).bytes().unwrap_or(0) as u64;
+        }
+        self.parameters = Some(count);
+        self.parameter_bytes = Some(bytes);
+        let layers = graph
+            .nodes()
+            .values()
+            .filter_map(|node| Layer::of(graph, node, recorded));
         self.layers = layers.collect();
         self.macs = Some(self.layers.iter().fold(0, |n, l| n.saturating_add(l.macs)));
     }
@@ -245,6 +266,35 @@ impl Inspection {
                 self.layers.iter().map(row),
             )?;
         }
+        if self.layers.iter().any(|l| l.compressed.is_some()) {
+            writeln!(out)?;
+            let compressed = self
+                .layers
+                .iter()
+                .filter_map(|l| Some((l, l.compressed.as_ref()?)));
+            let rows = compressed.map(|(l, c)| {
+                vec![
+                    l.node.clone(),
+                    l.op.clone(),
+                    c.form.clone(),
+                    format!("{:.2}", c.density),
+                    format!("{:.2}", c.bits_per_weight),
+                    decibels(c.sqnr_db),
+                    c.output_error
+                        .map_or_else(|| "-".to_owned(), |e| format!("{e:.1e}")),
+                ]
+            });
+            let head = [
+                "compressed",
+                "operator",
+                "form",
+                "density",
+                "bits",
+                "SQNR dB",
+                "output error",
+            ];
+            table(out, &head, rows)?;
+        }
         Ok(())
     }
 }
@@ -293,8 +343,8 @@ impl Port {
 }
 
 impl Layer {
-    fn of(graph: &Graph, node: &NodeData) -> Option<Self> {
-        if matches!(node.op, Op::Constant(_)) {
+    fn of(graph: &Graph, node: &NodeData, recorded: &[LayerRow]) -> Option<Self> {
+        if matches!(node.op, Op::Constant(_) | Op::Rebuild(_)) {
             return None;
         }
         let weights: Vec<&Tensor> = node
@@ -304,7 +354,8 @@ impl Layer {
             .filter(|t| t.dtype().is_float())
             .collect();
         let macs = macs::of(graph, node);
-        if weights.is_empty() && macs == 0 {
+        let packed = node.inputs.iter().find_map(|&v| packed(graph, v));
+        if weights.is_empty() && packed.is_none() && macs == 0 {
             return None;
         }
         Some(Self {
@@ -319,9 +370,38 @@ impl Layer {
                 .outputs
                 .first()
                 .map_or_else(String::new, |&v| graph.ty(v).to_string()),
-            parameters: weights.iter().map(|t| t.len() as u64).sum(),
-            bytes: weights.iter().map(|t| t.bytes().len() as u64).sum(),
+            parameters: weights.iter().map(|t| t.len() as u64).sum::<u64>()
+                + packed
+                    .as_ref()
+                    .map_or(0, |p| p.geometry().shape.iter().product::<usize>() as u64),
+            bytes: weights.iter().map(|t| t.bytes().len() as u64).sum::<u64>()
+                + packed.as_ref().map_or(0, |p| p.packed_len() as u64),
             macs,
+            compressed: packed.map(|p| CompressedLayer::of(&p, node, recorded)),
         })
+    }
+}
+
+/// The compressed weight that a value is rebuilt from.
+fn packed(graph: &Graph, value: Value) -> Option<Stored> {
+    let rebuild = &graph.nodes()[graph.def_node(value)?];
+    match rebuild.op {
+        Op::Rebuild(_) => Stored::unpack(graph.constant(rebuild.inputs[0])?.bytes()).ok(),
+        _ => None,
+    }
+}
+
+impl CompressedLayer {
+    fn of(stored: &Stored, node: &NodeData, recorded: &[LayerRow]) -> Self {
+        let weights = stored.geometry().shape.iter().product::<usize>().max(1);
+        let named = |l: &&LayerRow| node.origins.iter().any(|o| o.name == l.node);
+        let recorded = recorded.iter().find(named);
+        Self {
+            form: form(stored),
+            density: density(stored),
+            bits_per_weight: 8.0 * stored.packed_len() as f64 / weights as f64,
+            sqnr_db: recorded.and_then(|l| l.sqnr_db),
+            output_error: recorded.and_then(|l| l.output_error),
+        }
     }
 }

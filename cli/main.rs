@@ -1,6 +1,6 @@
 //! The `sdc` binary: flags, reports, progress. No algorithms: those are in the library crates.
 //!
-//! One file per command. Shared: [`model`] (what goes in), [`build`] (graph to artifact), [`session`] (a model or an artifact,
+//! One file per command. Shared: [`model`] (what goes in), [`sd`] (compression), [`build`] (graph to artifact), [`session`] (a model or an artifact,
 //! ready to run), [`exit`] and [`diag`] (what goes wrong), [`npy`], [`images`], [`dataset`] (data), [`sdir`] (text forms).
 //!
 //! Results go to standard output, everything else to standard error. No environment variable changes what is computed.
@@ -9,6 +9,7 @@ mod bench;
 mod build;
 mod check;
 mod compile;
+mod compress;
 mod dataset;
 mod diag;
 mod dump;
@@ -24,6 +25,7 @@ mod opt;
 mod plan;
 mod progress;
 mod run;
+mod sd;
 mod sdir;
 mod session;
 mod target;
@@ -51,6 +53,8 @@ Exit codes: 0 fine; 1 outputs differ; 2 usage or I/O; 3 malformed model; 4 unsup
 enum Command {
     /// Compile a model to an archive, a shared library, a header and a weights file
     Compile(compile::Args),
+    /// Write a model with compressed weights, as standard ONNX
+    Compress(compress::Args),
     /// Run a model, or an artifact, on given inputs
     Run(run::Args),
     /// Compare a model's outputs with recorded ones
@@ -110,6 +114,7 @@ fn start() -> Exit {
 fn dispatch(command: &Command, out: &mut dyn Write) -> Result<(), Failure> {
     match command {
         Command::Compile(args) => compile::run(args, out),
+        Command::Compress(args) => compress::run(args, out),
         Command::Run(args) => run::run(args, out),
         Command::Check(args) => check::run(args, out),
         Command::Eval(args) => eval::run(args, out),

@@ -176,12 +176,19 @@ impl ModelFile {
         dims
     }
 
+    /// Values of symbolic dimensions, with 1 for those that come first in an input and have none: the batch, as a rule.
+    pub fn with_single_batch(&self, mut dims: BTreeMap<String, usize>) -> BTreeMap<String, usize> {
+        for input in self.inputs() {
+            if let Some(Some(batch)) = symbols(input).into_iter().next() {
+                dims.entry(batch).or_insert(1);
+            }
+        }
+        dims
+    }
+
     /// Imports the model with these values of its symbolic dimensions.
     pub fn import(self, dims: BTreeMap<String, usize>) -> Result<(Model, Imported), Failure> {
-        let external = Folder {
-            path: self.path.parent().unwrap_or(Path::new("")),
-            files: RefCell::default(),
-        };
+        let external = Folder::beside(&self.path);
         let options = ImportOptions {
             dims: dims.clone(),
             external: Some(&external),
@@ -241,9 +248,19 @@ fn stem(path: &Path) -> String {
 }
 
 /// External data beside the model. A mapping is kept, for a file holds many tensors.
-struct Folder<'a> {
+pub struct Folder<'a> {
     path: &'a Path,
     files: RefCell<BTreeMap<String, Bytes>>,
+}
+
+impl<'a> Folder<'a> {
+    /// The files beside a model.
+    pub fn beside(model: &'a Path) -> Self {
+        Self {
+            path: model.parent().unwrap_or(Path::new("")),
+            files: RefCell::default(),
+        }
+    }
 }
 
 impl ExternalData for Folder<'_> {

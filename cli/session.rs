@@ -118,28 +118,10 @@ impl Source {
                 file.import(dims)?.0
             }
         };
-        let dir = files::temp_dir()?;
         let target = self
             .target
             .ok_or_else(|| Failure::bug("a model without a target"))?;
-        let request = Request {
-            name: &model.stem,
-            model: model.digest,
-            target: &target,
-            embed_weights: false,
-            kinds: [Kind::SharedLibrary, Kind::Weights, Kind::Manifest].into(),
-            options: BTreeMap::new(),
-            passes: Default::default(),
-            ram: None,
-            flash: None,
-        };
-        let steps = sdc_passes::quantise::output_steps(&model.graph);
-        build::build(model.graph, &request, None, dir.path())?;
-        Ok(Directory {
-            path: dir.path().to_owned(),
-            steps,
-            _temporary: Some(dir),
-        })
+        Directory::of(model, &target)
     }
 
     /// The artifact, loaded.
@@ -158,6 +140,28 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// A model's artifact, compiled into a temporary directory.
+    pub fn of(model: Model, target: &Target) -> Result<Self, Failure> {
+        let dir = files::temp_dir()?;
+        let request = Request {
+            name: &model.stem,
+            model: model.digest,
+            target,
+            embed_weights: false,
+            kinds: [Kind::SharedLibrary, Kind::Weights, Kind::Manifest].into(),
+            options: BTreeMap::new(),
+            passes: Default::default(),
+            ram: None,
+            flash: None,
+        };
+        let steps = sdc_passes::quantise::output_steps(&model.graph);
+        build::build(model.graph, &request, None, dir.path())?;
+        Ok(Self {
+            path: dir.path().to_owned(),
+            steps,
+            _temporary: Some(dir),
+        })
+    }
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

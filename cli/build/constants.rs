@@ -4,6 +4,7 @@ use crate::exit::Failure;
 use sdc_artifact::weights;
 use sdc_ir::graph::Weight;
 use sdc_ir::tile::{BufferKind, Module};
+use sdc_passes::plan::constants;
 use std::collections::BTreeMap;
 
 /// Constants of a module and where they lie in the weights' payload.
@@ -19,16 +20,8 @@ pub struct Constants {
 impl Constants {
     /// Lays out the constants that some buffer holds, in the order of the buffers.
     pub fn of(module: &Module) -> Result<Self, Failure> {
-        let mut order = Vec::new();
-        let mut position = BTreeMap::new();
-        for buffer in module.buffers.values() {
-            if let BufferKind::Const(weight) = buffer.kind {
-                position.entry(weight).or_insert_with(|| {
-                    order.push(weight);
-                    order.len() - 1
-                });
-            }
-        }
+        let order: Vec<Weight> = constants(module).iter().map(|c| c.weight).collect();
+        let position: BTreeMap<Weight, usize> = order.iter().enumerate().map(|(i, &w)| (w, i)).collect();
         let layout = weights::layout(order.iter().map(|&w| module.weights[w].bytes().len()))
             .ok_or_else(|| Failure::limit("the weights exceed the address space"))?;
         let offset = |kind: &BufferKind| match kind {

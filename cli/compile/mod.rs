@@ -5,7 +5,10 @@ mod summary;
 use crate::build::{self, Request};
 use crate::exit::Failure;
 use crate::files;
+use crate::images::ImageArgs;
 use crate::model::{self, Model, ModelArgs};
+use crate::sd::report::Wanted;
+use crate::sd::{self, Calibration, SdOptions};
 use crate::sdir::{Dump, check_stage};
 use crate::target::Target;
 use crate::units::parse_size;
@@ -27,6 +30,7 @@ Examples:
   sdc compile model.onnx -o out --emit staticlib,header --embed-weights
   sdc compile model.onnx -o out --ram 256K               # exit code 5, and an explanation, if it does not fit
   sdc compile model.onnx -o out --dim batch=1
+  sdc compile model.onnx -o out --sd ratio=8 --calib images.npy --scale 0.00392156862745098
   sdc compile stages/2_fuse.sdir -o out --start-from layout
 
 The header's comment says how to call the model. `sdc run out ...` and `sdc bench out` execute the same files.")]
@@ -46,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "TRIPLE", default_value = TRIPLE)]
     target: String,
     /// CPU to compile for: x86-64, x86-64-v2, x86-64-v3, x86-64-v4 or native
-    #[arg(long, value_name = "NAME", default_value = "x86-64-v3")]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_CPU)]
     cpu: Vec<String>,
     /// Arithmetic of activations
     #[arg(long, value_enum, default_value = "f32")]
@@ -54,9 +58,14 @@ pub struct Args {
     /// Whether compressed weights are rebuilt when the model is loaded, or tile by tile
     #[arg(long, value_enum, default_value = "resident")]
     weights: Residence,
-    /// SmartDeal decomposition (not supported yet)
-    #[arg(long, value_name = "OPTIONS", hide = true)]
+    /// Compress the weights first, as `sdc compress` does: ratio=8, or bits=4,solver=curvature, or ... ("" is ratio=7)
+    #[arg(long, value_name = "OPTIONS", num_args = 0..=1, default_missing_value = "", help_heading = "Compression")]
     sd: Option<String>,
+    /// Representative inputs for --sd: an .npy or .npz file, or a directory of test_data_set_*; may be repeated
+    #[arg(long, value_name = "FILE|DIR", help_heading = "Compression", requires = "sd")]
+    calib: Vec<PathBuf>,
+    #[command(flatten)]
+    preprocessing: ImageArgs,
     /// What to write, besides weights and manifest
     #[arg(
         long,
@@ -105,6 +114,8 @@ pub struct Args {
     report: Option<PathBuf>,
 }
 
+/// The CPU that is compiled for unless another is asked for.
+pub const DEFAULT_CPU: &str = "x86-64-v3";
 /// The only platform so far.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
@@ -168,7 +179,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         check_stage(stage)?;
     }
     let start = Instant::now();
-    let model = model::import(&args.model)?;
+    let mut model = model::import(&args.model)?;
+    let compression = compress(args, &mut model)?;
     let passes = PipelineOptions {
         start_from: args.start_from.clone(),
         check_each_pass: args.check.is_some().then_some(CheckInputs::Seeded(0)),
@@ -218,6 +230,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         let report = Report {
             summary: &summary,
             remarks: &built.remarks,
+            compression: compression.as_ref(),
             plan: &built.plan,
             kernels: &built.kernels,
         };
@@ -228,6 +241,29 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         return Ok(writeln!(out)?);
     }
     summary.print(&built, start, out)
+}
+
+/// Compresses the weights, if that is asked for.
+fn compress(args: &Args, model: &mut Model) -> Result<Option<sd::report::Report>, Failure> {
+    let Some(text) = &args.sd else { return Ok(None) };
+    let options =
+        SdOptions::parse(text, &args.preprocessing).map_err(|e| Failure::usage(format!("--sd: {e}")))?;
+    let fused = sd::fuse(&model.graph)?;
+    let calibration = Calibration::open(&args.calib, &args.preprocessing, &fused)?;
+    let excluded = BTreeMap::new();
+    let compressed = sd::compress(fused, &options, calibration.as_ref(), &excluded)?;
+    let wanted = Wanted {
+        model: args.model.model.display().to_string(),
+        options: &options,
+        calibration: calibration.as_ref(),
+        excluded: &excluded,
+    };
+    let report = args
+        .report
+        .is_some()
+        .then(|| sd::report::Report::of(&compressed, &wanted));
+    model.graph = compressed.graph;
+    report.transpose()
 }
 
 fn print(dump: &Dump, out: &mut dyn Write) -> Result<(), Failure> {
@@ -247,9 +283,6 @@ fn target(args: &Args) -> Result<Target, Failure> {
     }
     if args.activations == Activations::Int8 {
         return later("--activations int8");
-    }
-    if args.sd.is_some() {
-        return later("--sd");
     }
     if args.emit.contains(&Emit::Rust) {
         return later("--emit rust");
@@ -302,6 +335,10 @@ fn options(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, Stri
     }
     for (name, value) in &model.dims {
         options.insert(format!("dim {name}"), value.to_string());
+    }
+    if let Some(sd) = &args.sd {
+        options.insert("sd".to_owned(), sd.clone());
+        options.insert("calib".to_owned(), args.calib.len().to_string());
     }
     if let Some(pass) = &args.start_from {
         options.insert("start-from".to_owned(), pass.clone());

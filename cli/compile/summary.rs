@@ -2,6 +2,7 @@
 
 use crate::build::Built;
 use crate::exit::Failure;
+use crate::sd;
 use crate::units::{size, time};
 use comfy_table::{CellAlignment, Table, presets};
 use sdc_artifact::emit::Written;
@@ -51,6 +52,8 @@ pub struct Report<'a> {
     pub kernels: &'a [String],
     pub remarks: &'a [Remark],
     pub plan: &'a report::Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<&'a sd::report::Report>,
 }
 
 impl Summary {

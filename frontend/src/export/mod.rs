@@ -13,10 +13,11 @@ mod prune;
 mod site;
 mod write;
 
-use crate::Remark;
-use crate::proto::ModelProto;
-use crate::relabel;
+use crate::proto::{LOCATION_EXTERNAL, ModelProto};
+use crate::tensor::to_tensor;
+use crate::{ExternalData, ImportErrors, Remark, relabel};
 use net::Net;
+use prost::Message;
 use sdc_ir::graph::{Graph, NodeData, Op, Origin};
 use sdc_ir::sd::{SdError, Stored};
 use site::Site;
@@ -27,6 +28,45 @@ pub const VERSION_KEY: &str = "sdc.sd.version";
 pub const VERSION: &str = "1";
 /// Prefix of the names of payloads; the name of the int8 initialiser follows.
 pub const PAYLOAD_PREFIX: &str = "sdc.sd/";
+
+/// What a protobuf message can hold.
+const MAX_MODEL_BYTES: usize = (1 << 31) - 1;
+
+/// A model as the bytes of a file; `None` if they are more than a protobuf message can be.
+pub fn encode(model: &ModelProto) -> Option<Vec<u8>> {
+    (model.encoded_len() <= MAX_MODEL_BYTES).then(|| model.encode_to_vec())
+}
+
+/// Takes the initialisers of the main graph that lie in files of their own into the model, which can then be written anywhere.
+///
+/// # Errors
+/// Data that cannot be read, or that does not fit its tensor.
+pub fn embed_external(model: &mut ModelProto, external: &dyn ExternalData) -> Result<(), ImportErrors> {
+    let mut errors = Vec::new();
+    let initializers = model.graph.iter_mut().flat_map(|g| &mut g.initializer);
+    for (index, tensor) in initializers.enumerate() {
+        if tensor.data_location != Some(LOCATION_EXTERNAL) {
+            continue;
+        }
+        match to_tensor(tensor.clone(), Some(external)) {
+            Ok(read) => {
+                tensor.raw_data = Some(read.bytes().clone());
+                tensor.data_location = None;
+                tensor.external_data.clear();
+            }
+            Err(fault) => errors.push(fault.at(Some(Origin {
+                name: tensor.name.clone().unwrap_or_default(),
+                op: "Initializer".into(),
+                index: index as u32,
+            }))),
+        }
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ImportErrors(errors))
+    }
+}
 
 /// Why a network could not be written into a model.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]

@@ -166,6 +166,20 @@ pub fn within_loss(offers: &[Vec<Offer>], budget: f64) -> Vec<usize> {
     found
 }
 
+/// Sums of bytes and predicted losses along all common prices per byte, by bytes: what could be had.
+pub fn pareto(offers: &[Vec<Offer>]) -> Vec<(usize, f64)> {
+    let mut points: Vec<(usize, f64)> = (-120..=120)
+        .map(|step| {
+            let chosen = at_price(offers, (f64::from(step) / 2.0).exp2());
+            let all = chosen.iter().zip(offers).map(|(&c, own)| &own[c]);
+            all.fold((0, 0.0), |sum, o| (sum.0 + o.bytes, sum.1 + o.loss))
+        })
+        .collect();
+    points.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    points.dedup_by_key(|p| p.0);
+    points
+}
+
 /// The offer of least `loss + price * bytes` per layer; the smallest of equals.
 fn at_price(offers: &[Vec<Offer>], price: f64) -> Vec<usize> {
     let cost = |o: &Offer| {
@@ -211,5 +225,9 @@ mod tests {
         assert_eq!(within_bytes(&offers, 1000), Some(vec![2, 2]));
         assert_eq!(within_loss(&offers, 1.5), vec![1, 0]);
         assert_eq!(within_loss(&offers, 0.0), vec![2, 2]);
+        let points = pareto(&offers);
+        assert_eq!(points.first().map(|p| p.0), Some(20));
+        assert_eq!(points.last().map(|p| p.0), Some(80));
+        assert!(points.is_sorted_by(|a, b| a.0 < b.0 && a.1 > b.1));
     }
 }

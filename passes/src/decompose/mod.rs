@@ -1,7 +1,7 @@
 //! Trained weights to SmartDeal form.
 //!
 //! [`run`] looks at a graph after fusion, chooses a form for each layer's weights so that one [`Wish`] is met, and solves for
-//! codes, bases and scales; [`apply`] puts the rebuilt weights and corrected biases back as constants. Nothing is retrained.
+//! codes, bases and scales; [`install`] puts them into the graph in packed form; [`apply`] puts the rebuilt weights and corrected biases back as constants. Nothing is retrained.
 //!
 //! - [`released`]: the authors' solver, the baseline. [`solve`]: ours, on a [`codebook`] and a [`metric`].
 //! - [`moments`], [`analytic`]: what a layer's inputs look like, measured or derived. [`calibrate`], [`evaluate`], [`synthetic`]: where
@@ -14,6 +14,7 @@ pub mod analytic;
 pub mod calibrate;
 pub mod codebook;
 pub mod evaluate;
+mod install;
 pub mod layers;
 mod linalg;
 pub mod metric;
@@ -26,14 +27,16 @@ pub mod synthetic;
 
 pub use allocate::Wish;
 pub use calibrate::Samples;
+pub use install::install;
 pub use run::run;
 
 use sdc_interp::EvalError;
 use sdc_ir::Tensor;
 use sdc_ir::graph::build::Rewrite;
+use sdc_ir::graph::infer::InferError;
 use sdc_ir::graph::{Graph, Node, Op, Origin, Value};
 use sdc_ir::sd::{SdError, Stored};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Which method finds codes and bases.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +70,8 @@ pub struct Options<'a> {
     pub densities: Option<Vec<f64>>,
     /// Consecutive filters that share the pattern of dropped rows.
     pub pattern_filters: usize,
+    /// Nodes whose weights stay as they are.
+    pub excluded: BTreeSet<Node>,
     /// Bytes of the weights file besides the tensors.
     pub header_bytes: usize,
     /// Each tensor in the file starts at a multiple of it.
@@ -88,6 +93,7 @@ impl Default for Options<'_> {
             input_deviation: 1.0,
             densities: None,
             pattern_filters: 32,
+            excluded: BTreeSet::new(),
             header_bytes: 64,
             alignment: 64,
             seed: 1,
@@ -172,6 +178,9 @@ pub struct Plan {
     pub layers: Vec<LayerResult>,
     /// Sizes.
     pub totals: Totals,
+    /// Bytes of the weights file and squared error predicted at the outputs, relative to their variance, for more and fewer bits: by
+    /// bytes. Empty where nothing was predicted.
+    pub pareto: Vec<(usize, f64)>,
 }
 
 /// Why there is no plan.
@@ -210,6 +219,9 @@ pub enum DecomposeError {
     /// A result breaks a law of the stored form: a bug.
     #[error(transparent)]
     Stored(#[from] SdError),
+    /// The same, of the graph.
+    #[error(transparent)]
+    Graph(#[from] InferError),
 }
 
 /// The graph with the plan's weights rebuilt to `f32` and its biases, as constants.

@@ -12,6 +12,7 @@
 //! Not here: which pairs are legal in place (the tile lowering knows), and views (a view is the same buffer).
 
 pub mod check;
+mod constants;
 pub mod explain;
 mod lifetime;
 mod place;
@@ -22,6 +23,7 @@ pub mod svg;
 #[cfg(test)]
 mod tests;
 
+pub use constants::{Constant, constants};
 pub use lifetime::{Lifetime, lifetimes};
 pub use prepared::{Prepared, prepared};
 

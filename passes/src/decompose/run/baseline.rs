@@ -14,6 +14,7 @@ impl Run<'_> {
         let mut plan = Plan {
             layers: Vec::new(),
             totals: self.sizes,
+            pareto: Vec::new(),
         };
         for (l, layer) in self.layers.iter().enumerate() {
             let name = layer.name();

@@ -6,7 +6,7 @@ mod int8;
 mod price;
 mod settle;
 
-use super::allocate::Wish;
+use super::allocate::{Wish, pareto};
 use super::calibrate::{Samples, measured, one_layer, outputs};
 use super::evaluate::Evaluator;
 use super::layers::{Layer, layers};
@@ -82,7 +82,8 @@ impl<'a> Run<'a> {
         if !sane {
             return Err(DecomposeError::Wish(options.wish));
         }
-        let layers = layers(graph);
+        let mut layers = layers(graph);
+        layers.retain(|l| !l.users.iter().any(|n| options.excluded.contains(n)));
         if layers.is_empty() {
             return Err(DecomposeError::NoLayers);
         }
@@ -194,6 +195,10 @@ impl<'a> Run<'a> {
         let mut plan = Plan {
             layers: Vec::new(),
             totals: self.sizes,
+            pareto: pareto(&offers)
+                .into_iter()
+                .map(|(b, e)| (self.fixed + b, e))
+                .collect(),
         };
         let affordable = self.affordable_samples();
         for (l, layer) in self.layers.iter().enumerate() {

@@ -1,0 +1,190 @@
+//! Representative inputs from files, read one at a time.
+
+use crate::dataset::DataSet;
+use crate::exit::Failure;
+use crate::images::{ImageArgs, Images};
+use crate::npy;
+use sdc_artifact::interface::TensorSpec;
+use sdc_ir::Tensor;
+use sdc_ir::graph::Graph;
+use sdc_passes::decompose::{DecomposeError, Samples};
+use std::path::{Path, PathBuf};
+
+/// Sets of inputs of a graph, from several files.
+pub struct Calibration {
+    sources: Vec<Source>,
+    inputs: Vec<TensorSpec>,
+}
+
+enum Source {
+    /// Images or floats for the only input, as many as the batch at a time.
+    Images(Images),
+    /// Tensors with samples along the first dimension, by input.
+    Arrays(Vec<Tensor>),
+    /// A recorded set.
+    Recorded(DataSet),
+}
+
+impl Calibration {
+    /// Opens what `--calib` names; `None` if nothing.
+    pub fn open(
+        paths: &[PathBuf],
+        preprocessing: &ImageArgs,
+        graph: &Graph,
+    ) -> Result<Option<Self>, Failure> {
+        if paths.is_empty() {
+            return Ok(None);
+        }
+        let inputs = TensorSpec::list(graph.inputs.iter().map(|p| {
+            let ty = graph.ty(p.value);
+            (p.name.clone(), ty.dtype, ty.shape.clone())
+        }));
+        let mut sources = Vec::new();
+        for path in paths {
+            sources.extend(open(path, preprocessing, &inputs)?);
+        }
+        let calibration = Self { sources, inputs };
+        if calibration.count() == 0 {
+            return Err(Failure::usage("--calib: not one whole batch of inputs"));
+        }
+        Ok(Some(calibration))
+    }
+
+    fn sets(&self, source: &Source) -> usize {
+        match source {
+            Source::Images(images) => images.len() / batch(&self.inputs[0]),
+            Source::Arrays(all) => {
+                let count = |(t, spec): (&Tensor, &TensorSpec)| {
+                    t.len() / spec.elements().unwrap_or(usize::MAX).max(1)
+                };
+                all.iter().zip(&self.inputs).map(count).min().unwrap_or(0)
+            }
+            Source::Recorded(_) => 1,
+        }
+    }
+}
+
+fn batch(spec: &TensorSpec) -> usize {
+    spec.shape.first().copied().unwrap_or(1).max(1)
+}
+
+fn open(path: &Path, preprocessing: &ImageArgs, inputs: &[TensorSpec]) -> Result<Vec<Source>, Failure> {
+    if path.is_dir() {
+        let sets = DataSet::all(path)?;
+        return Ok(sets.into_iter().map(Source::Recorded).collect());
+    }
+    if path.extension().is_some_and(|e| e == "npz") {
+        let mut found = npy::read_npz(path)?;
+        let mut arrays = Vec::new();
+        for spec in inputs {
+            let array = found.remove(&spec.name).ok_or_else(|| {
+                Failure::usage(format!(
+                    "{}: no array `{}` for the model's input",
+                    path.display(),
+                    spec.name
+                ))
+            })?;
+            arrays.push(array);
+        }
+        return Ok(vec![arrays_for(path, arrays, inputs)?]);
+    }
+    let array = npy::read(path)?;
+    let [input] = inputs else {
+        return Err(Failure::usage(format!(
+            "{}: the model has {} inputs, an .npy file serves one",
+            path.display(),
+            inputs.len()
+        ))
+        .help("use an .npz file whose arrays bear the inputs' names"));
+    };
+    match Images::new(preprocessing, &array, input) {
+        Ok(images) => Ok(vec![Source::Images(images)]),
+        Err(_) if array.dtype() == input.dtype && array.shape().get(1..) == input.shape.get(1..) => {
+            Ok(vec![arrays_for(path, vec![array], inputs)?])
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn arrays_for(path: &Path, arrays: Vec<Tensor>, inputs: &[TensorSpec]) -> Result<Source, Failure> {
+    for (array, spec) in arrays.iter().zip(inputs) {
+        // Further samples along the first dimension, or along one more.
+        let own = array.shape();
+        let fits = own.get(1..) == spec.shape.get(1..) || own.get(1..) == Some(&spec.shape[..]);
+        if !fits || array.dtype() != spec.dtype {
+            return Err(Failure::usage(format!(
+                "{}: {}{:?} does not hold inputs `{}` of {}{:?}",
+                path.display(),
+                array.dtype(),
+                own,
+                spec.name,
+                spec.dtype,
+                spec.shape
+            )));
+        }
+    }
+    Ok(Source::Arrays(arrays))
+}
+
+impl Samples for Calibration {
+    fn count(&self) -> usize {
+        self.sources.iter().map(|s| self.sets(s)).sum()
+    }
+
+    fn get(&self, index: usize) -> Result<Vec<Tensor>, DecomposeError> {
+        let mut index = index;
+        for source in &self.sources {
+            let sets = self.sets(source);
+            if index < sets {
+                return self.read(source, index);
+            }
+            index -= sets;
+        }
+        Err(DecomposeError::Samples(format!("there is no set {index}")))
+    }
+}
+
+impl Calibration {
+    fn read(&self, source: &Source, index: usize) -> Result<Vec<Tensor>, DecomposeError> {
+        let bad = |e: &dyn std::fmt::Display| DecomposeError::Samples(e.to_string());
+        match source {
+            Source::Images(images) => {
+                let spec = &self.inputs[0];
+                let (count, size) = (batch(spec), images.elements());
+                let mut values = vec![0.0f32; count * size];
+                for (slot, image) in values.chunks_exact_mut(size).enumerate() {
+                    images.fill(index * count + slot, image);
+                }
+                let tensor = Tensor::from_elements(spec.shape.clone(), values).map_err(|e| bad(&e))?;
+                Ok(vec![tensor])
+            }
+            Source::Arrays(all) => all
+                .iter()
+                .zip(&self.inputs)
+                .map(|(array, spec)| {
+                    let bytes = spec.bytes().unwrap_or(usize::MAX);
+                    let part = array.bytes().slice(index * bytes..(index + 1) * bytes);
+                    Tensor::new(spec.dtype, spec.shape.clone(), part).map_err(|e| bad(&e))
+                })
+                .collect(),
+            Source::Recorded(set) => {
+                let inputs = set.inputs().map_err(|f| {
+                    DecomposeError::Samples(f.problems.iter().map(|p| p.message.clone()).collect())
+                })?;
+                let fit = inputs.len() == self.inputs.len()
+                    && inputs
+                        .iter()
+                        .zip(&self.inputs)
+                        .all(|(t, spec)| t.dtype() == spec.dtype && t.shape() == spec.shape);
+                if fit {
+                    Ok(inputs)
+                } else {
+                    Err(DecomposeError::Samples(format!(
+                        "{}: other inputs than the model's",
+                        set.name()
+                    )))
+                }
+            }
+        }
+    }
+}

@@ -2,11 +2,13 @@
 
 use crate::dataset::DataSet;
 use crate::exit::Failure;
-use crate::session::{SessionArgs, Source, input_bytes, run_once};
+use crate::session::{Directory, SessionArgs, Source, input_bytes, run_once};
 use sdc_artifact::load::Artifact;
 use sdc_interp::compare::{Class, Report, compare};
 use sdc_ir::Tensor;
 use serde::Serialize;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +22,8 @@ Examples:
 
 By default a float output passes when max|a-b| <= 1e-4 * max|b|. An output
 dequantised from integers passes when 99.5 % of it are within one step of its scale and none is beyond four. Integers must be equal; shapes, types and the places of NaN
-and infinities must match. Symbolic dimensions follow from the data. Exit code 1 if an output differs.")]
+and infinities must match. Symbolic dimensions follow from the data, of each set anew: the model is compiled once for each
+shape of its inputs. Exit code 1 if an output differs.")]
 pub struct Args {
     #[command(flatten)]
     session: SessionArgs,
@@ -71,33 +74,31 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         let all = set.inputs()?.into_iter().enumerate();
         Ok(all.filter(|(k, _)| !fixed.contains(k)).map(|(_, t)| t).collect())
     };
-    let shapes: Vec<Vec<usize>> = recorded(&sets[0])?.iter().map(|t| t.shape().to_vec()).collect();
-    let directory = source.directory(|position, _| shapes.get(position).cloned())?;
-    let artifact = Artifact::open(directory.path())?;
-    let names: Vec<&str> = artifact
-        .interface()
-        .outputs
-        .iter()
-        .map(|t| t.name.as_str())
-        .collect();
-
+    let mut subjects = Subjects {
+        args,
+        open: source.is_open(),
+        first: Some(source),
+        compiled: BTreeMap::new(),
+    };
     let mut rows = Vec::new();
     for set in &sets {
         let (inputs, expected) = (recorded(set)?, set.outputs()?);
+        let (directory, artifact) = subjects.of(&inputs)?;
+        let interface = artifact.interface();
         let count = |what: &str, given: usize, wanted: usize| {
             Failure::usage(format!("{}: {given} {what}, the model has {wanted}", set.name()))
         };
-        let wanted = artifact.interface().inputs.len();
-        if inputs.len() != wanted {
-            return Err(count("inputs", inputs.len(), wanted));
+        if inputs.len() != interface.inputs.len() {
+            return Err(count("inputs", inputs.len(), interface.inputs.len()));
         }
-        if expected.len() != names.len() {
-            return Err(count("outputs", expected.len(), names.len()));
+        if expected.len() != interface.outputs.len() {
+            return Err(count("outputs", expected.len(), interface.outputs.len()));
         }
-        let actual = run_once(&artifact, &inputs)?;
-        for (i, (name, (actual, expected))) in names.iter().zip(actual.iter().zip(&expected)).enumerate() {
+        let actual = run_once(artifact, &inputs)?;
+        let pairs = actual.iter().zip(&expected);
+        for (i, (port, (actual, expected))) in interface.outputs.iter().zip(pairs).enumerate() {
             let report = compare(actual, expected, class(directory.step(i)));
-            let row = Row::new(set.name(), name, &report);
+            let row = Row::new(set.name(), &port.name, &report);
             if !args.json {
                 writeln!(out, "{row}")?;
             }
@@ -109,12 +110,43 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(out)?;
     }
     if args.arena {
-        arena(&artifact, &recorded(&sets[0])?, out)?;
+        let inputs = recorded(&sets[0])?;
+        let (_, artifact) = subjects.of(&inputs)?;
+        arena(artifact, &inputs, out)?;
     }
     if rows.iter().all(|r| r.passed) {
         Ok(())
     } else {
         Err(Failure::differ())
+    }
+}
+
+/// The model under test, compiled for the shapes of the inputs at hand.
+struct Subjects<'a> {
+    args: &'a Args,
+    /// Inputs have symbolic dimensions, so other shapes are another program.
+    open: bool,
+    /// The model as read; it is read again for further shapes.
+    first: Option<Source>,
+    compiled: BTreeMap<Vec<Vec<usize>>, (Directory, Artifact)>,
+}
+
+impl Subjects<'_> {
+    fn of(&mut self, inputs: &[Tensor]) -> Result<&(Directory, Artifact), Failure> {
+        let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| t.shape().to_vec()).collect();
+        let key = if self.open { shapes.clone() } else { Vec::new() };
+        match self.compiled.entry(key) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(free) => {
+                let source = match self.first.take() {
+                    Some(source) => source,
+                    None => Source::open(&self.args.session)?,
+                };
+                let directory = source.directory(|position, _| shapes.get(position).cloned())?;
+                let artifact = Artifact::open(directory.path())?;
+                Ok(free.insert((directory, artifact)))
+            }
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! `sdc eval`: accuracy of a classifier on labelled images.
 
 use crate::exit::Failure;
+use crate::files;
 use crate::images::{ImageArgs, Images};
 use crate::npy;
 use crate::progress::Progress;
 use crate::session::{SessionArgs, Source, tensor};
 use sdc_artifact::interface::TensorSpec;
 use sdc_artifact::load::{Artifact, Memory};
+use sdc_ir::Tensor;
 use serde::Serialize;
 use std::io::Write;
 use std::ops::Range;
@@ -38,6 +40,9 @@ pub struct Args {
     /// The output that holds the scores; by default the only one
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
+    /// Write the class found for each image, as integers
+    #[arg(long, value_name = "FILE.npy")]
+    predictions: Option<PathBuf>,
     /// Images at work at once; 0 is as many as the machine has cores
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
@@ -109,8 +114,12 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         scores,
         progress: &progress,
     };
-    let counts = work.count(args.threads)?;
+    let (counts, found) = work.count(args.threads)?;
     drop(progress);
+    if let Some(path) = &args.predictions {
+        let found = Tensor::from_elements(vec![found.len()], found).map_err(Failure::bug)?;
+        files::write(path, |out| npy::write(out, &found))?;
+    }
     if args.json {
         serde_json::to_writer(&mut *out, &counts).map_err(std::io::Error::from)?;
         writeln!(out)?;
@@ -189,8 +198,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Counts over all images, several at work at once. The sum does not depend on how many.
-    fn count(&self, threads: usize) -> Result<Counts, Failure> {
+    /// Counts over all images, and the class found for each; several at work at once. The results do not depend on how many.
+    fn count(&self, threads: usize) -> Result<(Counts, Vec<i64>), Failure> {
         let threads = match threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             n => n,
@@ -198,7 +207,7 @@ impl Work<'_> {
         let runs = self.images.len().div_ceil(self.scores.batch);
         let threads = threads.clamp(1, runs.max(1));
         let part = |t: usize| runs * t / threads..runs * (t + 1) / threads;
-        let parts: Vec<Result<Counts, Failure>> = thread::scope(|scope| {
+        let parts: Vec<Result<(Counts, Vec<i64>), Failure>> = thread::scope(|scope| {
             let workers: Vec<_> = (0..threads)
                 .map(|t| scope.spawn(move || self.runs(part(t))))
                 .collect();
@@ -211,23 +220,25 @@ impl Work<'_> {
             classes: self.scores.classes,
             ..Counts::default()
         };
+        let mut found = Vec::with_capacity(self.images.len());
         for part in parts {
-            let part = part?;
+            let (part, classes) = part?;
+            found.extend(classes);
             total.images += part.images;
             total.top1 += part.top1;
             total.top5 += part.top5;
         }
-        Ok(total)
+        Ok((total, found))
     }
 
-    fn runs(&self, range: Range<usize>) -> Result<Counts, Failure> {
+    fn runs(&self, range: Range<usize>) -> Result<(Counts, Vec<i64>), Failure> {
         let interface = self.artifact.interface();
         let mut instance = self.artifact.instance()?;
         let mut outputs = self.artifact.outputs()?;
         let mut input = Memory::new("input", interface.inputs[0].bytes().unwrap_or(usize::MAX))?;
         let size = self.images.elements();
         let mut image = vec![0.0f32; size];
-        let mut counts = Counts::default();
+        let (mut counts, mut found) = (Counts::default(), Vec::new());
         for run in range {
             let first = run * self.scores.batch;
             let count = self.scores.batch.min(self.images.len() - first);
@@ -247,14 +258,27 @@ impl Work<'_> {
                 .zip(&self.labels[first..first + count])
             {
                 let rank = rank(scores, label);
+                found.push(best(scores) as i64);
                 counts.images += 1;
                 counts.top1 += usize::from(rank == 0);
                 counts.top5 += usize::from(rank < 5);
             }
             self.progress.add(count);
         }
-        Ok(counts)
+        Ok((counts, found))
     }
+}
+
+/// The class of the highest score, of equal ones the first; NaN is none.
+fn best(scores: &[f64]) -> usize {
+    let higher = |best: usize, i: usize| {
+        if scores[i] > scores[best] || scores[best].is_nan() {
+            i
+        } else {
+            best
+        }
+    };
+    (1..scores.len()).fold(0, higher)
 }
 
 /// How many classes come before this one: those with a higher score, and of equal ones those before it. A NaN comes last.
@@ -276,5 +300,6 @@ mod tests {
     fn ranks() {
         let scores = [0.5, 2.0, 2.0, f64::NAN, -1.0];
         assert_eq!([0, 1, 2, 3, 4].map(|c| rank(&scores, c)), [2, 0, 1, 4, 3]);
+        assert_eq!([best(&scores), best(&[f64::NAN, -1.0]), best(&[0.0])], [1, 1, 0]);
     }
 }

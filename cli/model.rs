@@ -154,6 +154,12 @@ impl ModelFile {
         })
     }
 
+    /// True if inputs have symbolic dimensions beside those given.
+    pub fn has_open_dims(&self, given: &BTreeMap<String, usize>) -> bool {
+        let mut open = self.inputs().flat_map(symbols).flatten();
+        open.any(|name| !given.contains_key(&name))
+    }
+
     /// The values that inputs of the given shapes imply for symbolic dimensions; `dims` has the last word. Shapes
     /// are asked for by position and name.
     pub fn implied_dims(

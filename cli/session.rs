@@ -88,6 +88,14 @@ impl Source {
         }
     }
 
+    /// True if inputs have symbolic dimensions that no option fixes.
+    pub fn is_open(&self) -> bool {
+        match &self.kind {
+            SourceKind::Onnx(file) => file.has_open_dims(&self.dims),
+            SourceKind::Compiled | SourceKind::Graph(_) => false,
+        }
+    }
+
     /// The names of the inputs; `None` for an artifact, which knows them once it is loaded.
     pub fn input_names(&self) -> Option<Vec<String>> {
         match &self.kind {

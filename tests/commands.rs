@@ -267,6 +267,33 @@ fn check_compares_with_recorded_outputs() {
     assert!(no_data.contains("nowhere"), "{no_data}");
 }
 
+/// Data sets of several lengths, one program for each.
+#[test]
+fn check_pins_open_dimensions_for_each_data_set() {
+    let dir = Dir::new();
+    let model = dir.write("m.onnx", onnx::symbolic());
+    for (set, values) in [&[-1.0f32, 2.0][..], &[1.0, -2.0, 3.0, 4.0], &[5.0, -6.0]]
+        .into_iter()
+        .enumerate()
+    {
+        let shape = vec![values.len() / 2, 2];
+        let x = sdc_ir::Tensor::from_elements(shape.clone(), values.to_vec()).unwrap();
+        let y: Vec<f32> = values.iter().map(|v| v.max(0.0)).collect();
+        let y = sdc_ir::Tensor::from_elements(shape, y).unwrap();
+        for (file, tensor) in [("input_0", x), ("output_0", y)] {
+            let path = format!("m_io/test_data_set_{set}/{file}.pb");
+            dir.write(&path, sdc_frontend::write_tensor_pb("", &tensor));
+        }
+    }
+    let out = ok(["check", &model, "--arena"]);
+    assert_eq!(out.matches("ok, max_error").count(), 3, "{out}");
+    let pinned = fails(2, ["check", &model, "--dim", "batch=1"]);
+    assert!(
+        pinned.contains("f32[1,2]") && pinned.contains("f32[2,2]"),
+        "{pinned}"
+    );
+}
+
 #[test]
 fn eval_counts_as_the_example_promises() {
     let (images, labels) = (example("test_x.npy"), example("test_y.npy"));

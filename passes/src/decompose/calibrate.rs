@@ -1,7 +1,7 @@
 //! Moments of layer inputs from runs of the network.
 
 use super::DecomposeError;
-use super::evaluate::Evaluator;
+use super::evaluate::{Evaluator, State};
 use super::layers::Layer;
 use super::moments::{Moments, Patches, patches};
 use nalgebra::{DMatrixView, DMatrixViewMut};
@@ -56,7 +56,7 @@ pub fn all_layers(
     let parts = (0..PARTS.min(count).max(1)).into_par_iter().map(|part| {
         let mut moments: Vec<Moments> = layers.iter().map(|l| Moments::new(l, false)).collect();
         for i in (part..count).step_by(PARTS) {
-            network.run(&samples.get(i)?, &[], None, &mut |node, operands| {
+            network.run(&samples.get(i)?, &[], &mut |node, operands| {
                 if let Some(layer) = owner[node.index()]
                     && let Some(found) = patches(graph, node, operands)
                 {
@@ -80,22 +80,107 @@ struct Seen {
     residual: Option<Vec<f32>>,
 }
 
+/// What each use of a layer sees, from a state before its first use.
 fn look(
     graph: &Graph,
     network: &Evaluator<'_>,
     layer: &Layer,
-    inputs: &[Tensor],
+    state: &State,
 ) -> Result<Vec<Seen>, EvalError> {
     let mut seen = Vec::with_capacity(layer.users.len());
-    network.run(inputs, &[], layer.users.last().copied(), &mut |node, operands| {
-        if layer.users.contains(&node)
-            && let Some(patches) = patches(graph, node, operands)
-        {
+    let mut add = |node: Node, operands: &[&Tensor]| {
+        if let Some(patches) = patches(graph, node, operands) {
             let residual = residual(graph, node, operands, &patches, layer.geometry.filters());
             seen.push(Seen { patches, residual });
         }
-    })?;
+    };
+    // Further uses lie behind the first, which is evaluated on a copy: the layer's weights are not settled yet.
+    let mut copy = state.clone();
+    for &user in &layer.users {
+        network.advance(&mut copy, user, &mut |_, _| {})?;
+        add(user, &network.operands(&copy, user)?);
+    }
     Ok(seen)
+}
+
+/// Samples on their way through the network as it was and as it becomes, all stopped before the same node.
+///
+/// Each sample is read once and evaluated once. Memory is what is alive there, for as many samples as a limit allows.
+pub struct Walk {
+    /// By part, by sample: states in the float and in the compressed network.
+    parts: Vec<Vec<(State, State)>>,
+}
+
+impl Walk {
+    /// How many samples can be on their way at once if their states are to take no more than `bytes`.
+    pub fn capacity(network: &Evaluator<'_>, layers: &[Layer], bytes: usize) -> usize {
+        let stops: Vec<Node> = layers.iter().map(|l| l.users[0]).collect();
+        bytes / (2 * network.most_alive(&stops)).max(1)
+    }
+
+    /// The first `limit` samples, before the first node.
+    ///
+    /// # Errors
+    /// A sample cannot be had or does not fit.
+    pub fn new(network: &Evaluator<'_>, samples: &dyn Samples, limit: usize) -> Result<Self, DecomposeError> {
+        let count = samples.count().min(limit);
+        let parts = (0..PARTS.min(count).max(1)).into_par_iter().map(|part| {
+            let states = (part..count).step_by(PARTS).map(|i| {
+                let state = network.begin(&samples.get(i)?)?;
+                Ok((state.clone(), state))
+            });
+            states.collect::<Result<Vec<_>, DecomposeError>>()
+        });
+        Ok(Self {
+            parts: parts.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Goes on to a node: the float network alone, or both.
+    ///
+    /// # Errors
+    /// A node fails.
+    pub fn advance(
+        &mut self,
+        float: &Evaluator<'_>,
+        compressed: Option<&Evaluator<'_>>,
+        until: Node,
+    ) -> Result<(), DecomposeError> {
+        self.parts.par_iter_mut().try_for_each(|part| {
+            for (exact, actual) in part {
+                float.advance(exact, until, &mut |_, _| {})?;
+                if let Some(network) = compressed {
+                    network.advance(actual, until, &mut |_, _| {})?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Values of interest when a network other than the float one goes on from here to the end, concatenated per sample.
+    ///
+    /// # Errors
+    /// A node fails.
+    pub fn outputs(
+        &self,
+        network: &Evaluator<'_>,
+        wanted: &[Value],
+    ) -> Result<Vec<Vec<Vec<f32>>>, DecomposeError> {
+        let states: Vec<&State> = self.parts.iter().flatten().map(|s| &s.0).collect();
+        let each = states.into_par_iter().map(|state| {
+            let found = network.finish(&mut state.clone(), wanted, &mut |_, _| {})?;
+            values(found)
+        });
+        each.collect()
+    }
+}
+
+fn values(found: Vec<Option<Tensor>>) -> Result<Vec<Vec<f32>>, DecomposeError> {
+    let read = found
+        .into_iter()
+        .flatten()
+        .map(|t| Ok(t.elements::<f32>().map_err(EvalError::from)?.into_owned()));
+    read.collect()
 }
 
 /// The residual operand at the patches' positions, `[positions, M]` column-major.
@@ -134,27 +219,25 @@ fn residual(
 }
 
 /// Moments of one layer's inputs in `compressed`, with the sums the layer should produce there so that `float`'s results come
-/// out: what the layer makes of `float`'s inputs, plus what the residual operand lacks. `rows` are the float weights, `[M, V]`.
+/// out: what the layer makes of `float`'s inputs, plus what the residual operand lacks. `rows` are the float weights, `[M, V]`; `walk`
+/// has come to the layer's first use.
 ///
 /// # Errors
-/// A sample does not fit the graph, or a node fails.
+/// A node fails.
 pub fn one_layer(
     graph: &Graph,
     (float, compressed): (&Evaluator<'_>, &Evaluator<'_>),
     layer: &Layer,
     rows: &[f32],
-    samples: &dyn Samples,
-    limit: usize,
+    walk: &Walk,
 ) -> Result<Moments, DecomposeError> {
-    let count = samples.count().min(limit);
     let (filters, length) = (layer.geometry.filters(), layer.geometry.vector_len());
     let per_group = filters / layer.groups;
-    let parts = (0..PARTS.min(count).max(1)).into_par_iter().map(|part| {
+    let parts = walk.parts.par_iter().map(|states| {
         let mut moments = Moments::new(layer, length <= super::moments::MAX_FULL);
-        for i in (part..count).step_by(PARTS) {
-            let inputs = samples.get(i)?;
-            let exact = look(graph, float, layer, &inputs)?;
-            let actual = look(graph, compressed, layer, &inputs)?;
+        for (exact, actual) in states {
+            let exact = look(graph, float, layer, exact)?;
+            let actual = look(graph, compressed, layer, actual)?;
             for (exact, actual) in exact.iter().zip(&actual) {
                 let n = exact.patches.positions;
                 let mut targets = vec![0f32; n * filters];
@@ -218,14 +301,7 @@ pub fn outputs(
 ) -> Result<Vec<Vec<Vec<f32>>>, DecomposeError> {
     (0..samples.count().min(limit))
         .into_par_iter()
-        .map(|i| {
-            let found = network.run(&samples.get(i)?, wanted, None, &mut |_, _| {})?;
-            let read = found
-                .into_iter()
-                .flatten()
-                .map(|t| Ok(t.elements::<f32>().map_err(EvalError::from)?.into_owned()));
-            read.collect()
-        })
+        .map(|i| values(network.run(&samples.get(i)?, wanted, &mut |_, _| {})?))
         .collect()
 }
 

@@ -54,8 +54,7 @@ impl<'a> Evaluator<'a> {
         self.constants[value.index()].as_ref()
     }
 
-    /// Evaluates on one set of inputs up to the node before `until` (all, if none), calling `visit` before each node; returns the
-    /// values wanted, as far as they were reached.
+    /// Evaluates on one set of inputs, calling `visit` before each node; returns the values wanted.
     ///
     /// # Errors
     /// A node fails, or the inputs do not fit.
@@ -63,9 +62,17 @@ impl<'a> Evaluator<'a> {
         &self,
         inputs: &[Tensor],
         wanted: &[Value],
-        until: Option<Node>,
         visit: Visit<'_>,
     ) -> Result<Vec<Option<Tensor>>, EvalError> {
+        let mut state = self.begin(inputs)?;
+        self.finish(&mut state, wanted, visit)
+    }
+
+    /// The state before the first node.
+    ///
+    /// # Errors
+    /// The inputs do not fit.
+    pub fn begin(&self, inputs: &[Tensor]) -> Result<State, EvalError> {
         let graph = self.graph;
         if inputs.len() != graph.inputs.len() {
             return Err(EvalError::InputCount {
@@ -85,27 +92,67 @@ impl<'a> Evaluator<'a> {
             }
             values[port.value.index()] = Some(x.clone());
         }
+        Ok(State { values, next: 0 })
+    }
+
+    /// Evaluates the nodes that are left, calling `visit` before each; returns the values wanted, as far as they are new.
+    ///
+    /// # Errors
+    /// A node fails.
+    pub fn finish(
+        &self,
+        state: &mut State,
+        wanted: &[Value],
+        visit: Visit<'_>,
+    ) -> Result<Vec<Option<Tensor>>, EvalError> {
         let mut kept = vec![None; wanted.len()];
-        for (node, data) in graph.nodes().iter() {
-            if until.is_some_and(|u| node.index() > u.index()) {
-                break;
+        self.steps(state, self.graph.nodes().len(), visit, &mut |value, tensor| {
+            for (slot, _) in kept.iter_mut().zip(wanted).filter(|(_, w)| **w == value) {
+                *slot = Some(tensor.clone());
             }
-            if !self.live[node.index()] || matches!(data.op, Op::Constant(_)) {
+        })?;
+        Ok(kept)
+    }
+
+    /// Evaluates up to the node before `until`, calling `visit` before each.
+    ///
+    /// # Errors
+    /// A node fails.
+    pub fn advance(&self, state: &mut State, until: Node, visit: Visit<'_>) -> Result<(), EvalError> {
+        self.steps(state, until.index(), visit, &mut |_, _| {})
+    }
+
+    /// The operands of a node, in a state before it.
+    ///
+    /// # Errors
+    /// An operand is not there.
+    pub fn operands<'s>(&'s self, state: &'s State, node: Node) -> Result<Vec<&'s Tensor>, EvalError> {
+        let found = self.graph.nodes()[node].inputs.iter().map(|&v| {
+            let found = self.constants[v.index()]
+                .as_ref()
+                .or(state.values[v.index()].as_ref());
+            found.ok_or(EvalError::Undefined(v))
+        });
+        found.collect()
+    }
+
+    fn steps(
+        &self,
+        state: &mut State,
+        end: usize,
+        visit: Visit<'_>,
+        made: &mut dyn FnMut(Value, &Tensor),
+    ) -> Result<(), EvalError> {
+        let from = state.next;
+        state.next = end.max(from);
+        let open = |node: Node| (from..end).contains(&node.index()) && self.live[node.index()];
+        for (node, data) in self.graph.nodes().iter().filter(|(n, _)| open(*n)) {
+            if matches!(data.op, Op::Constant(_)) {
                 continue;
             }
             let results = {
-                let operands = data
-                    .inputs
-                    .iter()
-                    .map(|&v| {
-                        let found = self.constants[v.index()].as_ref().or(values[v.index()].as_ref());
-                        found.ok_or(EvalError::Undefined(v))
-                    })
-                    .collect::<Result<Vec<&Tensor>, _>>()?;
+                let operands = self.operands(state, node)?;
                 visit(node, &operands);
-                if until == Some(node) {
-                    break;
-                }
                 eval_node(&data.op, &operands, self.graph, &data.outputs).map_err(|source| {
                     EvalError::Node {
                         node,
@@ -116,19 +163,41 @@ impl<'a> Evaluator<'a> {
                 })?
             };
             for (&v, tensor) in data.outputs.iter().zip(results) {
-                for (slot, _) in kept.iter_mut().zip(wanted).filter(|(_, w)| **w == v) {
-                    *slot = Some(tensor.clone());
-                }
-                values[v.index()] = Some(tensor);
+                made(v, &tensor);
+                state.values[v.index()] = Some(tensor);
             }
             for &v in &data.inputs {
                 if self.last_use[v.index()] == Some(node) {
-                    values[v.index()] = None;
+                    state.values[v.index()] = None;
                 }
             }
         }
-        Ok(kept)
+        Ok(())
     }
+
+    /// Bytes of the values alive before each of the given nodes, at most.
+    pub fn most_alive(&self, before: &[Node]) -> usize {
+        let graph = self.graph;
+        let bytes = |v: Value| graph.ty(v).bytes().unwrap_or(usize::MAX);
+        let alive = |at: Node| {
+            let crossing = graph.values().ids().filter(|&v| {
+                let born = graph.def_node(v).is_none_or(|n| n.index() < at.index());
+                let used = self.last_use[v.index()].is_some_and(|n| n.index() >= at.index());
+                born && used && self.constants[v.index()].is_none()
+            });
+            crossing.fold(0, |sum: usize, v| sum.saturating_add(bytes(v)))
+        };
+        before.iter().map(|&n| alive(n)).max().unwrap_or(0)
+    }
+}
+
+/// Values between two nodes of an evaluation. Cheap to copy: tensors are shared.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// By value, as far as still needed.
+    values: Vec<Option<Tensor>>,
+    /// The first node not evaluated.
+    next: usize,
 }
 
 fn eval_node(
@@ -219,17 +288,43 @@ pub fn conv_sums(op: &Conv, x: &Tensor, w: &Tensor, shape: &[usize]) -> Result<V
         for g in 0..op.group {
             let from = (n * xs[1] + g * group_channels) * xs[2] * xs[3];
             let x = &x[from..][..group_channels * xs[2] * xs[3]];
-            unfold(op, x, &xs[2..], &ws[2..], &shape[2..], &mut patches);
+            let patches = if is_pointwise(op, &ws[2..]) {
+                x
+            } else {
+                unfold(op, x, &xs[2..], &ws[2..], &shape[2..], &mut patches);
+                &patches
+            };
             let w = &w[g * group_filters * depth..][..group_filters * depth];
             let y = &mut y[(n * filters + g * group_filters) * plane..][..group_filters * plane];
             // Column-major views: y^T [plane, filters] = patches^T [plane, depth] * w^T [depth, filters].
             let mut out = DMatrixViewMut::from_slice(y, plane, group_filters);
-            let left = DMatrixView::from_slice(&patches, plane, depth);
+            let left = DMatrixView::from_slice(patches, plane, depth);
             let right = DMatrixView::from_slice(w, depth, group_filters);
             out.gemm(1.0, &left, &right, 0.0);
         }
     }
     Ok(y)
+}
+
+/// True if the patches are the input itself.
+fn is_pointwise(op: &Conv, kernel: &[usize]) -> bool {
+    let still = |all: &[usize], x: usize| all.iter().all(|&v| v == x);
+    still(kernel, 1) && still(&op.strides, 1) && still(&op.pads, 0)
+}
+
+/// Where a kernel column meets a row of the input: the outputs whose input exists, and the input of the first of them.
+fn overlap(op: &Conv, kx: usize, width: usize, out: usize) -> (std::ops::Range<usize>, usize) {
+    let (stride, at, pad) = (op.strides[1], kx * op.dilations[1], op.pads[1]);
+    let first = pad.saturating_sub(at).div_ceil(stride).min(out);
+    // Inputs are ox * stride + at - pad < width.
+    let end = (width + pad).saturating_sub(at).div_ceil(stride).min(out);
+    (first..end.max(first), (first * stride + at).saturating_sub(pad))
+}
+
+/// The input row that a kernel row meets at an output row, if it exists.
+fn input_row(op: &Conv, ky: usize, oy: usize, height: usize) -> Option<usize> {
+    let iy = (oy * op.strides[0] + ky * op.dilations[0]).checked_sub(op.pads[0])?;
+    (iy < height).then_some(iy)
 }
 
 /// The patches of one group's channels: for each of `[channel, ky, kx]` a plane of output positions, zero outside the input.
@@ -239,20 +334,20 @@ pub fn unfold(op: &Conv, x: &[f32], size: &[usize], kernel: &[usize], out: &[usi
     for x in x.chunks_exact(plane.max(1)) {
         for ky in 0..kernel[0] {
             for kx in 0..kernel[1] {
+                let (range, from) = overlap(op, kx, size[1], out[1]);
                 for oy in 0..out[0] {
-                    let iy = (oy * op.strides[0] + ky * op.dilations[0]) as isize - op.pads[0] as isize;
                     let start = patches.len();
                     patches.resize(start + out[1], 0.0);
-                    if !(0..size[0] as isize).contains(&iy) {
+                    let Some(iy) = input_row(op, ky, oy, size[0]).filter(|_| !range.is_empty()) else {
                         continue;
-                    }
-                    let row = &x[iy as usize * size[1]..][..size[1]];
-                    let shift = (kx * op.dilations[1]) as isize - op.pads[1] as isize;
-                    for (ox, p) in patches[start..].iter_mut().enumerate() {
-                        let ix = (ox * op.strides[1]) as isize + shift;
-                        if let Some(&v) = usize::try_from(ix).ok().and_then(|ix| row.get(ix)) {
-                            *p = v;
-                        }
+                    };
+                    let row = &x[iy * size[1]..][from..size[1]];
+                    let to = &mut patches[start..][range.clone()];
+                    if op.strides[1] == 1 {
+                        to.copy_from_slice(&row[..to.len()]);
+                    } else {
+                        let taken = row.iter().step_by(op.strides[1]);
+                        to.iter_mut().zip(taken).for_each(|(p, &v)| *p = v);
                     }
                 }
             }
@@ -272,18 +367,21 @@ fn depthwise(
     for ky in 0..kernel[0] {
         for kx in 0..kernel[1] {
             let w = w[ky * kernel[1] + kx];
+            let (range, from) = overlap(op, kx, size[1], out[1]);
+            if range.is_empty() {
+                continue;
+            }
             for oy in 0..out[0] {
-                let iy = (oy * op.strides[0] + ky * op.dilations[0]) as isize - op.pads[0] as isize;
-                if !(0..size[0] as isize).contains(&iy) {
+                let Some(iy) = input_row(op, ky, oy, size[0]) else {
                     continue;
-                }
-                let row = &x[iy as usize * size[1]..][..size[1]];
-                let shift = (kx * op.dilations[1]) as isize - op.pads[1] as isize;
-                for (ox, y) in y[oy * out[1]..][..out[1]].iter_mut().enumerate() {
-                    let ix = (ox * op.strides[1]) as isize + shift;
-                    if let Some(&v) = usize::try_from(ix).ok().and_then(|ix| row.get(ix)) {
-                        *y += w * v;
-                    }
+                };
+                let row = &x[iy * size[1]..][from..size[1]];
+                let to = &mut y[oy * out[1]..][range.clone()];
+                if op.strides[1] == 1 {
+                    to.iter_mut().zip(row).for_each(|(y, &v)| *y += w * v);
+                } else {
+                    let taken = row.iter().step_by(op.strides[1]);
+                    to.iter_mut().zip(taken).for_each(|(y, &v)| *y += w * v);
                 }
             }
         }

@@ -2,23 +2,6 @@
 
 use nalgebra::{Cholesky, DMatrix, DVector};
 
-/// Lower factor `L` with `m = L L^T` of a small symmetric matrix `[s, s]` (row-major), diagonal raised where it is not positive.
-pub fn small_cholesky(m: &[f64], s: usize) -> Vec<f64> {
-    let mut l = vec![0.0; s * s];
-    for i in 0..s {
-        for j in 0..=i {
-            let dot: f64 = (0..j).map(|k| l[i * s + k] * l[j * s + k]).sum();
-            let rest = m[i * s + j] - dot;
-            l[i * s + j] = if i == j {
-                rest.max(1e-9 * m[i * s + i].abs()).max(f64::MIN_POSITIVE).sqrt()
-            } else {
-                rest / l[j * s + j]
-            };
-        }
-    }
-    l
-}
-
 /// `x L^-1` for a lower triangular `L` `[s, s]` (row-major).
 pub fn divide_lower(x: &[f64], l: &[f64], s: usize, out: &mut [f64]) {
     for j in (0..s).rev() {

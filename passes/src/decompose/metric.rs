@@ -1,6 +1,6 @@
 //! How much an error of a filter's vector matters: the second moments of what it is multiplied by.
 
-use nalgebra::DMatrix;
+use nalgebra::{DMatrix, DMatrixView};
 
 /// A quadratic form per group of filters over a filter's vector, padded to whole rows.
 ///
@@ -55,6 +55,17 @@ impl Form {
                     }
                 }
                 y
+            }
+        }
+    }
+
+    /// `x H` for each of several vectors of `length`, one after another.
+    pub fn apply_all(&self, x: &[f64], length: usize) -> Vec<f64> {
+        match self {
+            Form::Diagonal(_) => x.chunks_exact(length).flat_map(|x| self.apply(x)).collect(),
+            Form::Full(h) => {
+                let x = DMatrixView::from_slice(x, length, x.len() / length);
+                (h * x).as_slice().to_vec()
             }
         }
     }

@@ -10,7 +10,7 @@ use sdc_ir::{DType, Tensor};
 /// Filter vectors longer than this get a diagonal only: the full moments would not fit.
 pub const MAX_FULL: usize = 4608;
 /// Output positions taken of one input, at most.
-const MAX_POSITIONS: usize = 512;
+pub const MAX_POSITIONS: usize = 512;
 
 /// Sums over patches: count, `x`, `x^T x`, and if targets were given `t` and `x^T t`.
 #[derive(Clone, Debug)]
@@ -78,7 +78,8 @@ impl Moments {
             let x = DMatrixView::from_slice(data, n, length);
             let squares = &mut self.squares[g];
             if squares.ncols() == length {
-                let product = x.tr_mul(&x);
+                // Transposed first: the product of a transpose is not blocked.
+                let product = x.transpose() * x;
                 squares.zip_apply(&product, |s, p| *s += f64::from(p));
             } else {
                 for (s, column) in squares.iter_mut().zip(data.chunks_exact(n)) {
@@ -87,7 +88,7 @@ impl Moments {
             }
             if let Some(targets) = targets {
                 let t = DMatrixView::from_slice(&targets[g * per_group * n..][..per_group * n], n, per_group);
-                let product = x.tr_mul(&t);
+                let product = x.transpose() * t;
                 let mut cross = self.cross.columns_mut(g * per_group, per_group);
                 cross.zip_apply(&product, |s, p| *s += f64::from(p));
             }

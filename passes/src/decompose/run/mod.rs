@@ -7,10 +7,11 @@ mod price;
 mod settle;
 
 use super::allocate::{Wish, pareto};
-use super::calibrate::{Samples, measured, one_layer, outputs};
+use super::calibrate::{Samples, Walk, measured, one_layer};
 use super::evaluate::Evaluator;
 use super::layers::{Layer, layers};
 use super::metric::Metric;
+use super::moments::{MAX_FULL, MAX_POSITIONS};
 use super::synthetic::Synthetic;
 use super::{Choice, DecomposeError, Options, Plan, Progress, Solver, Totals};
 use sdc_interp::EvalError;
@@ -31,9 +32,14 @@ const MEAN_SHARE: f64 = 0.02;
 /// Ridge on metrics, as a share of the mean of the diagonal: measured on real inputs, on made-up ones, derived.
 const DAMPING: f64 = 0.01;
 const DAMPING_MADE_UP: f64 = 0.05;
-/// Multiplications the layer-by-layer measurement may cost; with fewer than `LEAST_SAMPLES` affordable, one pass has to do.
-const MEASURE_BUDGET: f64 = 0.6e12;
+/// Multiplications the layer-by-layer measurement may cost, and bytes its states may take; with fewer than `LEAST_SAMPLES` affordable,
+/// one pass has to do.
+const MEASURE_BUDGET: f64 = 0.2e12;
+const MEASURE_BYTES: usize = 512 << 20;
 const LEAST_SAMPLES: usize = 8;
+/// Multiplications that the trials of single layers may cost, and the samples they take at least.
+const PROBE_BUDGET: f64 = 0.08e12;
+const LEAST_PROBES: usize = 6;
 
 /// Decomposes the weights of a graph after fusion.
 ///
@@ -63,6 +69,14 @@ struct Run<'a> {
     sizes: Totals,
     /// Bytes that are not layers' weights.
     fixed: usize,
+}
+
+/// What the error of a layer does to the outputs is measured with it: samples on their way, stopped before the layer.
+struct Probe {
+    walk: Walk,
+    /// Outputs of the float network.
+    exact: Vec<Vec<Vec<f32>>>,
+    wanted: Vec<Value>,
 }
 
 /// What the layers' inputs look like, before the layers before them have changed.
@@ -178,18 +192,19 @@ impl<'a> Run<'a> {
         let kept = self.patterns(&inputs);
         let mut offers = Vec::with_capacity(self.layers.len());
         let wanted = measured(self.graph);
-        let exact = outputs(&float, &wanted, self.samples(), OUTPUT_SAMPLES)?;
-        for l in 0..self.layers.len() {
+        let mut probe = Probe {
+            walk: Walk::new(&float, self.samples(), self.probed_samples(&float))?,
+            exact: Vec::new(),
+            wanted,
+        };
+        probe.exact = probe.walk.outputs(&float, &probe.wanted)?;
+        for (l, layer) in self.layers.iter().enumerate() {
             report(progress, "price", l);
-            offers.push(self.offers(
-                l,
-                &inputs,
-                &float,
-                &exact,
-                &wanted,
-                kept.as_ref().map(|k| k[l].as_slice()),
-            )?);
+            probe.walk.advance(&float, None, layer.users[0])?;
+            let kept = kept.as_ref().map(|k| k[l].as_slice());
+            offers.push(self.offers(l, &inputs, &float, &probe, kept)?);
         }
+        drop(probe);
         let chosen = self.choose(&offers)?;
         let mut compressed = float.clone();
         let mut plan = Plan {
@@ -200,20 +215,23 @@ impl<'a> Run<'a> {
                 .map(|(b, e)| (self.fixed + b, e))
                 .collect(),
         };
-        let affordable = self.affordable_samples();
+        let affordable = self.affordable_samples(&float);
+        let mut walk = match self.options.solver {
+            Solver::Feedback | Solver::RowSearch if affordable >= LEAST_SAMPLES => {
+                Some(Walk::new(&float, self.samples(), affordable)?)
+            }
+            _ => None,
+        };
         for (l, layer) in self.layers.iter().enumerate() {
             report(progress, "solve", l);
             let offer = &offers[l][chosen[l]];
-            let moments = match self.options.solver {
-                Solver::Feedback | Solver::RowSearch if affordable >= LEAST_SAMPLES => Some(one_layer(
-                    self.graph,
-                    (&float, &compressed),
-                    layer,
-                    &self.rows[l],
-                    self.samples(),
-                    affordable,
-                )?),
-                _ => None,
+            let moments = match &mut walk {
+                Some(walk) => {
+                    walk.advance(&float, Some(&compressed), layer.users[0])?;
+                    let networks = (&float, &compressed);
+                    Some(one_layer(self.graph, networks, layer, &self.rows[l], walk)?)
+                }
+                None => None,
             };
             let pattern = kept.as_ref().map(|k| k[l].as_slice());
             let result = self.settle(l, offer, &offers[l], &inputs, moments.as_ref(), pattern)?;
@@ -231,18 +249,43 @@ impl<'a> Run<'a> {
         Ok(plan)
     }
 
+    /// Multiplications of one run of the layers.
+    fn run_cost(&self) -> f64 {
+        let one = |l: &Layer| l.len() as f64 * l.positions as f64;
+        self.layers.iter().map(one).sum()
+    }
+
     /// Samples the layer-by-layer measurement can use.
-    fn affordable_samples(&self) -> usize {
-        let one: f64 = self
-            .layers
-            .iter()
-            .map(|l| l.len() as f64 * l.positions as f64 / l.groups.max(1) as f64 * l.groups as f64)
-            .sum();
-        // Two networks, half of each on average, once per layer.
-        let all = (MEASURE_BUDGET / (one * self.layers.len() as f64).max(1.0)) as usize;
-        all.min(self.options.samples).min(self.samples().count())
+    fn affordable_samples(&self, float: &Evaluator<'_>) -> usize {
+        // Two networks, and the second moments.
+        let moments = |l: &Layer| {
+            let length = l.geometry.vector_len() as f64;
+            let full = if l.geometry.vector_len() <= MAX_FULL {
+                length
+            } else {
+                1.0
+            };
+            l.groups as f64 * length * full * l.positions.min(MAX_POSITIONS) as f64
+        };
+        let one = 2.0 * self.run_cost() + self.layers.iter().map(moments).sum::<f64>();
+        let all = (MEASURE_BUDGET / one.max(1.0)) as usize;
+        let most = Walk::capacity(float, &self.layers, MEASURE_BYTES);
+        all.min(most)
+            .min(self.options.samples)
+            .min(self.samples().count())
+    }
+
+    /// Samples the trials of single layers use.
+    fn probed_samples(&self, float: &Evaluator<'_>) -> usize {
+        // Half of the network for each layer.
+        let one = 0.5 * self.run_cost() * self.layers.len() as f64;
+        let all = (PROBE_BUDGET / one.max(1.0)) as usize;
+        all.clamp(LEAST_PROBES, OUTPUT_SAMPLES)
+            .min(Walk::capacity(float, &self.layers, MEASURE_BYTES).max(1))
     }
 }
 
+/// Vectors no longer than this are not decomposed where filters do not share inputs.
+const SMALL_VECTOR: usize = 25;
 /// Entries of a row where rows are dropped.
 const PRUNED_ROW: usize = 3;

@@ -3,17 +3,16 @@
 use super::inputs::padded;
 use super::int8::int8;
 use super::int8::scale_type;
-use super::{Inputs, OUTPUT_SAMPLES, PRICE_CHUNK, PRICE_CHUNKS, PRICE_FILTERS, PRUNED_ROW, Run};
+use super::{Inputs, PRICE_CHUNK, PRICE_CHUNKS, PRICE_FILTERS, PRUNED_ROW, Probe, Run, SMALL_VECTOR};
 use crate::decompose::DecomposeError;
 use crate::decompose::allocate::{Candidate, Offer, Wish, bytes, formats, within_bytes, within_loss};
-use crate::decompose::calibrate::{outputs, relative_error};
+use crate::decompose::calibrate::relative_error;
 use crate::decompose::evaluate::Evaluator;
 use crate::decompose::metric::Metric;
 use crate::decompose::solve::{Effort, Problem, solve};
 use rayon::prelude::*;
 use sdc_interp::EvalError;
 use sdc_ir::Tensor;
-use sdc_ir::graph::Value;
 use sdc_ir::sd::{Format, Geometry, Index, Stored};
 
 impl Run<'_> {
@@ -23,8 +22,7 @@ impl Run<'_> {
         l: usize,
         inputs: &Inputs,
         float: &Evaluator<'_>,
-        exact: &[Vec<Vec<f32>>],
-        wanted: &[Value],
+        probe: &Probe,
         kept: Option<&[bool]>,
     ) -> Result<Vec<Offer>, DecomposeError> {
         let geometry = &self.layers[l].geometry;
@@ -40,6 +38,10 @@ impl Run<'_> {
             seed: self.options.seed,
         };
         let mut list: Vec<Format> = formats(geometry, index, scale);
+        // Filters with inputs of their own and a few weights each: a basis would cost more than it saves.
+        if self.layers[l].groups > 1 && geometry.vector_len() <= SMALL_VECTOR {
+            list.clear();
+        }
         if kept.is_some() {
             list.retain(|f| f.s == PRUNED_ROW);
         }
@@ -107,7 +109,7 @@ impl Run<'_> {
         };
         match tried {
             Some((stored, price)) => {
-                let error = self.output_error(l, inputs, float, exact, wanted, &stored)?;
+                let error = self.output_error(l, inputs, float, probe, &stored)?;
                 let loss = self.relative_loss(l, inputs, &stored)?.max(1e-12);
                 let each = prices
                     .into_iter()
@@ -117,7 +119,7 @@ impl Run<'_> {
             }
             None => offers.push((
                 Candidate::Int8,
-                self.output_error(l, inputs, float, exact, wanted, &eight)?,
+                self.output_error(l, inputs, float, probe, &eight)?,
             )),
         }
         offers.push((Candidate::Float, 0.0));
@@ -161,8 +163,7 @@ impl Run<'_> {
         l: usize,
         inputs: &Inputs,
         float: &Evaluator<'_>,
-        exact: &[Vec<Vec<f32>>],
-        wanted: &[Value],
+        probe: &Probe,
         stored: &Stored,
     ) -> Result<f64, DecomposeError> {
         let mut trial = float.clone();
@@ -179,10 +180,8 @@ impl Run<'_> {
             );
         }
         trial.replace(self.layers[l].weight, dense);
-        Ok(relative_error(
-            exact,
-            &outputs(&trial, wanted, self.samples(), OUTPUT_SAMPLES)?,
-        ))
+        let actual = probe.walk.outputs(&trial, &probe.wanted)?;
+        Ok(relative_error(&probe.exact, &actual))
     }
 
     pub(super) fn choose(&self, offers: &[Vec<Offer>]) -> Result<Vec<usize>, DecomposeError> {

@@ -45,8 +45,10 @@ impl Run<'_> {
     pub(super) fn fit_bases(&self, members: Range<usize>, old: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let (s, r, length) = (self.format.s, self.format.r, self.length());
         let unknowns = self.slices * r * s;
-        let step = members.len().div_ceil(FIT_FILTERS).max(1);
-        let chosen: Vec<usize> = members.step_by(step).collect();
+        let active = self.active.iter().flat_map(|cell| cell.clone());
+        let active: Vec<usize> = active.filter(|m| members.contains(m)).collect();
+        let step = active.len().div_ceil(FIT_FILTERS).max(1);
+        let chosen: Vec<usize> = active.into_iter().step_by(step).collect();
         let parts: Vec<(DMatrix<f64>, Vec<f64>)> = chosen
             .par_chunks(4)
             .map(|chunk| {

@@ -9,10 +9,10 @@ use rayon::prelude::*;
 impl Run<'_> {
     /// Rows one after another, the error of each fed to those still open.
     pub(super) fn feed(&mut self, feedback: &[Option<Feedback>]) {
-        self.each_cell(|run, cell, tables| {
+        self.each_word(|run, cell, tables| {
             let Some(Some(feedback)) = feedback.get(run.problem.metric.group(cell.start)) else {
                 let scales: Vec<f64> = cell.clone().map(|m| run.state.scales[m]).collect();
-                return run.search_cell(cell, tables, &scales).0;
+                return run.search_cell(cell, tables, &scales, 1).0;
             };
             let (s, length) = (run.format.s, run.length());
             let mut words = vec![0u32; cell.len() * run.q];
@@ -30,25 +30,26 @@ impl Run<'_> {
                 .collect();
             let (mut x, mut y, mut e) = ([0.0; 8], [0.0; 8], [0.0; 8]);
             for (p, &q) in feedback.order.iter().enumerate() {
-                let slice = q / run.format.slice_rows;
-                let shape = &feedback.shapes[p];
-                let table = tables[slice].times(shape);
+                let table = &tables[q / run.format.slice_rows];
+                let (shape, block) = (&feedback.shapes[p], &feedback.blocks[p]);
+                let norms = table.norms(block);
                 for (i, m) in cell.clone().enumerate() {
                     let scale = run.state.scales[m];
                     let w = &mut open[i];
                     for j in 0..s {
                         x[j] = w[p * s + j] / scale;
                     }
-                    linalg::times(&x, shape, s, &mut y);
+                    linalg::times(&x, block, s, &mut y);
                     let word = if run.is_kept(m, q) {
-                        table.nearest(&y[..s])
+                        table.nearest(&norms, &y[..s])
                     } else {
                         0
                     };
                     words[i * run.q + q] = word;
-                    for ((e, y), t) in e.iter_mut().zip(&y[..s]).zip(table.row(word)) {
-                        *e = (y - t) * scale;
-                    }
+                    x.iter_mut()
+                        .zip(table.row(word))
+                        .for_each(|(x, t)| *x = (*x - t) * scale);
+                    linalg::times(&x, shape, s, &mut e);
                     for (j, &e) in e[..s].iter().enumerate() {
                         // Row p*s+j of the upper factor is column p*s+j of the lower one, which is contiguous.
                         let factor = feedback.lower.column(p * s + j);
@@ -70,6 +71,8 @@ pub(super) struct Feedback {
     order: Vec<usize>,
     /// Inverses of the diagonal blocks of the upper factor, `[s, s]` each, in walking order.
     shapes: Vec<Vec<f64>>,
+    /// Their products with their transposes: the metric each row is searched in.
+    blocks: Vec<Vec<f64>>,
     /// Lower factor of the inverse of the permuted form; its transpose is the upper factor.
     lower: DMatrix<f64>,
 }
@@ -95,7 +98,7 @@ impl Feedback {
         let permuted = DMatrix::from_fn(h.nrows(), h.nrows(), |i, j| h[(at[i], at[j])]);
         let inverse = linalg::factor(&permuted).inverse();
         let lower = linalg::factor(&inverse).unpack();
-        let shapes = (0..rows)
+        let shapes: Vec<Vec<f64>> = (0..rows)
             .map(|p| {
                 // U_pp is the transpose of the lower block; its inverse, row by row of the identity.
                 let block: Vec<f64> = (0..s * s)
@@ -115,6 +118,15 @@ impl Feedback {
                 inverse
             })
             .collect();
-        Self { order, shapes, lower }
+        let square = |u: &Vec<f64>| {
+            let at = |k: usize| (0..s).map(|i| u[k / s * s + i] * u[k % s * s + i]).sum();
+            (0..s * s).map(at).collect()
+        };
+        Self {
+            order,
+            blocks: shapes.iter().map(square).collect(),
+            shapes,
+            lower,
+        }
     }
 }

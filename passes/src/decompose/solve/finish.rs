@@ -18,9 +18,8 @@ impl Run<'_> {
 
     pub(super) fn finish(self) -> Solved {
         let loss = self.loss();
-        let energy = (0..self.filters())
-            .map(|m| self.problem.metric.form(m).square(self.target(m)))
-            .sum();
+        let energy = self.energies.iter().sum();
+
         let Bases::Stored(bases) = &self.state.bases else {
             unreachable!("bases are rounded before the scales are stored")
         };

@@ -78,10 +78,16 @@ pub struct Solved {
     pub energy: f64,
 }
 
-/// Filters a task works on at least: tables are built once per task.
+/// Filters a task works on at most: what a metric does to a table is worked out once per row and task.
 const FILTERS_PER_TASK: usize = 16;
+/// Rows that shared bases are first fitted on, about.
+const FIT_ROWS: usize = 8192;
+/// Rows of a filter that its first scale is chosen by, about.
+const SCALE_ROWS: usize = 64;
 /// Rows that decide the starts.
 const START_ROWS: usize = 768;
+/// Sets of bases whose tables are kept side by side.
+const MAX_TABLES: usize = 4;
 /// Filters a shared basis is fitted on.
 const FIT_FILTERS: usize = 64;
 /// Filter vectors longer than this are descended without feedback, whose factorisation is cubic.
@@ -92,14 +98,19 @@ pub fn solve(problem: &Problem<'_>, format: &Format, effort: &Effort) -> Option<
     let book = Codebook::new(format)?;
     let mut run = Run::new(problem, format, &book);
     run.start(effort);
+    run.narrow();
     run.pick_scales();
     for _ in 0..effort.alternations {
         run.assign();
         run.rescale();
         run.refit();
     }
-    run.quantise();
+    if run.widen() {
+        run.pick_scales();
+    }
     run.assign();
+    run.rescale();
+    run.quantise();
     run.rescale();
     let mut best = run.state.clone();
     let mut least = run.loss();
@@ -161,6 +172,10 @@ struct Run<'a> {
     slices: usize,
     /// Runs of filters with one set of bases and one form.
     cells: Vec<Range<usize>>,
+    /// Those worked on: all, or some while shared bases are fitted.
+    active: Vec<Range<usize>>,
+    /// Per filter: the loss of rebuilding it as zero.
+    energies: Vec<f64>,
     state: State,
 }
 
@@ -191,6 +206,7 @@ impl<'a> Run<'a> {
                 (energy / weight).sqrt().max(1e-12)
             })
             .collect();
+        let energies = energies(problem, &cells, length);
         let state = State {
             scales,
             words: vec![0; filters * q],
@@ -202,9 +218,27 @@ impl<'a> Run<'a> {
             book,
             q,
             slices,
+            active: cells.clone(),
             cells,
+            energies,
             state,
         }
+    }
+
+    /// Leaves only some filters active, if all share their bases and there are more than it takes to fit these.
+    fn narrow(&mut self) {
+        let wanted = (FIT_ROWS / self.q.max(1)).div_ceil(FILTERS_PER_TASK).max(1);
+        if self.format.basis_filters >= self.filters() {
+            let step = (self.cells.len() / wanted).max(1);
+            self.active = self.cells.iter().step_by(step).cloned().collect();
+        }
+    }
+
+    /// Makes all filters active; true if some were not.
+    fn widen(&mut self) -> bool {
+        let some = self.active.len() < self.cells.len();
+        self.active = self.cells.clone();
+        some
     }
 
     fn length(&self) -> usize {
@@ -222,15 +256,48 @@ impl<'a> Run<'a> {
             .is_none_or(|k| k[m / self.format.index_filters() * self.q + q])
     }
 
-    /// The tables of the slices of a filter's bases.
-    fn tables(&self, filter: usize) -> Vec<Table> {
-        let first = filter / self.format.basis_filters * self.slices;
-        (first..first + self.slices)
-            .map(|i| match &self.state.bases {
-                Bases::Real(b) => self.book.table(&b[i]),
-                Bases::Stored(b) => self.book.integer_table(&b[i].0, b[i].1),
-            })
-            .collect()
+    /// The tables of all bases, `[ceil(M/H), T]`, of the active filters; empty for others.
+    fn tables(&self) -> Vec<Vec<Table>> {
+        let mut wanted = vec![false; self.problem.geometry.basis_groups(self.format)];
+        for cell in &self.active {
+            wanted[cell.start / self.format.basis_filters] = true;
+        }
+        let groups = wanted.par_iter().enumerate();
+        let own = |(g, &wanted): (usize, &bool)| if wanted { self.slice_tables(g) } else { Vec::new() };
+        groups.map(own).collect()
+    }
+
+    /// The tables of the slices of a set of bases.
+    fn slice_tables(&self, group: usize) -> Vec<Table> {
+        let slices = group * self.slices..(group + 1) * self.slices;
+        let table = |i: usize| match &self.state.bases {
+            Bases::Real(b) => self.book.table(&b[i]),
+            Bases::Stored(b) => self.book.integer_table(&b[i].0, b[i].1),
+        };
+        slices.map(table).collect()
+    }
+
+    /// Runs `work` on each active cell's filters and tables.
+    fn each_cell<T: Send>(&self, work: impl Fn(Range<usize>, &[Table]) -> T + Sync) -> Vec<T> {
+        // Many sets of bases: a cell makes its own tables, lest all be in memory at once.
+        let few = self.problem.geometry.basis_groups(self.format) <= MAX_TABLES;
+        let all = if few { self.tables() } else { Vec::new() };
+        let cells = self.active.par_iter().map(|cell| {
+            let group = cell.start / self.format.basis_filters;
+            match all.get(group) {
+                Some(tables) => work(cell.clone(), tables),
+                None => work(cell.clone(), &self.slice_tables(group)),
+            }
+        });
+        cells.collect()
+    }
+
+    /// The same for work that finds the words of a cell.
+    fn each_word(&mut self, work: impl Fn(&Self, Range<usize>, &[Table]) -> Vec<u32> + Sync) {
+        let found = self.each_cell(|cell, tables| work(self, cell, tables));
+        for (cell, words) in self.active.iter().zip(found) {
+            self.state.words[cell.start * self.q..cell.end * self.q].copy_from_slice(&words);
+        }
     }
 
     /// A filter's rebuilt vector in units of its scale.
@@ -241,29 +308,29 @@ impl<'a> Run<'a> {
             .collect()
     }
 
-    /// Per filter: energy of the rebuilt vector, its product with the target, loss.
-    fn sums(&self) -> Vec<(f64, f64, f64)> {
-        let cells = self.cells.par_iter().map(|cell| {
-            let tables = self.tables(cell.start);
-            let form = self.problem.metric.form(cell.start);
-            cell.clone()
-                .map(|m| {
-                    let (w, v) = (self.target(m), self.rebuilt(m, &tables));
-                    let hv = form.apply(&v);
-                    let energy: f64 = hv.iter().zip(&v).map(|(a, b)| a * b).sum();
-                    let cross: f64 = hv.iter().zip(w).map(|(a, b)| a * b).sum();
-                    let scale = self.state.scales[m];
-                    let gap: Vec<f64> = w.iter().zip(&v).map(|(w, v)| w - scale * v).collect();
-                    (energy, cross, form.square(&gap))
-                })
+    /// Per active filter: its number, energy of the rebuilt vector in units of the scale, its product with the target.
+    fn sums(&self) -> Vec<(usize, f64, f64)> {
+        let cells = self.each_cell(|cell, tables| {
+            let rebuilt: Vec<f64> = cell.clone().flat_map(|m| self.rebuilt(m, tables)).collect();
+            let shaped = self
+                .problem
+                .metric
+                .form(cell.start)
+                .apply_all(&rebuilt, self.length());
+            let vectors = rebuilt
+                .chunks_exact(self.length())
+                .zip(shaped.chunks_exact(self.length()));
+            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+            cell.zip(vectors)
+                .map(|(m, (v, hv))| (m, dot(v, hv), dot(self.target(m), hv)))
                 .collect::<Vec<_>>()
         });
-        cells.collect::<Vec<_>>().concat()
+        cells.concat()
     }
 
     /// The best scale of each filter for its words.
     fn rescale(&mut self) {
-        for (m, (energy, cross, _)) in self.sums().into_iter().enumerate() {
+        for (m, energy, cross) in self.sums() {
             if energy > 0.0 && cross > 0.0 {
                 self.state.scales[m] = cross / energy;
             }
@@ -271,6 +338,22 @@ impl<'a> Run<'a> {
     }
 
     fn loss(&self) -> f64 {
-        self.sums().iter().map(|s| s.2).sum()
+        let each = self.sums().into_iter().map(|(m, energy, cross)| {
+            let scale = self.state.scales[m];
+            self.energies[m] - 2.0 * scale * cross + scale * scale * energy
+        });
+        each.sum::<f64>().max(0.0)
     }
+}
+
+/// Per filter: `w H w^T`.
+fn energies(problem: &Problem<'_>, cells: &[Range<usize>], length: usize) -> Vec<f64> {
+    let found = cells.par_iter().map(|cell| {
+        let targets = &problem.rows[cell.start * length..cell.end * length];
+        let shaped = problem.metric.form(cell.start).apply_all(targets, length);
+        let both = targets.chunks_exact(length).zip(shaped.chunks_exact(length));
+        both.map(|(w, hw)| w.iter().zip(hw).map(|(a, b)| a * b).sum())
+            .collect::<Vec<f64>>()
+    });
+    found.collect::<Vec<_>>().concat()
 }

@@ -61,9 +61,16 @@ impl Run<'_> {
     pub(super) fn alternate(&self, sample: &[(Vec<f64>, f64)], basis: &[f64]) -> (f64, Vec<f64>) {
         let (s, r) = (self.format.s, self.format.r);
         let table = self.book.table(basis);
+        let identity: Vec<f64> = (0..s * s)
+            .map(|k| f64::from(u8::from(k % (s + 1) == 0)))
+            .collect();
+        let norms = table.norms(&identity);
         let mut gram = DMatrix::<f64>::zeros(r, r);
         let (mut cross, mut error) = (vec![vec![0.0; r]; s], 0.0);
-        let words: Vec<u32> = sample.par_iter().map(|(row, _)| table.nearest(row)).collect();
+        let words: Vec<u32> = sample
+            .par_iter()
+            .map(|(row, _)| table.nearest(&norms, row))
+            .collect();
         for ((row, weight), &word) in sample.iter().zip(&words) {
             let values: Vec<f64> = self.book.values(word).collect();
             for (x, y) in row.iter().zip(table.row(word)) {

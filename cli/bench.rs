@@ -1,10 +1,12 @@
 //! `sdc bench`: latency and memory of an artifact, measured in a process that does nothing else.
 
 use crate::exit::{Exit, Failure, Problem};
+use crate::profile::{self, Step};
 use crate::session::{SessionArgs, Source};
 use sdc_artifact::interface::TensorSpec;
 use sdc_artifact::load::{Artifact, Memory};
 use sdc_artifact::pool::Pool;
+use sdc_artifact::probe::Probe;
 use sdc_ir::DType;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -18,6 +20,7 @@ Examples:
   sdc bench model.onnx                     # latency_us: N (the median), rss_kib: N (the process's peak)
   sdc bench model.onnx --threads 2 --seconds 3
   sdc bench DIR --json                     # an artifact that `sdc compile` wrote
+  sdc bench model.onnx --profile           # time of each layer; with --trace FILE also for Perfetto
 
 The child process loads the artifact, fills its inputs with normally distributed numbers (the same each time), warms up and
 repeats. By default a model is compiled for this machine's CPU; an artifact runs as it is.")]
@@ -29,6 +32,12 @@ pub struct Args {
     /// Print the measurements as JSON
     #[arg(long)]
     json: bool,
+    /// Time each function of the model, from a build that differs only in letting them be timed
+    #[arg(long)]
+    profile: bool,
+    /// Write one profiled run as a Chrome trace
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 }
 
 #[derive(clap::Args, Debug, Clone, Copy)]
@@ -46,6 +55,8 @@ pub struct ChildArgs {
     dir: PathBuf,
     #[command(flatten)]
     timing: Timing,
+    #[arg(long)]
+    probe: bool,
 }
 
 /// What the child prints.
@@ -58,34 +69,81 @@ struct Measured {
     rss_kib: u64,
     arena_bytes: usize,
     weights_bytes: usize,
+    /// Times of the functions, if they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<Step>,
+}
+
+/// A measurement with its profile, as JSON.
+#[derive(Serialize)]
+struct Profiled<'a> {
+    #[serde(flatten)]
+    measured: &'a Measured,
+    layers: &'a [profile::Layer],
 }
 
 /// Warm-up, and fewest runs whatever the time.
 const WARM_UP: Duration = Duration::from_millis(200);
 const FEWEST_RUNS: usize = 3;
 
+/// Runs whose spans are kept.
+const MOST_PROFILED: usize = 4096;
+
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     if !args.timing.seconds.is_finite() || args.timing.seconds < 0.0 {
         return Err(Failure::usage("--seconds takes a time"));
     }
-    let directory = Source::open(&args.session)?.directory(|_, _| None)?;
-    let measured = measure(directory.path(), args.timing)?;
+    let source = Source::open(&args.session)?;
+    if args.profile || args.trace.is_some() {
+        return run_profiled(args, source, out);
+    }
+    let directory = source.directory(|_, _| None)?;
+    let measured = measure(directory.path(), args.timing, false)?;
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &measured).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
-        writeln!(out, "latency_us: {:.1}", measured.latency_us)?;
-        writeln!(out, "rss_kib: {}", measured.rss_kib)?;
-        writeln!(
-            out,
-            "runs: {}, fastest {:.1} us, threads {}",
-            measured.runs, measured.min_us, measured.threads
-        )?;
+        measured.print(out)?;
     }
     Ok(())
 }
 
-fn measure(dir: &std::path::Path, timing: Timing) -> Result<Measured, Failure> {
+fn run_profiled(args: &Args, source: Source, out: &mut dyn Write) -> Result<(), Failure> {
+    let (directory, functions) = source.profiled()?;
+    let mut measured = measure(directory.path(), args.timing, true)?;
+    let layers = profile::layers(&functions, &std::mem::take(&mut measured.steps))?;
+    if let Some(path) = &args.trace {
+        profile::trace(&layers, path)?;
+    }
+    if args.json {
+        let profiled = Profiled {
+            measured: &measured,
+            layers: &layers,
+        };
+        serde_json::to_writer_pretty(&mut *out, &profiled).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        measured.print(out)?;
+        writeln!(out)?;
+        profile::print(&layers, out)?;
+    }
+    Ok(())
+}
+
+impl Measured {
+    fn print(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        writeln!(out, "latency_us: {:.1}", self.latency_us)?;
+        writeln!(out, "rss_kib: {}", self.rss_kib)?;
+        writeln!(
+            out,
+            "runs: {}, fastest {:.1} us, threads {}",
+            self.runs, self.min_us, self.threads
+        )?;
+        Ok(())
+    }
+}
+
+fn measure(dir: &std::path::Path, timing: Timing, probe: bool) -> Result<Measured, Failure> {
     let own = |e: std::io::Error| Failure::usage(format!("cannot start the measuring process: {e}"));
     let output = Command::new(std::env::current_exe().map_err(own)?)
         .arg("bench-child")
@@ -96,6 +154,7 @@ fn measure(dir: &std::path::Path, timing: Timing) -> Result<Measured, Failure> {
             "--seconds",
             &timing.seconds.to_string(),
         ])
+        .args(probe.then_some("--probe"))
         .output()
         .map_err(own)?;
     if !output.status.success() {
@@ -143,16 +202,26 @@ pub fn child(args: &ChildArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let mut outputs: Vec<&mut [u8]> = outputs.iter_mut().map(|m| &mut m[..]).collect();
     let mut instance = artifact.instance()?;
 
+    let probe = args.probe.then(|| Probe::new(pool.as_ref()));
+    let mut run_once = || match &probe {
+        Some(probe) => instance.run_probed(&inputs, &mut outputs, probe),
+        None => instance.run(&inputs, &mut outputs, pool.as_ref()),
+    };
+    let spans = || probe.as_ref().map(Probe::take);
+
     let start = Instant::now();
     while start.elapsed() < WARM_UP {
-        instance.run(&inputs, &mut outputs, pool.as_ref())?;
+        run_once()?;
+        spans();
     }
-    let mut times = Vec::new();
+    let (mut times, mut runs) = (Vec::new(), Vec::new());
     let start = Instant::now();
     while times.len() < FEWEST_RUNS || start.elapsed().as_secs_f64() < args.timing.seconds {
         let run = Instant::now();
-        instance.run(&inputs, &mut outputs, pool.as_ref())?;
+        run_once()?;
         times.push(run.elapsed());
+        // The probe starts anew for the next run; the first few thousand tell enough.
+        runs.extend(spans().filter(|_| runs.len() < MOST_PROFILED));
     }
     times.sort_unstable();
     let us = |time: Duration| time.as_secs_f64() * 1e6;
@@ -164,6 +233,7 @@ pub fn child(args: &ChildArgs, out: &mut dyn Write) -> Result<(), Failure> {
         rss_kib: peak_kib()?,
         arena_bytes: interface.arena_size,
         weights_bytes: interface.weights_size,
+        steps: profile::steps(&runs),
     };
     serde_json::to_writer(&mut *out, &measured).map_err(std::io::Error::from)?;
     Ok(writeln!(out)?)

@@ -23,6 +23,7 @@ mod model;
 mod npy;
 mod opt;
 mod plan;
+mod profile;
 mod progress;
 mod run;
 mod sd;

@@ -112,13 +112,36 @@ impl Source {
     /// The artifact, in a directory that lives as long as the first value. `shape` gives shapes of inputs by position and
     /// name where they are known: symbolic dimensions follow from them.
     pub fn directory(self, shape: impl Fn(usize, &str) -> Option<Vec<usize>>) -> Result<Directory, Failure> {
+        match self.kind {
+            SourceKind::Compiled => Ok(Directory {
+                path: self.path,
+                steps: Vec::new(),
+                _temporary: None,
+            }),
+            _ => Ok(self.build(shape, false)?.0),
+        }
+    }
+
+    /// The artifact of a model, built so that its functions can be timed, and what they are.
+    ///
+    /// # Errors
+    /// Also for an artifact, which is built already.
+    pub fn profiled(self) -> Result<(Directory, Vec<build::Function>), Failure> {
+        let (directory, built) = self.build(|_, _| None, true)?;
+        Ok((directory, built.functions))
+    }
+
+    fn build(
+        self,
+        shape: impl Fn(usize, &str) -> Option<Vec<usize>>,
+        profile: bool,
+    ) -> Result<(Directory, build::Built), Failure> {
         let model = match self.kind {
             SourceKind::Compiled => {
-                return Ok(Directory {
-                    path: self.path,
-                    steps: Vec::new(),
-                    _temporary: None,
-                });
+                return Err(Failure::usage(format!(
+                    "{} is compiled already; a profile needs the model",
+                    self.path.display()
+                )));
             }
             SourceKind::Graph(model) => *model,
             SourceKind::Onnx(file) => {
@@ -129,7 +152,7 @@ impl Source {
         let target = self
             .target
             .ok_or_else(|| Failure::bug("a model without a target"))?;
-        Directory::of(model, &target)
+        Directory::build(model, &target, profile)
     }
 
     /// The artifact, loaded.
@@ -150,6 +173,10 @@ pub struct Directory {
 impl Directory {
     /// A model's artifact, compiled into a temporary directory.
     pub fn of(model: Model, target: &Target) -> Result<Self, Failure> {
+        Ok(Self::build(model, target, false)?.0)
+    }
+
+    fn build(model: Model, target: &Target, profile: bool) -> Result<(Self, build::Built), Failure> {
         let dir = files::temp_dir()?;
         let request = Request {
             name: &model.stem,
@@ -161,14 +188,16 @@ impl Directory {
             passes: Default::default(),
             ram: None,
             flash: None,
+            profile,
         };
         let steps = sdc_passes::quantise::output_steps(&model.graph);
-        build::build(model.graph, &request, None, dir.path())?;
-        Ok(Self {
+        let built = build::build(model.graph, &request, None, dir.path())?;
+        let directory = Self {
             path: dir.path().to_owned(),
             steps,
             _temporary: Some(dir),
-        })
+        };
+        Ok((directory, built))
     }
     /// Where it is.
     pub fn path(&self) -> &Path {

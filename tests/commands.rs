@@ -339,6 +339,38 @@ fn bench_prints_the_lines_that_scripts_read() {
 }
 
 #[test]
+fn bench_profiles_layers() {
+    let (dir, model) = (Dir::new(), example("shapes.onnx"));
+    let trace = dir.path("trace.json");
+    let args = [
+        "bench",
+        &model,
+        "--seconds",
+        "0",
+        "--threads",
+        "2",
+        "--trace",
+        &trace,
+    ];
+    let measured = json(&ok(args.iter().chain(&["--json"])));
+    let layers = measured["layers"].as_array().unwrap();
+    let share: f64 = layers.iter().map(|l| l["share"].as_f64().unwrap()).sum();
+    assert!((share - 1.0).abs() < 1e-6, "{measured}");
+    let kernels: Vec<_> = layers.iter().filter_map(|l| l["kernel"].as_str()).collect();
+    assert!(kernels.contains(&"conv2d_f32"), "{kernels:?}");
+    for layer in layers.iter().filter(|l| l["kernel"] == "conv2d_f32") {
+        assert!(layer["macs"].as_u64().unwrap() > 0, "{layer}");
+        assert!(!layer["nodes"].as_array().unwrap().is_empty(), "{layer}");
+    }
+    let events = json(&std::fs::read_to_string(&trace).unwrap());
+    assert_eq!(events["traceEvents"].as_array().unwrap().len(), layers.len());
+    let table = ok(["bench", &model, "--seconds", "0", "--profile"]);
+    assert!(table.contains("GFLOP/s"), "{table}");
+    ok(["compile", &model, "-o", &dir.path("out")]);
+    fails(2, ["bench", &dir.path("out"), "--profile"]);
+}
+
+#[test]
 fn inspect_lists_what_is_there() {
     let out = ok(["inspect", &example("shapes.onnx")]);
     for expected in [

@@ -3,9 +3,11 @@
 mod budget;
 mod constants;
 mod failure;
+mod functions;
 mod watch;
 
 pub use budget::too_large;
+pub use functions::Function;
 
 use budget::{check_flash, loaded_bytes};
 use constants::Constants;
@@ -53,6 +55,8 @@ pub struct Request<'a> {
     pub ram: Option<usize>,
     /// The most that code and weights may take together, in bytes.
     pub flash: Option<usize>,
+    /// Make `NAME_run` hand every function to `parallel_for`, for timing.
+    pub profile: bool,
 }
 
 /// What was built.
@@ -70,6 +74,8 @@ pub struct Built {
     pub kernels: Vec<String>,
     /// What passes did and left undone.
     pub remarks: Vec<Remark>,
+    /// The functions, in the order they run.
+    pub functions: Vec<Function>,
     /// Time of each step.
     pub timings: Vec<(&'static str, Duration)>,
 }
@@ -148,6 +154,7 @@ pub fn build(
     let files = timed.run("write files", || emit(dir, &package, &request.kinds))?;
     let plan = plan::report::report(module, &compiled.plan);
     Ok(Built {
+        functions: functions::of(&compiled),
         files,
         plan,
         code_bytes,
@@ -227,7 +234,12 @@ fn machine_code(
         prepare,
         opt_level: Default::default(),
     };
-    let mut code = sdc_cranelift::compile(module, &placement, &options)?;
+    let compile = if request.profile {
+        sdc_cranelift::compile_profiled
+    } else {
+        sdc_cranelift::compile
+    };
+    let mut code = compile(module, &placement, &options)?;
     let objects: Vec<&[u8]> = target
         .kernels
         .into_iter()

@@ -208,6 +208,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         passes,
         ram: args.ram,
         flash: args.flash,
+        profile: false,
     };
     let all_stages = args.emit.contains(&Emit::Ir);
     let wanted = if all_stages {

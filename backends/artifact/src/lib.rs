@@ -4,7 +4,7 @@
 //!   `.so`, without an assembler, a linker or a C compiler.
 //! - [`interface`], [`header`], [`weights`], [`manifest`], [`emit`]: what a user's program must know, and the files that
 //!   say it.
-//! - [`load`], [`pool`]: running exactly those files, as `sdc run` and `sdc bench` do.
+//! - [`load`], [`pool`], [`probe`]: running exactly those files, as `sdc run` and `sdc bench` do.
 //!
 //! Deliberately absent: graphs, passes, ONNX, code generation. This crate sees bytes, symbols and tensor shapes; all it
 //! takes from `sdc-ir` is the element types and digests.
@@ -19,6 +19,7 @@ pub mod load;
 pub mod manifest;
 pub mod merge;
 pub mod pool;
+pub mod probe;
 mod reloc;
 pub mod sharedlib;
 pub mod symbols;

@@ -20,7 +20,8 @@ pub type Task = unsafe extern "C" fn(frame: *mut c_void, index: usize);
 /// `struct sdc_parallel_for` of the C headers.
 #[repr(C)]
 pub struct ParallelFor {
-    call: unsafe extern "C" fn(this: *const ParallelFor, count: usize, task: Task, frame: *mut c_void),
+    pub(crate) call:
+        unsafe extern "C" fn(this: *const ParallelFor, count: usize, task: Task, frame: *mut c_void),
 }
 
 /// How long a thread looks for work, or for the end of it, before it sleeps.

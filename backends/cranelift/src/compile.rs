@@ -1,6 +1,7 @@
 //! From a tile module to an object.
 
 use crate::emit::{self, Target};
+use crate::entry::Dispatch;
 use crate::error::{Error, FuncError};
 use crate::link::{Linker, task_signature};
 use crate::{CpuSpec, codegen, entry};
@@ -70,6 +71,28 @@ pub struct Compiled {
 /// # Errors
 /// A module the tile verifier refuses, a placement that does not fit it, a construct the target lacks; each with the function and the user's nodes it comes from.
 pub fn compile(module: &Module, placement: &Placement, options: &Options) -> Result<CompiledObject, Error> {
+    compile_with(module, placement, options, Dispatch::Tasks)
+}
+
+/// As [`compile`], but `NAME_run` hands *every* function to `parallel_for`, one after the other in the module's order,
+/// so that a caller can time each of them. The functions themselves are the same.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_profiled(
+    module: &Module,
+    placement: &Placement,
+    options: &Options,
+) -> Result<CompiledObject, Error> {
+    compile_with(module, placement, options, Dispatch::Everything)
+}
+
+fn compile_with(
+    module: &Module,
+    placement: &Placement,
+    options: &Options,
+    dispatch: Dispatch,
+) -> Result<CompiledObject, Error> {
     if !is_identifier(&options.name) {
         return Err(Error::Name(options.name.clone()));
     }
@@ -115,8 +138,8 @@ pub fn compile(module: &Module, placement: &Placement, options: &Options) -> Res
         placement,
         options,
         module,
-        &steps[..module.prepare.len()],
-        &steps[module.prepare.len()..],
+        (&steps[..module.prepare.len()], Dispatch::Tasks),
+        (&steps[module.prepare.len()..], dispatch),
         &mut linker,
         &mut builder,
     )?);

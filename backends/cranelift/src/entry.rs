@@ -32,14 +32,25 @@ pub enum Frame {
 
 const FRAME_SIZE: u32 = 40;
 
-/// The functions that surround the tile functions `prepare_steps` and `steps` (with their numbers of tasks), to be compiled as they
-/// are.
+/// Which functions an entry point hands to `parallel_for`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Dispatch {
+    /// Those with several tasks.
+    Tasks,
+    /// All of them.
+    Everything,
+}
+
+/// Functions with their numbers of tasks.
+type Steps<'a> = (&'a [(FuncId, Option<u64>)], Dispatch);
+
+/// The functions that surround the tile functions `prepare_steps` and `steps`, to be compiled as they are.
 pub fn functions(
     placement: &Placement,
     options: &Options,
     module: &Module,
-    prepare_steps: &[(FuncId, Option<u64>)],
-    steps: &[(FuncId, Option<u64>)],
+    prepare_steps: Steps<'_>,
+    steps: Steps<'_>,
     linker: &mut Linker,
     builder: &mut FunctionBuilderContext,
 ) -> Result<Vec<(FuncId, Function)>, Error> {
@@ -130,7 +141,7 @@ fn serial_for(id: FuncId, config: TargetFrontendConfig, builder: &mut FunctionBu
 fn run_function(
     id: FuncId,
     serial: FuncId,
-    steps: &[(FuncId, Option<u64>)],
+    steps: Steps<'_>,
     linker: &mut Linker,
     builder: &mut FunctionBuilderContext,
 ) -> Function {
@@ -169,7 +180,7 @@ fn run_function(
 
 /// Calls tile functions in order; those with tasks through `spread`, whose first argument is `parallel_for`.
 fn call_steps(
-    steps: &[(FuncId, Option<u64>)],
+    (steps, dispatch): Steps<'_>,
     [parallel_for, spread, frame]: [Value; 3],
     linker: &mut Linker,
     b: &mut FunctionBuilder<'_>,
@@ -177,9 +188,13 @@ fn call_steps(
     let spread_type = b.import_signature(parallel_for_signature());
     for &(step, tasks) in steps {
         let step = linker.import(step, task_signature(), b.func);
+        let tasks = match dispatch {
+            Dispatch::Tasks => tasks.filter(|&n| n != 1),
+            Dispatch::Everything => Some(tasks.unwrap_or(1)),
+        };
         match tasks {
-            Some(0) => {}
-            None | Some(1) => {
+            Some(0) if dispatch == Dispatch::Tasks => {}
+            None => {
                 let zero = b.ins().iconst(I64, 0);
                 b.ins().call(step, &[frame, zero]);
             }
@@ -196,7 +211,7 @@ fn call_steps(
 fn prepare_function(
     id: FuncId,
     serial: FuncId,
-    steps: &[(FuncId, Option<u64>)],
+    steps: Steps<'_>,
     options: &Options,
     linker: &mut Linker,
     builder: &mut FunctionBuilderContext,
@@ -217,7 +232,7 @@ fn prepare_function(
             let features = b.ins().iconst(I64, options.required_features as i64);
             let call = b.ins().call(kernel, &[args[0], header, features]);
             let result = b.inst_results(call)[0];
-            if !steps.is_empty() {
+            if !steps.0.is_empty() {
                 let (start, refuse) = (b.create_block(), b.create_block());
                 b.ins().brif(result, refuse, &[], start, &[]);
                 b.switch_to_block(refuse);

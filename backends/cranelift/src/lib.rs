@@ -17,7 +17,7 @@ mod error;
 mod link;
 mod types;
 
-pub use compile::{Compiled, CompiledObject, OptLevel, Options, compile};
+pub use compile::{Compiled, CompiledObject, OptLevel, Options, compile, compile_profiled};
 pub use cpu::{CpuSpec, supported};
 pub use error::{Error, FuncError};
 /// The `object` crate, in the version whose types appear in this crate's interface.

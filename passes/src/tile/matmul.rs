@@ -1,10 +1,10 @@
-//! Matrix products: the GEMM kernel for constant right operands, blocked loops otherwise.
+//! Matrix products: the GEMM kernel where the right operand is constant or worth packing, blocked loops otherwise.
 
 use super::conv::{activation_params, operands};
 use super::generic_conv::activate;
 use super::nest::Ref;
 use super::rebuild::{self, Blocks, Matrices};
-use super::{Lowering, TileError, elementwise, pack};
+use super::{Lowering, TileError, elementwise, matmul_packed, pack};
 use sdc_ir::DType;
 use sdc_ir::graph::op::MatMul;
 use sdc_ir::graph::{Node, Value};
@@ -178,6 +178,17 @@ fn loops(cx: &mut Lowering<'_>, node: Node, op: &MatMul) -> Result<(), TileError
     };
     let bias = o.bias.map(|v| cx.place(v).broadcast(&out.shape));
     let residual = o.residual.map(|v| cx.place(v).broadcast(&out.shape));
+    let packed = matmul_packed::Product {
+        a: &with_batch(&a),
+        w: (&with_batch(&w), o.w),
+        out: &out,
+        bias: bias.as_ref(),
+        residual: residual.as_ref(),
+        op,
+    };
+    if dtype == DType::F32 && matmul_packed::lower(cx, node, &packed) {
+        return Ok(());
+    }
     let unit = |r: &Option<Ref>| r.as_ref().is_none_or(|r| matches!(r.strides[rank - 1], 0 | 1));
     let addends = unit(&bias) && unit(&residual);
     let vectors =

@@ -13,6 +13,7 @@ mod elementwise;
 mod generic_conv;
 mod math;
 mod matmul;
+mod matmul_packed;
 mod movement;
 pub mod nest;
 mod norm;

@@ -14,12 +14,17 @@ struct Pool<'a> {
     strides: &'a [usize],
     pads: &'a [usize],
     dilations: &'a [usize],
+    /// Whether every window lies inside the input.
+    unpadded: [bool; 2],
 }
+
+/// Longest window side that is written out tap by tap.
+const UNROLLED: usize = 4;
 
 /// Lowers output rows `rows`: loops over images, rows, columns, vectors of channels, then the taps inside the input.
 pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
-    let (pool, average) = match &data.op {
+    let (mut pool, average) = match &data.op {
         Op::MaxPool(MaxPool {
             kernel,
             strides,
@@ -31,6 +36,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
                 strides,
                 pads,
                 dilations,
+                unpadded: [false; 2],
             },
             None,
         ),
@@ -48,6 +54,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
                 strides,
                 pads,
                 dilations,
+                unpadded: [false; 2],
             },
             Some(op),
         ),
@@ -61,6 +68,10 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
     if matches!(dtype, DType::F16 | DType::BF16) || (average.is_some() && !dtype.is_float()) {
         return Err(cx.unsupported(node, format!("{dtype} elements are not supported")));
     }
+    pool.unpadded = [0, 1].map(|d| {
+        let last = y.shape[2 + d].saturating_sub(1) * pool.strides[d];
+        pool.pads[d] == 0 && last + (pool.kernel[d] - 1) * pool.dilations[d] < x.shape[2 + d]
+    });
     let divisor = match average {
         Some(op) => Some(Divisor::of(
             cx,
@@ -95,7 +106,10 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
                     b.store(y.buffer, y.at(&at), value);
                 };
                 b.for_range(0, main, lanes.into(), |b, c| element(b, c, lanes));
-                if main < channels {
+                if main < channels && main > 0 {
+                    // Some channels twice, rather than the last ones one by one.
+                    element(b, Affine::from(channels - usize::from(lanes)), lanes);
+                } else if main < channels {
                     b.for_range(main, channels, 1, |b, c| element(b, c, 1));
                 }
             });
@@ -126,6 +140,9 @@ impl Pool<'_> {
                     body: &mut dyn FnMut(&mut FuncBuilder, Affine, Val) -> Val| {
             let (kernel, dilation, size) = (self.kernel[d], self.dilations[d], x.shape[2 + d]);
             let start = at[2 + d].clone() * self.strides[d] as i64 - self.pads[d];
+            if self.unpadded[d] && kernel <= UNROLLED {
+                return (0..kernel).fold(init, |v, tap| body(b, start.clone() + tap * dilation, v));
+            }
             if dilation == 1 {
                 let lo = Bound::of(vec![0.into(), start.clone() * -1]);
                 let hi = Bound::of(vec![kernel.into(), start.clone() * -1 + size]);

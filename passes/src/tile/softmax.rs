@@ -6,7 +6,7 @@ use super::{Lowering, TileError, math};
 use sdc_ir::DType;
 use sdc_ir::graph::Node;
 use sdc_ir::graph::op::{ReduceKind, Softmax};
-use sdc_ir::tile::{FuncBuilder, Ty};
+use sdc_ir::tile::{FoldOp, FuncBuilder, Ty, Val};
 
 /// Lowers a softmax: for each position of the other dimensions the maximum, the sum of exponentials, the results.
 pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), TileError> {
@@ -24,11 +24,6 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), Tile
     let axes = [(size, stride)];
     let largest = Reduction {
         kind: ReduceKind::Max,
-        x: &x,
-        axes: &axes,
-    };
-    let sum = Reduction {
-        kind: ReduceKind::Sum,
         x: &x,
         axes: &axes,
     };
@@ -52,10 +47,38 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), Tile
                 };
                 b.sub(x, max)
             };
-            let total = sum.emit_mapped(b, ty, from, 0, along, &mut |b, x| {
+            let main = size - size % usize::from(along);
+            // The exponentials wait in the result for their sum.
+            let exponential = |b: &mut FuncBuilder, i: sdc_ir::tile::Affine, wide: u8, sum: Val| {
+                let x = b.load(
+                    Ty::vector(DType::F32, wide),
+                    x.buffer,
+                    from.clone() + i.clone() * stride,
+                );
                 let shifted = shift(b, x);
-                math::exp(b, shifted)
-            });
+                let e = math::exp(b, shifted);
+                if !op.log {
+                    b.store(out.buffer, to.clone() + i * out.strides[op.axis], e);
+                }
+                vec![b.add(sum, e)]
+            };
+            let mut total = b.f32(lanes, 0.0);
+            if main > 0 {
+                let zero = b.f32(along.max(lanes), 0.0);
+                let sums = b.for_carried(0, main, along.into(), &[zero], |b, i, sum| {
+                    exponential(b, i, along.max(lanes), sum[0])
+                })[0];
+                total = if along > 1 {
+                    b.fold(FoldOp::Add, sums)
+                } else {
+                    sums
+                };
+            }
+            if main < size {
+                total = b.for_carried(main, size, 1, &[total], |b, i, sum| {
+                    exponential(b, i, lanes, sum[0])
+                })[0];
+            }
             let scale = if op.log {
                 math::log(b, total)
             } else {
@@ -64,30 +87,30 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), Tile
             };
             let element = |b: &mut FuncBuilder, i: sdc_ir::tile::Affine, wide: u8| {
                 let ty = Ty::vector(DType::F32, wide);
-                let x = b.load(ty, x.buffer, from.clone() + i.clone() * stride);
-                let shifted = shift(b, x);
+                let place = to.clone() + i.clone() * out.strides[op.axis];
                 let scale = if wide > b.ty(scale).lanes {
                     b.splat(wide, scale)
                 } else {
                     scale
                 };
                 let y = if op.log {
+                    let x = b.load(ty, x.buffer, from.clone() + i * stride);
+                    let shifted = shift(b, x);
                     b.sub(shifted, scale)
                 } else {
-                    let e = math::exp(b, shifted);
+                    let e = b.load(ty, out.buffer, place.clone());
                     b.mul(e, scale)
                 };
-                b.store(out.buffer, to.clone() + i * out.strides[op.axis], y);
+                b.store(out.buffer, place, y);
             };
-            let main = size - size % usize::from(along);
             b.for_range(0, main, along.into(), |b, i| element(b, i, along.max(lanes)));
             if main < size {
                 b.for_range(main, size, 1, |b, i| element(b, i, lanes));
             }
         },
     );
-    // Whole rows are read before the first element of a row is written, and each element again just before its own
-    // result: the result may lie over the operand.
+    // The maximum of a row is known before the first element of it is written, and each element is read just before its
+    // own place is: the result may lie over the operand.
     cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use super::{LoadError, Loaded, Memory};
 use crate::interface::TensorSpec;
-use crate::pool::Pool;
+use crate::pool::{ParallelFor, Pool};
+use crate::probe::Probe;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -44,6 +45,29 @@ impl Instance {
         outputs: &mut [&mut [u8]],
         pool: Option<&Pool>,
     ) -> Result<(), LoadError> {
+        self.run_with(inputs, outputs, pool.map_or(std::ptr::null(), Pool::parallel_for))
+    }
+
+    /// As [`Instance::run`], on the probe's pool and with its notes.
+    ///
+    /// # Errors
+    /// As [`Instance::run`].
+    pub fn run_probed(
+        &mut self,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        probe: &Probe<'_>,
+    ) -> Result<(), LoadError> {
+        self.run_with(inputs, outputs, probe.parallel_for())
+    }
+
+    /// `parallel_for` must be null or stay valid during the call.
+    fn run_with(
+        &mut self,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        parallel_for: *const ParallelFor,
+    ) -> Result<(), LoadError> {
         let interface = &self.loaded.manifest.interface;
         count("inputs", &interface.inputs, inputs.len())?;
         count("outputs", &interface.outputs, outputs.len())?;
@@ -57,7 +81,6 @@ impl Instance {
             check("output", spec, bytes)?;
             output_pointers.push(bytes.as_mut_ptr().cast());
         }
-        let parallel_for = pool.map_or(std::ptr::null(), Pool::parallel_for);
         self.loaded
             .run(&input_pointers, &output_pointers, &mut self.arena, parallel_for)
     }

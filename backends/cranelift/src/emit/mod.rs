@@ -242,7 +242,14 @@ impl Emitter for Body<'_> {
         let vector = types::value(ty)?;
         let bytes = bits.to_le_bytes()[..ty.dtype.size()].repeat(ty.lanes.into());
         let constant = self.b.func.dfg.constants.insert(bytes.into());
-        Ok(self.b.ins().vconst(vector, constant))
+        let value = self.b.ins().vconst(vector, constant);
+        if element.is_int() {
+            // Shifts want their count as a scalar; where nothing does, this costs nothing.
+            let mask = u64::MAX >> (64 - element.bits());
+            let scalar = self.b.ins().iconst(element, (bits & mask) as i64);
+            self.splats.insert(value, scalar);
+        }
+        Ok(value)
     }
 
     fn splat(&mut self, ty: Ty, x: Value) -> Emitted {

@@ -318,14 +318,16 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
             _ => 1,
         };
         let mut window = [Pixel { row: 0, column: 0 }; MR];
-        let mut inside = true;
+        // A bit for each pixel whose window does not lie inside the input.
+        let mut outside = 0u32;
         for i in 0..m {
             let row = at.row * p.sh as isize - p.pt as isize;
             let column = at.column * p.sw as isize - p.pl as isize;
-            inside &= row >= 0
+            let inside = row >= 0
                 && row + reach_h < p.in_h as isize
                 && column >= 0
                 && column + reach_w < p.in_w as isize;
+            outside |= u32::from(!inside) << i;
             window[i] = Pixel { row, column };
             // Wrapping, because a window may begin outside the input; such pointers are not used.
             tile.x[0][i] = operands
@@ -347,7 +349,7 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
                 };
             }
         }
-        let offsets = inside && pass.way == Way::Gather && m == 6;
+        let offsets = outside == 0 && pass.way == Way::Gather && m == 6;
         // SAFETY: the tile's windows lie inside the input, or are gathered into a buffer of MR rows.
         unsafe {
             match pass.way {
@@ -365,7 +367,7 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
                         };
                     }
                 }
-                Way::Row => window_rows(pass, inside, &window, m, &mut tile.x, gather),
+                Way::Row => window_rows(pass, outside, &window, m, &mut tile.x, gather),
                 Way::Gather if !offsets => {
                     for i in 0..m {
                         let row = gather.add(i * PITCH);
@@ -395,7 +397,7 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
 #[inline(always)]
 unsafe fn window_rows(
     pass: &Pass<'_>,
-    inside: bool,
+    outside: u32,
     windows: &[Pixel; MR],
     m: usize,
     x: &mut [[*const f32; MR]; RUNS],
@@ -410,11 +412,14 @@ unsafe fn window_rows(
             x[run & (RUNS - 1)][i] = first[i].wrapping_offset(ky * step);
         }
     }
-    if inside {
-        return;
-    }
     let in_c = p.in_c as usize;
-    for i in 0..m {
+    let mut left = outside;
+    while left != 0 {
+        let i = left.trailing_zeros() as usize & (MR.next_power_of_two() - 1);
+        left &= left - 1;
+        if i >= MR {
+            return;
+        }
         let column = windows[i].column as i64;
         // Columns of the window that exist: kx in lo .. hi; with dilation there is but one.
         let lo = (-column).max(0).min(p.kw) as usize;

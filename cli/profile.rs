@@ -1,0 +1,192 @@
+//! What `sdc bench --profile` reports: the time of each function of a model, and what the user's layers got out of it.
+
+use crate::build::Function;
+use crate::exit::Failure;
+use crate::files;
+use comfy_table::{CellAlignment, Table, presets};
+use sdc_artifact::probe::Span;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::Path;
+
+/// Times of one function, in microseconds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Step {
+    /// Median over the runs.
+    pub us: f64,
+    /// When it began and how long it took in the last run.
+    pub begin_us: f64,
+    pub last_us: f64,
+}
+
+/// One line of the profile.
+#[derive(Debug, Serialize)]
+pub struct Layer {
+    function: String,
+    /// The user's nodes.
+    nodes: Vec<String>,
+    operators: Vec<String>,
+    /// Kernels called; `loops` if the function is made of loops.
+    kernel: String,
+    tasks: u64,
+    us: f64,
+    /// Of all functions together.
+    share: f64,
+    macs: u64,
+    /// Two operations per multiply-accumulate.
+    gflops: f64,
+    /// Of the buffers touched, each counted once.
+    bytes: u64,
+    gbytes_per_s: f64,
+    #[serde(skip)]
+    span: (f64, f64),
+}
+
+/// The medians of each function over several runs.
+pub fn steps(runs: &[Vec<Span>]) -> Vec<Step> {
+    let us = |time: std::time::Duration| time.as_secs_f64() * 1e6;
+    let Some(last) = runs.last() else {
+        return Vec::new();
+    };
+    last.iter()
+        .enumerate()
+        .map(|(i, span)| {
+            let mut times: Vec<_> = runs
+                .iter()
+                .filter_map(|run| run.get(i))
+                .map(|s| s.end - s.begin)
+                .collect();
+            times.sort_unstable();
+            Step {
+                us: us(times[times.len() / 2]),
+                begin_us: us(span.begin),
+                last_us: us(span.end - span.begin),
+            }
+        })
+        .collect()
+}
+
+/// Brings functions and times together.
+///
+/// # Errors
+/// If they are not as many, a bug.
+pub fn layers(functions: &[Function], steps: &[Step]) -> Result<Vec<Layer>, Failure> {
+    if functions.len() != steps.len() {
+        let message = format!("{} functions, {} times", functions.len(), steps.len());
+        return Err(Failure::bug(message));
+    }
+    let total: f64 = steps.iter().map(|s| s.us).sum();
+    let layer = |(f, s): (&Function, &Step)| {
+        let per_us = |n: u64| if s.us > 0.0 { n as f64 / s.us / 1e3 } else { 0.0 };
+        Layer {
+            function: f.name.clone(),
+            nodes: f.origins.iter().map(|o| o.name.clone()).collect(),
+            operators: f.origins.iter().map(|o| o.op.clone()).collect(),
+            kernel: if f.kernels.is_empty() {
+                "loops".to_owned()
+            } else {
+                f.kernels.join("+")
+            },
+            tasks: f.tasks,
+            us: s.us,
+            share: if total > 0.0 { s.us / total } else { 0.0 },
+            macs: f.macs,
+            gflops: 2.0 * per_us(f.macs),
+            bytes: f.bytes,
+            gbytes_per_s: per_us(f.bytes),
+            span: (s.begin_us, s.last_us),
+        }
+    };
+    Ok(functions.iter().zip(steps).map(layer).collect())
+}
+
+/// The profile as a table, in the order of execution.
+pub fn print(layers: &[Layer], out: &mut dyn Write) -> Result<(), Failure> {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header([
+        "function", "us", "share", "GFLOP/s", "GB/s", "tasks", "kernel", "layers",
+    ]);
+    for l in layers {
+        let rate = |x: f64| if x > 0.0 { format!("{x:.1}") } else { String::new() };
+        table.add_row([
+            l.function.clone(),
+            format!("{:.1}", l.us),
+            format!("{:.1} %", l.share * 100.0),
+            rate(l.gflops),
+            rate(l.gbytes_per_s),
+            l.tasks.to_string(),
+            l.kernel.clone(),
+            l.nodes.join(" "),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1).take(5) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    Ok(writeln!(out, "{table}")?)
+}
+
+/// Writes the last run as a trace that Chrome's `about:tracing` and Perfetto show.
+pub fn trace(layers: &[Layer], path: &Path) -> Result<(), Failure> {
+    let event = |l: &Layer| {
+        serde_json::json!({
+            "name": l.nodes.first().unwrap_or(&l.function),
+            "cat": l.kernel,
+            "ph": "X",
+            "pid": 1,
+            "tid": 1,
+            "ts": l.span.0,
+            "dur": l.span.1,
+            "args": l,
+        })
+    };
+    let events: Vec<_> = layers.iter().map(event).collect();
+    let text = serde_json::json!({ "displayTimeUnit": "ns", "traceEvents": events }).to_string();
+    files::write(path, |file| file.write_all(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sdc_ir::graph::Origin;
+    use std::time::Duration;
+
+    fn span(begin: u64, end: u64) -> Span {
+        Span {
+            begin: Duration::from_micros(begin),
+            end: Duration::from_micros(end),
+        }
+    }
+
+    fn function(macs: u64) -> Function {
+        let origin = Origin {
+            name: "conv".into(),
+            op: "Conv".into(),
+            index: 0,
+        };
+        Function {
+            name: "f0".into(),
+            origins: vec![origin],
+            kernels: vec!["conv2d_f32".into()],
+            macs,
+            bytes: 4000,
+            tasks: 1,
+        }
+    }
+
+    #[test]
+    fn medians_shares_and_rates() {
+        let runs = [
+            vec![span(0, 10), span(10, 40)],
+            vec![span(1, 21), span(30, 90)],
+            vec![span(2, 12), span(12, 42)],
+        ];
+        let steps = steps(&runs);
+        assert_eq!(steps.iter().map(|s| s.us).collect::<Vec<_>>(), [10.0, 30.0]);
+        assert_eq!((steps[1].begin_us, steps[1].last_us), (12.0, 30.0));
+        let layers = layers(&[function(5000), function(0)], &steps).unwrap();
+        assert!((layers[0].share - 0.25).abs() < 1e-12);
+        assert!((layers[0].gflops - 1.0).abs() < 1e-12);
+        assert!((layers[0].gbytes_per_s - 0.4).abs() < 1e-12);
+        assert!(super::layers(&[function(1)], &steps).is_err());
+    }
+}

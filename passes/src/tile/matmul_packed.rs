@@ -1,0 +1,239 @@
+//! Products of two run-time matrices through the GEMM kernel: one function packs the right operand into a temporary
+//! buffer, the next multiplies. Packing moves each element once, the product uses it once per row.
+
+use super::conv::activation_params;
+use super::nest::Ref;
+use super::{Lowering, pack};
+use sdc_ir::DType;
+use sdc_ir::graph::op::MatMul;
+use sdc_ir::graph::{Node, Value};
+use sdc_ir::tile::{Affine, Bound, Buffer, BufferData, BufferKind, FuncBuilder, KernelCall, Ty, View};
+
+/// Operands with all batch dimensions in place (stride 0 where they are broadcast); `[batch.., rows, columns]`.
+pub struct Product<'a> {
+    /// Left.
+    pub a: &'a Ref,
+    /// Right, and the value it comes from.
+    pub w: (&'a Ref, Value),
+    /// Result.
+    pub out: &'a Ref,
+    /// Addends of the shape of the result.
+    pub bias: Option<&'a Ref>,
+    pub residual: Option<&'a Ref>,
+    /// The operator.
+    pub op: &'a MatMul,
+}
+
+/// Fewest rows that make packing worth its while.
+const ROWS: usize = 4;
+
+/// Multiply-accumulates that make a task worth its start.
+const MACS_PER_TASK: usize = 1 << 18;
+
+/// Lowers the product; false if the kernel cannot do it, or not well.
+pub fn lower(cx: &mut Lowering<'_>, node: Node, p: &Product<'_>) -> bool {
+    let rank = p.out.shape.len();
+    let (rows, columns) = (rank - 2, rank - 1);
+    let [m, n, k] = [p.out.shape[rows], p.out.shape[columns], p.a.shape[columns]];
+    // A bias is one row for all; the residual's rows are contiguous.
+    let bias = p
+        .bias
+        .is_none_or(|r| r.strides[..columns].iter().all(|&s| s == 0) && r.strides[columns] == 1);
+    let residual = p.residual.is_none_or(|r| r.strides[columns] == 1);
+    if m < ROWS || k == 0 || p.out.strides[columns] != 1 || !bias || !residual {
+        return false;
+    }
+    let data = &cx.graph.nodes()[node];
+    let origins = data.origins.clone();
+    let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);
+    // Batch dimensions that the right operand is broadcast over share one packed copy.
+    let mut packed = vec![0i64; rows];
+    let mut len = pack::packed_len(k, n, block, lanes);
+    for d in (0..rows).rev() {
+        if p.w.0.strides[d] != 0 && p.out.shape[d] > 1 {
+            packed[d] = len as i64;
+            len *= p.out.shape[d];
+        }
+    }
+    let buffer = cx.module.buffers.push(BufferData {
+        dtype: DType::F32,
+        len,
+        kind: BufferKind::Temp,
+        name: format!("{} packed", p.w.1),
+    });
+    let right = Right {
+        w: p.w.0,
+        to: buffer,
+        strides: &packed,
+        k,
+        n,
+        block,
+        width: (n % block).next_multiple_of(lanes),
+    };
+    let mut b = FuncBuilder::new();
+    let own: Vec<usize> = (0..rows)
+        .map(|d| if packed[d] == 0 { 1 } else { p.out.shape[d] })
+        .collect();
+    let macs = m * n * k;
+    batches(&mut b, &own, macs, &mut Vec::new(), &mut |b, at| {
+        right.pack(b, at, cx.options.lanes)
+    });
+    let place = Ref {
+        buffer,
+        offset: 0,
+        strides: vec![1],
+        shape: vec![len],
+    };
+    cx.push_func(b, origins.clone(), &place, &[]);
+
+    let mut params: Vec<i64> = [m, n, k].map(|n| n as i64).to_vec();
+    params.extend([p.a.strides[rows], p.a.strides[columns], p.out.strides[rows]]);
+    params.push(p.residual.map_or(0, |r| r.strides[rows]));
+    params.extend([block as i64, lanes as i64]);
+    params.extend([i64::from(p.bias.is_some()), i64::from(p.residual.is_some())]);
+    params.extend(activation_params(p.op.act));
+    let blocks = n.div_ceil(block);
+    let mut b = FuncBuilder::new();
+    batches(
+        &mut b,
+        &p.out.shape[..rows],
+        macs,
+        &mut Vec::new(),
+        &mut |b, at| {
+            let view = |r: &Ref| View {
+                buffer: r.buffer,
+                offset: r.at(at),
+            };
+            let operands = vec![
+                Some(view(p.a)),
+                Some(View {
+                    buffer,
+                    offset: linear(at, &packed),
+                }),
+                p.bias.map(view),
+                p.residual.map(view),
+                Some(view(p.out)),
+            ];
+            b.kernel(KernelCall {
+                kernel: "gemm_f32".to_owned(),
+                params: params.clone(),
+                operands,
+                begin: 0.into(),
+                end: Bound::from(blocks),
+            });
+        },
+    );
+    let over: Vec<Ref> = p.residual.into_iter().cloned().collect();
+    cx.push_func(b, origins, p.out, &over);
+    true
+}
+
+fn linear(at: &[Affine], strides: &[i64]) -> Affine {
+    at.iter()
+        .zip(strides)
+        .fold(Affine::constant(0), |sum, (i, &s)| sum + i.clone() * s)
+}
+
+/// Loops over batch dimensions; the first that has several entries is parallel if an entry's work is worth a task.
+fn batches(
+    b: &mut FuncBuilder,
+    shape: &[usize],
+    macs: usize,
+    at: &mut Vec<Affine>,
+    body: &mut dyn FnMut(&mut FuncBuilder, &[Affine]),
+) {
+    let Some(&size) = shape.get(at.len()) else {
+        return body(b, at);
+    };
+    let inner: usize = shape[at.len() + 1..].iter().product();
+    let first = at.iter().all(|i| i.as_constant().is_some());
+    let mut entry = |b: &mut FuncBuilder, i: Affine| {
+        at.push(i);
+        batches(b, shape, macs, at, body);
+        at.pop();
+    };
+    if size == 1 {
+        entry(b, 0.into());
+    } else if first && inner.saturating_mul(macs) >= MACS_PER_TASK {
+        b.parallel_for(size, entry);
+    } else {
+        b.for_range(0, size, 1, entry);
+    }
+}
+
+/// The right operand and where it is packed to.
+struct Right<'a> {
+    w: &'a Ref,
+    to: Buffer,
+    strides: &'a [i64],
+    k: usize,
+    n: usize,
+    block: usize,
+    /// Width of the last block, if the columns do not fill it.
+    width: usize,
+}
+
+impl Right<'_> {
+    /// Packs the matrix of one batch entry, as [`pack::columns`] does.
+    fn pack(&self, b: &mut FuncBuilder, at: &[Affine], lanes: u8) {
+        let (full, rest) = (self.n / self.block, self.n % self.block);
+        let base = linear(at, self.strides);
+        if full > 0 {
+            b.for_range(0, full, 1, |b, i| {
+                let to = base.clone() + i.clone() * (self.block * self.k) as i64;
+                self.block(b, at, i * self.block as i64, to, (self.block, self.block), lanes);
+            });
+        }
+        if rest > 0 {
+            let to = base + (full * self.block * self.k);
+            self.block(
+                b,
+                at,
+                Affine::from(full * self.block),
+                to,
+                (rest, self.width),
+                lanes,
+            );
+        }
+    }
+
+    /// Columns from `first` on: `columns` of them, padded with zeros to `width`.
+    fn block(
+        &self,
+        b: &mut FuncBuilder,
+        at: &[Affine],
+        first: Affine,
+        to: Affine,
+        (columns, width): (usize, usize),
+        lanes: u8,
+    ) {
+        let rank = self.w.strides.len();
+        let contiguous = self.w.strides[rank - 1] == 1;
+        let batch: Affine = self.w.at(&[at, &[0.into(), first]].concat());
+        let steps = [self.w.strides[rank - 2], self.w.strides[rank - 1]];
+        b.for_range(0, self.k, 1, |b, row| {
+            let to = to.clone() + row.clone() * width as i64;
+            let from = batch.clone() + row * steps[0];
+            let lanes = if contiguous { lanes } else { 1 };
+            let main = columns - columns % usize::from(lanes);
+            for (lo, hi, lanes) in [(0, main, lanes), (main, columns, 1)] {
+                if lo < hi {
+                    b.for_range(lo, hi, lanes.into(), |b, j| {
+                        let x = b.load(
+                            Ty::vector(DType::F32, lanes),
+                            self.w.buffer,
+                            from.clone() + j.clone() * steps[1],
+                        );
+                        b.store(self.to, to.clone() + j, x);
+                    });
+                }
+            }
+            if columns < width {
+                b.for_range(columns, width, 1, |b, j| {
+                    let zero = b.f32(1, 0.0);
+                    b.store(self.to, to.clone() + j, zero);
+                });
+            }
+        });
+    }
+}

@@ -13,8 +13,8 @@ use sdc_artifact::interface::TensorSpec;
 use sdc_artifact::load::{Artifact, Memory};
 use sdc_artifact::manifest::Kind;
 use sdc_ir::Tensor;
-use sdc_ir::graph::TensorType;
 use sdc_ir::graph::types::shape_text;
+use sdc_ir::graph::{Graph, TensorType};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -136,23 +136,30 @@ impl Source {
         shape: impl Fn(usize, &str) -> Option<Vec<usize>>,
         profile: bool,
     ) -> Result<(Directory, build::Built), Failure> {
-        let model = match self.kind {
-            SourceKind::Compiled => {
-                return Err(Failure::usage(format!(
-                    "{} is compiled already; a profile needs the model",
-                    self.path.display()
-                )));
-            }
-            SourceKind::Graph(model) => *model,
+        let target = self.target.clone();
+        let model = self.model(shape)?;
+        let target = target.ok_or_else(|| Failure::bug("a model without a target"))?;
+        Directory::build(model, &target, profile)
+    }
+
+    /// The imported model; `shape` as for [`Self::directory`].
+    fn model(self, shape: impl Fn(usize, &str) -> Option<Vec<usize>>) -> Result<Model, Failure> {
+        match self.kind {
+            SourceKind::Compiled => Err(Failure::usage(format!(
+                "{} is compiled already; this needs the model",
+                self.path.display()
+            ))),
+            SourceKind::Graph(model) => Ok(*model),
             SourceKind::Onnx(file) => {
                 let dims = file.implied_dims(self.dims, shape);
-                file.import(dims)?.0
+                Ok(file.import(dims)?.0)
             }
-        };
-        let target = self
-            .target
-            .ok_or_else(|| Failure::bug("a model without a target"))?;
-        Directory::build(model, &target, profile)
+        }
+    }
+
+    /// The imported graph; `shape` as for [`Self::directory`].
+    pub fn graph(self, shape: impl Fn(usize, &str) -> Option<Vec<usize>>) -> Result<Graph, Failure> {
+        Ok(self.model(shape)?.graph)
     }
 
     /// The artifact, loaded.

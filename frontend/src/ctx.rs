@@ -26,6 +26,23 @@ pub(crate) struct NodeCtx<'c, 'a> {
     asked: RefCell<BTreeSet<&'static str>>,
 }
 
+/// Operators that half types go through in `f32`.
+fn accumulates(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Conv(_)
+            | Op::ConvTranspose(_)
+            | Op::MatMul(_)
+            | Op::Reduce(_)
+            | Op::Softmax(_)
+            | Op::BatchNormalization(_)
+            | Op::InstanceNormalization(_)
+            | Op::LayerNormalization(_)
+            | Op::Recurrent(_)
+            | Op::Resize(_)
+    )
+}
+
 impl<'c, 'a> NodeCtx<'c, 'a> {
     pub fn new(
         builder: &'c mut Builder<'a>,
@@ -53,6 +70,10 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
 
     // Operands.
 
+    /// The operands, `None` where one is left out.
+    pub fn into_inputs(self) -> Vec<Option<Value>> {
+        self.inputs
+    }
     /// Operand `i`, which the operator requires.
     pub fn input(&self, i: usize) -> Lowered {
         self.opt_input(i)
@@ -291,8 +312,26 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
 
     // Emission.
 
+    /// A node of one result. Operators that are sums of products, or quotients of sums, compute half types in `f32` and
+    /// round once.
     pub fn emit(&mut self, op: impl Into<Op>, inputs: &[Value]) -> Lowered {
-        self.builder.emit(op.into(), inputs, &self.origin)
+        let op = op.into();
+        let first = inputs.first().map(|&x| self.dtype(x));
+        match first {
+            Some(half @ (DType::F16 | DType::BF16)) if accumulates(&op) => {
+                let wide = inputs.iter().map(|&x| match self.dtype(x) {
+                    DType::F16 | DType::BF16 => {
+                        self.builder
+                            .emit(Op::Cast(Cast { to: DType::F32 }), &[x], &self.origin)
+                    }
+                    _ => Ok(x),
+                });
+                let wide = wide.collect::<Result<Vec<_>, _>>()?;
+                let y = self.builder.emit(op, &wide, &self.origin)?;
+                self.cast(y, half)
+            }
+            _ => self.builder.emit(op, inputs, &self.origin),
+        }
     }
     pub fn constant(&mut self, tensor: Tensor) -> Lowered {
         self.builder.constant(tensor, &self.origin)

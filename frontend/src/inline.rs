@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 const MAX_DEPTH: usize = 32;
 
 impl Importer<'_> {
-    fn enter(&mut self, origin: &Origin) -> Result<(), Fault> {
+    pub fn enter(&mut self, origin: &Origin) -> Result<(), Fault> {
         if self.path.len() >= MAX_DEPTH {
             let text = format!("bodies nest more than {MAX_DEPTH} deep");
             return Err(Fault::new(Code::TooManyNodes, text));
@@ -44,16 +44,21 @@ impl Importer<'_> {
         self.enter(origin)?;
         self.scopes.push(BTreeMap::new());
         self.initializers(&mut graph);
+        let results = self.body_results(&graph);
+        self.scopes.pop();
+        self.path.pop();
+        results
+    }
+
+    /// Lowers the nodes of a body in the current scope; the values of its outputs.
+    pub fn body_results(&mut self, graph: &GraphProto) -> Result<Vec<Value>, Stop> {
         let outputs: Vec<&str> = graph
             .output
             .iter()
             .map(|o| o.name.as_deref().unwrap_or(""))
             .collect();
         self.run_nodes(&graph.node, outputs.iter().copied());
-        let results = self.results(&outputs);
-        self.scopes.pop();
-        self.path.pop();
-        results
+        self.results(&outputs)
     }
 
     /// The model's function that a node calls, if it has one of that name.

@@ -8,6 +8,7 @@
 //! from a loader the caller gives), and training.
 
 mod builder;
+mod control;
 mod ctx;
 mod dims;
 pub mod error;

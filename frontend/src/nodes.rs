@@ -305,10 +305,28 @@ impl Importer<'_> {
             Lowering::One(f) => vec![f(&mut ctx)?],
             Lowering::Many(f) => f(&mut ctx)?,
             Lowering::If => {
-                let condition = ctx.const_scalar(0, "condition")? != 0.0;
-                return self.branch(node, origin, condition);
+                let condition = ctx.input(0)?;
+                return match ctx.known(condition).is_some() {
+                    true => {
+                        let taken = ctx.const_scalar(0, "condition")? != 0.0;
+                        self.branch(node, origin, taken)
+                    }
+                    false => self.both_branches(node, origin, condition),
+                };
+            }
+            Lowering::Loop => {
+                let inputs = ctx.into_inputs();
+                return self.unrolled_loop(node, origin, &inputs);
+            }
+            Lowering::Scan => {
+                let inputs = ctx.into_inputs();
+                return self.unrolled_scan(node, origin, &inputs);
             }
         };
+        if ctx.opset < 6 {
+            // Of in-place execution, which was the operators' own matter then.
+            ctx.ignore(&["consumed_inputs"]);
+        }
         let unknown = ctx.unknown_attributes();
         for name in &unknown {
             let text = format!("attribute `{name}` is not supported");

@@ -24,6 +24,15 @@ pub(super) fn prelu(c: &mut NodeCtx) -> Lowered {
         let alpha = data.to_f64_vec()[0] as f32;
         return c.emit(LeakyRelu { alpha }, &[x]);
     }
+    // Before opset 7 a list of slopes belongs to the channels.
+    let slope = match (c.opset < 7, &c.shape(x)[..], &c.shape(slope)[..]) {
+        (true, &[_, channels, ref rest @ ..], &[n]) if n == channels => {
+            let mut shape = vec![1; 1 + rest.len()];
+            shape[0] = n;
+            c.reshape(slope, shape)?
+        }
+        _ => slope,
+    };
     let below = c.with_scalar(BinaryOp::Less, x, 0.0)?;
     let scaled = c.binary(BinaryOp::Mul, x, slope)?;
     if c.shape(scaled) != c.shape(x) {

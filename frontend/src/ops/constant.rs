@@ -146,6 +146,9 @@ pub(super) fn identity(c: &mut NodeCtx) -> Lowered {
 /// Dropout in inference: the operand, and a mask that keeps everything.
 pub(super) fn dropout(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
     c.ignore(&["ratio", "seed"]);
+    if c.opset < 7 {
+        c.ignore(&["is_test"]);
+    }
     let x = c.input(0)?;
     if c.opt_input(2).is_some() && c.const_scalar(2, "training_mode")? != 0.0 {
         return Err(

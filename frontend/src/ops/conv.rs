@@ -1,5 +1,6 @@
 //! Conv and ConvTranspose.
 
+use super::conv_forms::{Spread, conv3d};
 use super::window::{Geometry, Padding, drop_lift, extent, geometry, halves, lift, lift_list, spatial_rank};
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
@@ -46,12 +47,17 @@ fn bias_shape(c: &NodeCtx, bias: Value) -> Result<(), Fault> {
 pub(super) fn conv(c: &mut NodeCtx) -> Lowered {
     let (x, w) = (c.input(0)?, c.input(1)?);
     let bias = c.opt_input(2);
+    conv_of(c, x, w, bias)
+}
+
+/// The convolution that the node's attributes describe, of these operands.
+pub(super) fn conv_of(c: &mut NodeCtx, x: Value, w: Value, bias: Option<Value>) -> Lowered {
     let spatial = spatial_rank(c, x)?;
     let kernel = kernel_of(c, w, spatial)?;
     let group = group_of(c)?;
     let g = geometry(c, spatial)?;
     let pads = g.pads(&c.shape(x)[2..], &kernel)?;
-    let mut op = Conv {
+    let op = Conv {
         strides: g.strides,
         pads,
         dilations: g.dilations,
@@ -65,16 +71,24 @@ pub(super) fn conv(c: &mut NodeCtx) -> Lowered {
         bias_shape(c, b)?;
         operands.push(b);
     }
-    if spatial > 1 {
-        return c.emit(op, &operands);
+    emit_conv(c, op, operands)
+}
+
+/// A convolution in one dimension or more; three are made of two.
+pub(super) fn emit_conv(c: &mut NodeCtx, mut op: Conv, mut operands: Vec<Value>) -> Lowered {
+    match op.strides.len() {
+        1 => {
+            op.strides = lift_list(&op.strides, 1);
+            op.dilations = lift_list(&op.dilations, 1);
+            op.pads = lift_list(&op.pads, 0);
+            operands[0] = lift(c, operands[0])?;
+            operands[1] = lift(c, operands[1])?;
+            let y = c.emit(op, &operands)?;
+            drop_lift(c, y)
+        }
+        3 => conv3d(c, op, &operands),
+        _ => c.emit(op, &operands),
     }
-    op.strides = lift_list(&op.strides, 1);
-    op.dilations = lift_list(&op.dilations, 1);
-    op.pads = lift_list(&op.pads, 0);
-    operands[0] = lift(c, x)?;
-    operands[1] = lift(c, w)?;
-    let y = c.emit(op, &operands)?;
-    drop_lift(c, y)
 }
 
 /// Cropping of a transposed convolution: explicit, or what `output_shape` or SAME padding leave to remove.
@@ -150,6 +164,16 @@ pub(super) fn conv_transpose(c: &mut NodeCtx) -> Lowered {
         None => vec![0; spatial],
     };
     let pads = crops(c, &g, &c.shape(x)[2..], &kernel, &output_padding)?;
+    if c.known(w).is_none() || spatial > 2 {
+        let spread = Spread {
+            strides: g.strides,
+            dilations: g.dilations,
+            crops: pads,
+            output_padding,
+            group,
+        };
+        return spread.conv(c, x, w, bias);
+    }
     let mut op = ConvTranspose {
         strides: g.strides,
         pads,

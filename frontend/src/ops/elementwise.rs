@@ -4,6 +4,7 @@ use crate::builder::scalar_tensor;
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use crate::tensor::dtype_of;
+use sdc_ir::DType;
 use sdc_ir::graph::op::Where;
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
 
@@ -18,7 +19,34 @@ pub(super) fn unary(c: &mut NodeCtx) -> Lowered {
 pub(super) fn binary(c: &mut NodeCtx) -> Lowered {
     let (a, b) = (c.input(0)?, c.input(1)?);
     let op = BinaryOp::from_name(c.op_type()).ok_or_else(|| super::unknown(c))?;
+    let b = aligned(c, a, b)?;
     c.binary(op, a, b)
+}
+
+/// The second operand as numpy broadcasts it. Before opset 7 an operator broadcasts only if told to, and then the second
+/// operand's dimensions are those of the first from `axis` on.
+pub(super) fn aligned(c: &mut NodeCtx, a: Value, b: Value) -> Lowered {
+    if c.opset >= 7 {
+        return Ok(b);
+    }
+    let (wide, mut narrow) = (c.shape(a), c.shape(b));
+    let axis = c.opt_int("axis")?;
+    if !c.flag("broadcast", false)? {
+        return match wide == narrow {
+            true => Ok(b),
+            false => Err(Fault::new(
+                Code::BadOperands,
+                "operands differ in shape, and `broadcast` is not set",
+            )),
+        };
+    }
+    let Some(axis) = axis else { return Ok(b) };
+    let axis = c.axis(axis, wide.len())?;
+    if axis + narrow.len() > wide.len() {
+        return Err(c.bad_attr("axis", format!("{axis} does not fit the operands")));
+    }
+    narrow.resize(wide.len() - axis, 1);
+    c.reshape(b, narrow)
 }
 
 fn chain(c: &mut NodeCtx, op: BinaryOp) -> Lowered {
@@ -52,6 +80,7 @@ pub(super) fn mean(c: &mut NodeCtx) -> Lowered {
 /// Pow: the result has the base's type, the exponent may have another.
 pub(super) fn pow(c: &mut NodeCtx) -> Lowered {
     let (base, exponent) = (c.input(0)?, c.input(1)?);
+    let exponent = aligned(c, base, exponent)?;
     let (b, e) = (c.dtype(base), c.dtype(exponent));
     if b.is_int() && e.is_float() {
         let wide = c.cast(base, e)?;
@@ -62,15 +91,44 @@ pub(super) fn pow(c: &mut NodeCtx) -> Lowered {
     c.binary(BinaryOp::Pow, base, exponent)
 }
 
+/// Mod of floats, in `f64`: there the product of divisor and quotient is exact unless the quotient has more than 29 bits.
+fn float_modulo(c: &mut NodeCtx, a: Value, b: Value, fmod: bool) -> Lowered {
+    let dtype = c.dtype(a);
+    let (a, b) = (c.cast(a, DType::F64)?, c.cast(b, DType::F64)?);
+    let quotient = c.binary(BinaryOp::Div, a, b)?;
+    let magnitude = c.unary(UnaryOp::Abs, quotient)?;
+    let whole = c.unary(UnaryOp::Floor, magnitude)?;
+    let none = c.with_scalar(BinaryOp::Equal, whole, 0.0)?;
+    let sign = c.unary(UnaryOp::Sign, quotient)?;
+    let whole = c.binary(BinaryOp::Mul, whole, sign)?;
+    let product = c.binary(BinaryOp::Mul, whole, b)?;
+    let rest = c.binary(BinaryOp::Sub, a, product)?;
+    // Zero times an infinite divisor is no number.
+    let mut rest = c.emit(Where {}, &[none, a, rest])?;
+    if !fmod {
+        rest = sign_of_divisor(c, rest, b)?;
+    }
+    c.cast(rest, dtype)
+}
+
+/// A remainder with the sign of the dividend, as one with the sign of the divisor.
+fn sign_of_divisor(c: &mut NodeCtx, remainder: Value, divisor: Value) -> Lowered {
+    let exact = c.with_scalar(BinaryOp::Equal, remainder, 0.0)?;
+    let inexact = c.unary(UnaryOp::Not, exact)?;
+    let below = c.with_scalar(BinaryOp::Less, remainder, 0.0)?;
+    let divisor_below = c.with_scalar(BinaryOp::Less, divisor, 0.0)?;
+    let signs_differ = c.binary(BinaryOp::Xor, below, divisor_below)?;
+    let fix = c.binary(BinaryOp::And, inexact, signs_differ)?;
+    let moved = c.binary(BinaryOp::Add, remainder, divisor)?;
+    c.emit(Where {}, &[fix, moved, remainder])
+}
+
 /// Mod of integers: by default the sign follows the divisor, with `fmod` the dividend.
 pub(super) fn modulo(c: &mut NodeCtx) -> Lowered {
     let (a, b) = (c.input(0)?, c.input(1)?);
     let fmod = c.flag("fmod", false)?;
     if !c.dtype(a).is_int() {
-        return Err(Fault::new(
-            Code::Form,
-            "Mod of floating-point operands is not supported",
-        ));
+        return float_modulo(c, a, b, fmod);
     }
     let quotient = c.binary(BinaryOp::Div, a, b)?;
     let product = c.binary(BinaryOp::Mul, quotient, b)?;
@@ -78,14 +136,7 @@ pub(super) fn modulo(c: &mut NodeCtx) -> Lowered {
     if fmod || !c.dtype(a).is_signed_int() {
         return Ok(remainder);
     }
-    let exact = c.with_scalar(BinaryOp::Equal, remainder, 0.0)?;
-    let inexact = c.unary(UnaryOp::Not, exact)?;
-    let below = c.with_scalar(BinaryOp::Less, remainder, 0.0)?;
-    let divisor_below = c.with_scalar(BinaryOp::Less, b, 0.0)?;
-    let signs_differ = c.binary(BinaryOp::Xor, below, divisor_below)?;
-    let fix = c.binary(BinaryOp::And, inexact, signs_differ)?;
-    let moved = c.binary(BinaryOp::Add, remainder, b)?;
-    c.emit(Where {}, &[fix, moved, remainder])
+    sign_of_divisor(c, remainder, b)
 }
 
 pub(super) fn is_nan(c: &mut NodeCtx) -> Lowered {
@@ -120,6 +171,12 @@ pub(super) fn cast(c: &mut NodeCtx) -> Lowered {
     // Both concern conversion to 8-bit floats only, which we do not have.
     c.ignore(&["saturate", "round_mode"]);
     let x = c.input(0)?;
+    if c.opset < 6 {
+        let name = c.string("to", "")?;
+        let to = (0..64).find(|&n| crate::proto::data_type::name(n) == name);
+        let to = dtype_of(to.ok_or_else(|| c.bad_attr("to", format!("is `{name}`")))?)?;
+        return c.cast(x, to);
+    }
     let to = c.opt_int("to")?.ok_or_else(|| c.bad_attr("to", "is missing"))?;
     let to = dtype_of(i32::try_from(to).unwrap_or(0))?;
     c.cast(x, to)

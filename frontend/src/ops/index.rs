@@ -362,12 +362,12 @@ pub(super) fn repeat(c: &mut NodeCtx, x: Value, axis: usize, times: usize) -> Lo
 }
 
 /// Operands joined along a dimension.
-pub(super) fn join(c: &mut NodeCtx, parts: &[Value], axis: usize) -> Lowered {
+pub(crate) fn join(c: &mut NodeCtx, parts: &[Value], axis: usize) -> Lowered {
     c.emit(Concat { axis }, parts)
 }
 
 /// The elements `lo..hi` of one dimension.
-pub(super) fn narrow(c: &mut NodeCtx, x: Value, axis: usize, lo: usize, hi: usize) -> Lowered {
+pub(crate) fn narrow(c: &mut NodeCtx, x: Value, axis: usize, lo: usize, hi: usize) -> Lowered {
     let mut sizes = c.shape(x);
     let rank = sizes.len();
     let mut starts = vec![0; rank];

@@ -14,6 +14,11 @@ const PRODUCT: MatMul = MatMul {
 /// MatMul: a vector operand becomes a matrix of one row (left) or column (right), which the result then loses.
 pub(super) fn matmul(c: &mut NodeCtx) -> Lowered {
     let (a, b) = (c.input(0)?, c.input(1)?);
+    matmul_of(c, a, b)
+}
+
+/// As [`matmul`], of these operands.
+pub(super) fn matmul_of(c: &mut NodeCtx, a: Value, b: Value) -> Lowered {
     let (ra, rb) = (c.rank(a), c.rank(b));
     if ra == 0 || rb == 0 {
         return Err(Fault::new(Code::BadOperands, "operands must not be scalars"));
@@ -45,6 +50,10 @@ pub(super) fn matmul(c: &mut NodeCtx) -> Lowered {
 pub(super) fn gemm(c: &mut NodeCtx) -> Lowered {
     let (alpha, beta) = (c.float("alpha", 1.0)?, c.float("beta", 1.0)?);
     let (trans_a, trans_b) = (c.flag("transA", false)?, c.flag("transB", false)?);
+    if c.opset < 7 {
+        // Without it the addend has the product's shape already.
+        c.ignore(&["broadcast"]);
+    }
     let (a, b) = (c.input(0)?, c.input(1)?);
     if c.rank(a) != 2 || c.rank(b) != 2 {
         return Err(Fault::new(Code::BadOperands, "operands must be matrices"));

@@ -7,6 +7,7 @@ mod attention;
 mod bits;
 mod constant;
 mod conv;
+mod conv_forms;
 mod elementwise;
 mod index;
 mod loss;
@@ -15,6 +16,7 @@ mod normalize;
 mod order;
 mod pad;
 mod pool;
+mod qlinear;
 mod quant;
 mod recurrent;
 mod reduce;
@@ -24,14 +26,16 @@ mod slice;
 mod trigonometry;
 mod window;
 
+pub(crate) use index::{join, narrow};
+
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::Value;
 
 /// Newest operator set whose changes the lowerings know (ONNX 1.23).
 pub(crate) const NEWEST_OPSET: i64 = 28;
-/// Oldest operator set accepted: the first with numpy broadcasting.
-pub(crate) const OLDEST_OPSET: i64 = 7;
+/// Oldest operator set accepted.
+pub(crate) const OLDEST_OPSET: i64 = 1;
 
 /// How a node becomes graph IR.
 #[derive(Clone, Copy)]
@@ -40,6 +44,9 @@ pub(crate) enum Lowering {
     Many(fn(&mut NodeCtx) -> Result<Vec<Value>, Fault>),
     /// A branch known at compile time is put in place of the node; done by the importer, which owns the scopes.
     If,
+    /// Loops are unrolled, by the importer too.
+    Loop,
+    Scan,
 }
 
 /// One line of the table.
@@ -129,11 +136,13 @@ static TABLE: &[Entry] = &[
     many("CausalConvWithState", 27, (2, 4), attention::causal_conv),
     one("Ceil", 1, (1, 1), elementwise::unary),
     one("Celu", 12, (1, 1), activation::celu),
+    one("CenterCropPad", 18, (2, 2), pad::center_crop_pad),
     one("Clip", 1, (1, 3), activation::clip),
     one("Concat", 1, (1, ANY), slice::concat),
     one("Constant", 1, (0, 0), constant::constant),
     one("ConstantOfShape", 9, (1, 1), constant::constant_of_shape),
     one("Conv", 1, (2, 3), conv::conv),
+    one("ConvInteger", 10, (2, 4), qlinear::conv_integer),
     one("ConvTranspose", 1, (2, 3), conv::conv_transpose),
     one("Cos", 7, (1, 1), elementwise::unary),
     one("Cosh", 9, (1, 1), trigonometry::cosh),
@@ -143,6 +152,7 @@ static TABLE: &[Entry] = &[
     one("DequantizeLinear", 10, (2, 3), quant::dequantize),
     one("Div", 1, (2, 2), elementwise::binary),
     many("Dropout", 1, (1, 3), constant::dropout),
+    many("DynamicQuantizeLinear", 11, (1, 1), qlinear::dynamic),
     one("Elu", 1, (1, 1), activation::elu),
     one("Equal", 1, (2, 2), elementwise::binary),
     one("Erf", 9, (1, 1), elementwise::unary),
@@ -158,6 +168,7 @@ static TABLE: &[Entry] = &[
     one("Gelu", 20, (1, 1), activation::gelu),
     one("Gemm", 1, (2, 3), matmul::gemm),
     one("GlobalAveragePool", 1, (1, 1), pool::global),
+    one("GlobalLpPool", 1, (1, 1), pool::global_lp),
     one("GlobalMaxPool", 1, (1, 1), pool::global),
     one("Greater", 1, (2, 2), elementwise::binary),
     one("GreaterOrEqual", 12, (2, 2), elementwise::binary),
@@ -179,7 +190,11 @@ static TABLE: &[Entry] = &[
     many("LinearAttention", 27, (3, 6), attention::linear_attention),
     one("Log", 1, (1, 1), elementwise::unary),
     one("LogSoftmax", 1, (1, 1), normalize::softmax),
+    Entry { name: "Loop", since: 1, operands: (2, ANY), lowering: Lowering::Loop },
+    one("LpNormalization", 1, (1, 1), normalize::lp),
+    one("LpPool", 1, (1, 1), pool::lp_pool),
     one("MatMul", 1, (2, 2), matmul::matmul),
+    one("MatMulInteger", 10, (2, 4), qlinear::matmul_integer),
     one("Max", 1, (1, ANY), elementwise::extremum),
     one("MaxPool", 1, (1, 1), pool::max_pool),
     one("Mean", 1, (1, ANY), elementwise::mean),
@@ -196,6 +211,8 @@ static TABLE: &[Entry] = &[
     one("PRelu", 1, (2, 2), activation::prelu),
     one("Pad", 1, (1, 4), pad::pad),
     one("Pow", 1, (2, 2), elementwise::pow),
+    one("QLinearConv", 10, (8, 9), qlinear::conv),
+    one("QLinearMatMul", 10, (8, 8), qlinear::matmul),
     one("QuantizeLinear", 10, (2, 3), quant::quantize),
     one("RMSNormalization", 23, (2, 2), normalize::rms),
     many("RNN", 7, (3, 6), recurrent::layer),
@@ -212,11 +229,12 @@ static TABLE: &[Entry] = &[
     one("ReduceSum", 1, (1, 2), reduce::plain),
     one("ReduceSumSquare", 1, (1, 2), reduce::sum_square),
     one("Relu", 1, (1, 1), elementwise::unary),
-    one("Reshape", 1, (2, 2), reshape::reshape),
+    one("Reshape", 1, (1, 2), reshape::reshape),
     one("Resize", 10, (1, 4), resize::resize),
     one("ReverseSequence", 10, (2, 2), index::reverse_sequence),
     one("RotaryEmbedding", 23, (3, 4), attention::rotary),
     one("Round", 11, (1, 1), elementwise::unary),
+    Entry { name: "Scan", since: 8, operands: (1, ANY), lowering: Lowering::Scan },
     one("Scatter", 9, (3, 3), index::scatter_elements),
     one("ScatterElements", 11, (3, 3), index::scatter_elements),
     one("ScatterND", 11, (3, 3), index::scatter_nd),

@@ -1,15 +1,20 @@
 //! Normalisations and softmax.
 
+use super::pool::{power_of_magnitude, root};
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::op::{
-    BatchNormalization, InstanceNormalization, LayerNormalization, Reduce, ReduceKind, Softmax,
+    BatchNormalization, InstanceNormalization, LayerNormalization, Reduce, ReduceKind, Softmax, Where,
 };
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
 
 /// BatchNormalization in inference.
 pub(super) fn batch(c: &mut NodeCtx) -> Lowered {
     c.ignore(&["momentum"]);
+    if c.opset < 7 && !c.flag("is_test", false)? {
+        // Exporters of that time left it out of inference models too; there is nothing else to run.
+        c.ignore(&["is_test"]);
+    }
     let epsilon = c.float("epsilon", 1e-5)?;
     if c.flag("training_mode", false)? {
         return Err(c
@@ -171,4 +176,25 @@ pub(super) fn softmax(c: &mut NodeCtx) -> Lowered {
     let matrix = c.reshape(x, vec![rows, columns])?;
     let y = c.emit(Softmax { axis: 1, log }, &[matrix])?;
     c.reshape(y, shape)
+}
+
+/// LpNormalization; what has norm 0 stays 0.
+pub(super) fn lp(c: &mut NodeCtx) -> Lowered {
+    let x = c.input(0)?;
+    let p = c.int("p", 2)?;
+    if !(1..=2).contains(&p) {
+        return Err(c.bad_attr("p", format!("is {p}")));
+    }
+    let op = Reduce {
+        kind: ReduceKind::Sum,
+        axes: vec![c.axis(c.int("axis", -1)?, c.rank(x))?],
+        keepdims: true,
+    };
+    let powers = power_of_magnitude(c, x, p as f64)?;
+    let sum = c.emit(op, &[powers])?;
+    let norm = root(c, sum, p as f64)?;
+    let none = c.with_scalar(BinaryOp::Equal, norm, 0.0)?;
+    let zero = c.scalar(c.dtype(x), 0.0)?;
+    let quotient = c.binary(BinaryOp::Div, x, norm)?;
+    c.emit(Where {}, &[none, zero, quotient])
 }

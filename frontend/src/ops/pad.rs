@@ -7,7 +7,10 @@ use sdc_ir::graph::op::{Pad, PadMode};
 
 /// Padding per dimension (all begins, then all ends) and the axes it is for.
 fn amounts(c: &NodeCtx, rank: usize) -> Result<(Vec<i64>, Vec<i64>), Fault> {
-    let pads = if c.opset < 11 {
+    let pads = if c.opset < 2 {
+        c.ints("paddings")?
+            .ok_or_else(|| c.bad_attr("paddings", "is missing"))?
+    } else if c.opset < 11 {
         c.ints("pads")?.ok_or_else(|| c.bad_attr("pads", "is missing"))?
     } else {
         c.const_i64s(1, "pads")?
@@ -82,6 +85,45 @@ pub(super) fn pad(c: &mut NodeCtx) -> Lowered {
         before,
         after,
         value,
+    };
+    c.emit(op, &[x])
+}
+
+/// CenterCropPad: each dimension is cut, or filled with zeros, evenly at both ends; the odd element is at the end.
+pub(super) fn center_crop_pad(c: &mut NodeCtx) -> Lowered {
+    let x = c.input(0)?;
+    let shape = c.shape(x);
+    let wanted = c.const_i64s(1, "shape")?;
+    let wanted = c.sizes("shape", &wanted)?;
+    let axes = c
+        .ints("axes")?
+        .unwrap_or_else(|| (0..shape.len() as i64).collect());
+    // Only to refuse repeated dimensions.
+    c.axes(&axes, shape.len())?;
+    if axes.len() != wanted.len() {
+        let text = format!("{} sizes for {} dimensions", wanted.len(), axes.len());
+        return Err(Fault::new(Code::BadOperands, text));
+    }
+    let (mut before, mut after) = (vec![0; shape.len()], vec![0; shape.len()]);
+    let mut cuts = Vec::new();
+    for (&axis, &size) in axes.iter().zip(&wanted) {
+        let axis = c.axis(axis, shape.len())?;
+        if size <= shape[axis] {
+            cuts.push((axis, (shape[axis] - size) / 2, size, 1));
+        } else {
+            before[axis] = (size - shape[axis]) / 2;
+            after[axis] = size - shape[axis] - before[axis];
+        }
+    }
+    let x = part(c, x, &cuts)?;
+    if before.iter().chain(&after).all(|&n| n == 0) {
+        return Ok(x);
+    }
+    let op = Pad {
+        mode: PadMode::Constant,
+        before,
+        after,
+        value: 0.0,
     };
     c.emit(op, &[x])
 }

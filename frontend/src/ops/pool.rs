@@ -4,7 +4,7 @@ use super::window::{Padding, drop_lift, extent, geometry, lift, lift_list, spati
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::op::{AveragePool, MaxPool, Reduce, ReduceKind};
-use sdc_ir::graph::{BinaryOp, Value};
+use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
 
 /// Window attributes of a pooling node, ready for the canonical operator.
 struct Pool {
@@ -86,6 +86,17 @@ pub(super) fn max_pool(c: &mut NodeCtx) -> Lowered {
         pads: p.pads,
         dilations: p.dilations,
     };
+    if c.rank(x) > 4 {
+        return by_dimension(c, x, |c, x, part| {
+            let op = MaxPool {
+                kernel: part.of(&op.kernel, 1),
+                strides: part.of(&op.strides, 1),
+                pads: part.ends(&op.pads),
+                dilations: part.of(&op.dilations, 1),
+            };
+            c.emit(op, &[x])
+        });
+    }
     if c.rank(x) > 3 {
         return c.emit(op, &[x]);
     }
@@ -116,6 +127,23 @@ pub(super) fn average_pool(c: &mut NodeCtx) -> Lowered {
         counted,
         dilations: p.dilations,
     };
+    averages(c, x, op)
+}
+
+/// Means over windows in any number of spatial dimensions.
+fn averages(c: &mut NodeCtx, x: Value, op: AveragePool) -> Lowered {
+    if c.rank(x) > 4 {
+        return by_dimension(c, x, |c, x, part| {
+            let op = AveragePool {
+                kernel: part.of(&op.kernel, 1),
+                strides: part.of(&op.strides, 1),
+                pads: part.ends(&op.pads),
+                counted: part.ends(&op.counted),
+                dilations: part.of(&op.dilations, 1),
+            };
+            c.emit(op, &[x])
+        });
+    }
     if c.rank(x) > 3 {
         return c.emit(op, &[x]);
     }
@@ -129,6 +157,122 @@ pub(super) fn average_pool(c: &mut NodeCtx) -> Lowered {
     let lifted = lift(c, x)?;
     let y = c.emit(op, &[lifted])?;
     drop_lift(c, y)
+}
+
+/// The spatial dimensions that one of several poolings in turn is for.
+struct Part {
+    dims: std::ops::Range<usize>,
+}
+
+impl Part {
+    /// Two-dimensional window attributes: those of this part.
+    fn of(&self, list: &[usize], neutral: usize) -> Vec<usize> {
+        let mut own = list[self.dims.clone()].to_vec();
+        own.resize(2, neutral);
+        own
+    }
+    /// The same for begins and ends.
+    fn ends(&self, list: &[usize]) -> Vec<usize> {
+        let (begins, ends) = list.split_at(list.len() / 2);
+        [self.of(begins, 0), self.of(ends, 0)].concat()
+    }
+}
+
+/// Pooling over three or more spatial dimensions as poolings over one or two each: windows are boxes, so extrema of extrema are
+/// extrema of the whole, and, as each part's divisor depends on its own dimensions only, means of means are means.
+fn by_dimension(
+    c: &mut NodeCtx,
+    x: Value,
+    mut pool: impl FnMut(&mut NodeCtx, Value, &Part) -> Lowered,
+) -> Lowered {
+    let mut shape = c.shape(x);
+    let spatial = shape.len() - 2;
+    let mut x = x;
+    let mut end = spatial;
+    while end > 0 {
+        // The last two, then one at a time: of these the later dimensions, done already, are the columns.
+        let dims = if end == spatial {
+            end - 2..end
+        } else {
+            end - 1..end
+        };
+        let (before, after) = shape.split_at(2 + dims.start);
+        let size = |dims: &[usize]| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        let too_large = || Fault::new(Code::TooLarge, "the input is too large");
+        let rows = size(before).ok_or_else(too_large)?;
+        let columns = size(&after[1..]).ok_or_else(too_large)?;
+        let image = c.reshape(x, vec![rows, 1, after[0], columns])?;
+        let part = Part { dims: dims.clone() };
+        let y = pool(c, image, &part)?;
+        let got = c.shape(y);
+        shape[2 + dims.start] = got[2];
+        if dims.len() == 2 {
+            shape[2 + dims.start + 1] = got[3];
+        }
+        x = c.reshape(y, shape.clone())?;
+        end = dims.start;
+    }
+    Ok(x)
+}
+
+/// LpPool: the p-th root of the sum of p-th powers over windows.
+pub(super) fn lp_pool(c: &mut NodeCtx) -> Lowered {
+    let x = c.input(0)?;
+    let p = if c.opset < 2 {
+        f64::from(c.float("p", 2.0)?)
+    } else {
+        c.int("p", 2)? as f64
+    };
+    let window = pool(c, x)?;
+    let powers = power_of_magnitude(c, x, p)?;
+    let elements = window.kernel.iter().fold(1.0, |n, &k| n * k as f64);
+    // All padding counts, so every divisor is the window's size.
+    let op = AveragePool {
+        kernel: window.kernel,
+        strides: window.strides,
+        counted: window.pads.clone(),
+        pads: window.pads,
+        dilations: window.dilations,
+    };
+    let mean = averages(c, powers, op)?;
+    let sum = c.with_scalar(BinaryOp::Mul, mean, elements)?;
+    root(c, sum, p)
+}
+
+/// `|x|^p`.
+pub(super) fn power_of_magnitude(c: &mut NodeCtx, x: Value, p: f64) -> Lowered {
+    if p == 2.0 {
+        return c.binary(BinaryOp::Mul, x, x);
+    }
+    let magnitude = c.unary(UnaryOp::Abs, x)?;
+    match p == 1.0 {
+        true => Ok(magnitude),
+        false => c.with_scalar(BinaryOp::Pow, magnitude, p),
+    }
+}
+
+/// The p-th root of what is not negative.
+pub(super) fn root(c: &mut NodeCtx, x: Value, p: f64) -> Lowered {
+    match p {
+        1.0 => Ok(x),
+        2.0 => c.unary(UnaryOp::Sqrt, x),
+        _ => c.with_scalar(BinaryOp::Pow, x, 1.0 / p),
+    }
+}
+
+/// GlobalLpPool.
+pub(super) fn global_lp(c: &mut NodeCtx) -> Lowered {
+    let x = c.input(0)?;
+    spatial_rank(c, x)?;
+    let p = c.int("p", 2)? as f64;
+    let powers = power_of_magnitude(c, x, p)?;
+    let op = Reduce {
+        kind: ReduceKind::Sum,
+        axes: (2..c.rank(x)).collect(),
+        keepdims: true,
+    };
+    let sum = c.emit(op, &[powers])?;
+    root(c, sum, p)
 }
 
 /// GlobalAveragePool, GlobalMaxPool: reductions over the spatial dimensions.

@@ -1,5 +1,6 @@
-//! QuantizeLinear and DequantizeLinear, per tensor and per axis. Blocked quantisation and 8-bit floats are refused.
+//! QuantizeLinear and DequantizeLinear, per tensor, per axis and per block. 8-bit floats are refused.
 
+use super::index::{narrow, repeat};
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use crate::tensor::dtype_of;
@@ -8,8 +9,11 @@ use sdc_ir::graph::Value;
 use sdc_ir::graph::op::{DequantizeLinear, QuantizeLinear};
 
 /// A scale or zero point as the canonical operators want it: a scalar, or the axis followed by dimensions of size 1.
-fn along(c: &mut NodeCtx, parameter: Value, x: Value, axis: i64) -> Lowered {
+pub(super) fn along(c: &mut NodeCtx, parameter: Value, x: Value, axis: i64) -> Lowered {
     let shape = c.shape(parameter);
+    if shape.len() > 1 {
+        return blocked(c, parameter, x, axis);
+    }
     match shape[..] {
         [] => Ok(parameter),
         [1] => c.reshape(parameter, Vec::new()),
@@ -25,18 +29,39 @@ fn along(c: &mut NodeCtx, parameter: Value, x: Value, axis: i64) -> Lowered {
             c.reshape(parameter, wanted)
         }
         _ => Err(Fault::new(
-            Code::Form,
-            "blocked quantisation is not supported: scale and zero point must be scalars or vectors",
+            Code::BadOperands,
+            "a scale or zero point of unknown form",
         )),
+    }
+}
+
+/// Blocked quantisation: a parameter for each block of elements along the axis, repeated for each of them.
+fn blocked(c: &mut NodeCtx, parameter: Value, x: Value, axis: i64) -> Lowered {
+    let (shape, blocks) = (c.shape(x), c.shape(parameter));
+    let axis = c.axis(axis, shape.len())?;
+    let size = match usize::try_from(c.int("block_size", 0)?) {
+        Ok(0) if blocks.len() == shape.len() && blocks[axis] > 0 => shape[axis].div_ceil(blocks[axis]),
+        Ok(size) if size > 0 => size,
+        _ => return Err(c.bad_attr("block_size", "is negative")),
+    };
+    let fits = blocks.len() == shape.len()
+        && (0..shape.len()).all(|d| d == axis || blocks[d] == shape[d])
+        && blocks[axis] == shape[axis].div_ceil(size);
+    if !fits {
+        let text =
+            format!("blocks of shape {blocks:?} and size {size} do not fit operand 0 of shape {shape:?}");
+        return Err(Fault::new(Code::BadOperands, text));
+    }
+    let each = repeat(c, parameter, axis, size)?;
+    match c.shape(each)[axis] == shape[axis] {
+        true => Ok(each),
+        false => narrow(c, each, axis, 0, shape[axis]),
     }
 }
 
 /// Attributes that both operators have.
 fn axis(c: &NodeCtx) -> Result<i64, Fault> {
-    if c.int("block_size", 0)? != 0 {
-        let text = "blocked quantisation (`block_size`) is not supported";
-        return Err(Fault::new(Code::Attribute, text));
-    }
+    c.ignore(&["block_size"]);
     // Concerns 8-bit floats only, which we do not have.
     c.ignore(&["saturate"]);
     c.int("axis", 1)

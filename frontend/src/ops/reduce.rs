@@ -81,6 +81,11 @@ pub(super) fn plain(c: &mut NodeCtx) -> Lowered {
         _ => return Err(super::unknown(c)),
     };
     let (axes, keepdims) = target(c, x)?;
+    if c.dtype(x) == DType::Bool && matches!(kind, ReduceKind::Max | ReduceKind::Min) {
+        let bytes = c.cast(x, DType::U8)?;
+        let y = reduce_to(c, kind, bytes, axes, keepdims)?;
+        return c.cast(y, DType::Bool);
+    }
     reduce_to(c, kind, x, axes, keepdims)
 }
 

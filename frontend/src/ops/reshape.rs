@@ -23,7 +23,11 @@ fn product(shape: &[usize]) -> Result<usize, Fault> {
 /// Reshape: 0 keeps a dimension (unless `allowzero`), one -1 takes what is left.
 pub(super) fn reshape(c: &mut NodeCtx) -> Lowered {
     let x = c.input(0)?;
-    let wanted = c.const_i64s(1, "shape")?;
+    let wanted = if c.opset < 5 {
+        c.ints("shape")?.ok_or_else(|| bad("`shape` is missing"))?
+    } else {
+        c.const_i64s(1, "shape")?
+    };
     let allow_zero = c.flag("allowzero", false)?;
     let from = c.shape(x);
     let mut shape = Vec::with_capacity(wanted.len());

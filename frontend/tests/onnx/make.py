@@ -399,13 +399,67 @@ def attentions():
         case("LinearAttention", 27, fed, by=REFERENCE, update_rule=rule, q_num_heads=2, kv_num_heads=2, outputs=2)
 
 
+
+def newer_forms():
+    for op, opset in [("MaxPool", 10), ("AveragePool", 10), ("LpPool", 11)]:
+        case(op, opset, [real(1, 2, 5, 6, 4)], kernel_shape=[2, 3, 2], strides=[2, 1, 2], pads=[1, 1, 0, 0, 1, 1])
+    case("AveragePool", 11, [real(1, 2, 5, 6, 4)], kernel_shape=[2, 3, 2], pads=[1, 1, 0, 0, 1, 1], count_include_pad=1)
+    case("LpPool", 11, [real(1, 2, 5, 6)], kernel_shape=[2, 3], pads=[1, 1, 0, 1], p=3)
+    case("LpPool", 11, [real(1, 2, 7)], kernel_shape=[3], strides=[2], p=1)
+    for p in [1, 2, 3]:
+        case("GlobalLpPool", 11, [real(1, 2, 3, 4)], p=p)
+    for p, axis in [(1, 0), (2, -1), (2, 1)]:
+        case("LpNormalization", 1, [real(2, 3, 4)], p=p, axis=axis)
+    for size, axes in [((2, 7), [1, 2]), ((5, 2), [-1, 0])]:
+        case("CenterCropPad", 18, [real(3, 4, 5), ints(*size)], {1}, by=REFERENCE, axes=axes)
+    case("Conv", 11, [real(1, 2, 4, 5, 4), real(4, 1, 2, 3, 2), real(4)], {1, 2}, group=2, strides=[2, 1, 1], pads=[1, 0, 1, 0, 1, 0])
+    case("ConvTranspose", 11, [real(1, 2, 3, 2, 3), real(2, 3, 2, 2, 2)], strides=[2, 1, 2], pads=[0, 1, 0, 1, 0, 0])
+    for group, extra in [(1, {}), (2, {"output_padding": [1, 0]}), (1, {"pads": [1, 2, 0, 1], "dilations": [1, 2]})]:
+        case("ConvTranspose", 11, [real(1, 2, 3, 4), real(2, 3, 3, 2), real(3 * group)], group=group, strides=[2, 1], **extra)
+    bytes_of = lambda kind, *shape: rng.integers(np.iinfo(kind).min, np.iinfo(kind).max, shape).astype(kind)
+    u8, i8 = np.uint8, np.int8
+    case("MatMulInteger", 10, [bytes_of(u8, 2, 3), bytes_of(i8, 3, 4), u8(3), i8(-2)], {1, 2, 3})
+    case("MatMulInteger", 10, [bytes_of(u8, 2, 2, 3), bytes_of(u8, 3, 4), u8(200), bytes_of(u8, 4)], {2, 3})
+    case("ConvInteger", 10, [bytes_of(u8, 1, 2, 4, 5), bytes_of(u8, 3, 2, 2, 3), u8(100), u8(17)], {1, 2, 3}, pads=[1, 0, 1, 0])
+    x = bytes_of(u8, 1, 2, 5, 5)
+    scale = lambda *values: np.array(values, np.float32) if len(values) > 1 else np.float32(values[0])
+    w, bias = bytes_of(i8, 3, 2, 3, 3), rng.integers(-900, 900, 3).astype(np.int32)
+    each = [scale(0.02, 0.01, 0.03), np.zeros(3, i8)]
+    case("QLinearConv", 10, [x, scale(0.05), u8(120), w, *each, scale(0.2), u8(90), bias], {1, 2, 3, 4, 5, 6, 7, 8}, strides=[2, 1])
+    case("QLinearConv", 10, [x, scale(0.05), u8(120), bytes_of(u8, 3, 2, 3, 3), scale(0.02), u8(99), scale(0.3), u8(90)], {1, 2, 3, 4, 5, 6, 7})
+    case("QLinearMatMul", 10, [bytes_of(u8, 3, 4), scale(0.05), u8(99), bytes_of(i8, 4, 2), scale(0.02), i8(3), scale(0.1), u8(120)], {1, 2, 3, 4, 5, 6, 7})
+    for x in [real(3, 4), np.abs(real(5)), -np.abs(real(2, 2))]:
+        case("DynamicQuantizeLinear", 11, [x], outputs=3)
+    for kind in [np.float32, np.float64]:
+        a = np.array([5.5, -5.5, 5.5, -5.5, 6.0, 1e6, 0.3], kind)
+        b = np.array([2.5, 2.5, -2.5, -2.5, 3.0, 0.7, -4.0], kind)
+        case("Mod", 13, [a, b], fmod=1)
+    q, blocks = bytes_of(i8, 4, 6), np.abs(real(4, 2)) + np.float32(0.1)
+    case("DequantizeLinear", 21, [q, blocks, bytes_of(i8, 4, 2)], {1, 2}, axis=1, block_size=3)
+    case("QuantizeLinear", 21, [real(4, 6), blocks, np.zeros((4, 2), i8)], {1, 2}, by=REFERENCE, axis=1, block_size=3)
+    # Half types.
+    h = lambda *shape: rng.standard_normal(shape).astype(np.float16)
+    case("MatMul", 13, [h(3, 4), h(4, 2)])
+    case("Softmax", 13, [h(3, 4)])
+    case("ReduceSum", 13, [h(3, 4), ints(1)], {1})
+    case("Conv", 11, [h(1, 2, 4, 4), h(3, 2, 3, 3)], {1})
+    # Operator sets with broadcasting of their own.
+    wide = real(2, 3, 4)
+    for op in ["Add", "Sub", "Mul", "Div"]:
+        case(op, 6, [wide, real(3)], broadcast=1, axis=1)
+        case(op, 6, [wide, real(3, 4)], broadcast=1)
+    case("Pow", 6, [np.abs(wide), real(2, 3)], broadcast=1, axis=0)
+    case("PRelu", 6, [wide, real(3)], {1})
+    case("Gemm", 6, [real(2, 3), real(3, 4), real(4)], broadcast=1)
+
+
 windows()
 for version in [7, 9, 10, 11, 13, 18]:
     shapes_and_parts(version)
     arithmetic(version)
     resizing(version)
 activations()
-for part in [elementary, orders, places, quantised, layers, losses, attentions]:
+for part in [elementary, orders, places, quantised, layers, losses, attentions, newer_forms]:
     part()
 with open("cases.bin", "wb") as out:
     for parts in cases:

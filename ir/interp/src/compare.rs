@@ -13,7 +13,8 @@ pub enum Class {
     /// Equal numbers (`-0.0` equals `0.0`).
     Exact,
     /// `max|actual - expected| <= rel * max|expected|` over the tensor. For results of many roundings: one element may
-    /// lose all its digits to cancellation, but not relative to the tensor's scale.
+    /// lose all its digits to cancellation, but not relative to the tensor's scale. For half-precision tensors the
+    /// factor is at least the distance of 1 from the next larger number of their type, for `rel` may be finer than that.
     Rounding {
         /// The factor.
         rel: f64,
@@ -217,7 +218,7 @@ impl Report {
         }
         let bound = |y: f64| match self.class {
             Class::Exact => 0.0,
-            Class::Rounding { rel } => rel * self.scale,
+            Class::Rounding { rel } => rel.max(epsilon(self.actual.dtype)) * self.scale,
             Class::Elementwise { rtol, atol } => atol + rtol * y.abs(),
             Class::Quantised { step } => step * (1.0 + STEP_SLACK),
         };
@@ -265,6 +266,16 @@ impl Report {
         if y != 0.0 {
             self.max_rel = self.max_rel.max(off / y.abs());
         }
+    }
+}
+
+/// Distance of 1 from the next larger number of a half-precision type; 0 for the others, whose numbers lie closer than
+/// any factor asked for.
+pub fn epsilon(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => f16::EPSILON.to_f64(),
+        DType::BF16 => bf16::EPSILON.to_f64(),
+        _ => 0.0,
     }
 }
 

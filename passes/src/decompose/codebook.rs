@@ -216,8 +216,8 @@ impl Table {
     }
 }
 
-/// Least of `norms - y * planes`, as fast as the machine compares. Products and sums stay separate operations and the first of equals
-/// wins, so that every machine finds the same word.
+/// Least of `norms - y * planes`, as fast as the machine compares. Each product is added in one rounding, in software where need be, and
+/// the first of equals wins, so that every machine finds the same word.
 struct Search<'a, const S: usize> {
     y: [f32; S],
     planes: [&'a [f32]; S],
@@ -239,7 +239,7 @@ impl<const S: usize> WithSimd for Search<'_, S> {
             for chain in 0..CHAINS {
                 let mut score = norms[i + chain];
                 for j in 0..S {
-                    score = simd.sub_f32s(score, simd.mul_f32s(y[j], planes[j][i + chain]));
+                    score = simd.negate_mul_add_f32s(y[j], planes[j][i + chain], score);
                 }
                 let better = simd.less_than_f32s(score, best[chain]);
                 best[chain] = simd.select_f32s(better, score, best[chain]);

@@ -268,17 +268,14 @@ pub fn conv_sums(op: &Conv, x: &Tensor, w: &Tensor, shape: &[usize]) -> Result<V
         return Ok(y);
     }
     if group_channels == 1 && group_filters == 1 {
+        let arch = pulp::Arch::new();
         for (i, y) in y.chunks_exact_mut(plane).enumerate() {
             let (n, m) = (i / filters, i % filters);
             let x = &x[(n * xs[1] + m) * xs[2] * xs[3]..][..xs[2] * xs[3]];
-            depthwise(
-                op,
-                x,
-                &xs[2..],
-                &w[m * depth..][..depth],
-                &ws[2..],
-                y,
-                &shape[2..],
+            let w = &w[m * depth..][..depth];
+            arch.dispatch(
+                #[inline(always)]
+                || depthwise(op, x, &xs[2..], w, &ws[2..], y, &shape[2..]),
             );
         }
         return Ok(y);
@@ -355,6 +352,7 @@ pub fn unfold(op: &Conv, x: &[f32], size: &[usize], kernel: &[usize], out: &[usi
     }
 }
 
+#[inline(always)]
 fn depthwise(
     op: &Conv,
     x: &[f32],

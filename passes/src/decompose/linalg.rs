@@ -1,6 +1,7 @@
 //! Small dense algebra on top of nalgebra.
 
 use nalgebra::{Cholesky, DMatrix, DVector};
+use pulp::Arch;
 
 /// `x L^-1` for a lower triangular `L` `[s, s]` (row-major).
 pub fn divide_lower(x: &[f64], l: &[f64], s: usize, out: &mut [f64]) {
@@ -15,6 +16,14 @@ pub fn times(x: &[f64], m: &[f64], s: usize, out: &mut [f64]) {
     for (j, o) in out.iter_mut().enumerate().take(s) {
         *o = (0..s).map(|i| x[i] * m[i * s + j]).sum();
     }
+}
+
+/// `y + a x`, as fast as the machine adds. Products and sums are rounded one by one, the same on every machine.
+pub fn add_times(arch: Arch, y: &mut [f64], a: f64, x: &[f64]) {
+    arch.dispatch(
+        #[inline(always)]
+        || y.iter_mut().zip(x).for_each(|(y, x)| *y += a * x),
+    );
 }
 
 /// Cholesky factorisation of a symmetric matrix, with a growing ridge until it succeeds.

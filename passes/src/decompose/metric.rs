@@ -41,28 +41,13 @@ impl Form {
         }
     }
 
-    /// `x H`.
-    pub fn apply(&self, x: &[f64]) -> Vec<f64> {
-        match self {
-            Form::Diagonal(d) => x.iter().zip(d).map(|(x, d)| x * d).collect(),
-            Form::Full(h) => {
-                let mut y = vec![0.0; x.len()];
-                for (&x, column) in x.iter().zip(h.column_iter()) {
-                    if x != 0.0 {
-                        for (y, h) in y.iter_mut().zip(column.iter()) {
-                            *y += x * h;
-                        }
-                    }
-                }
-                y
-            }
-        }
-    }
-
     /// `x H` for each of several vectors of `length`, one after another.
     pub fn apply_all(&self, x: &[f64], length: usize) -> Vec<f64> {
         match self {
-            Form::Diagonal(_) => x.chunks_exact(length).flat_map(|x| self.apply(x)).collect(),
+            Form::Diagonal(d) => {
+                let each = x.chunks_exact(length).flat_map(|x| x.iter().zip(d));
+                each.map(|(x, d)| x * d).collect()
+            }
             Form::Full(h) => {
                 let x = DMatrixView::from_slice(x, length, x.len() / length);
                 (h * x).as_slice().to_vec()
@@ -70,9 +55,10 @@ impl Form {
         }
     }
 
-    /// `x H x^T`.
-    pub fn square(&self, x: &[f64]) -> f64 {
-        self.apply(x).iter().zip(x).map(|(a, b)| a * b).sum()
+    /// The sum of `x H x^T` over several vectors of `length`, one after another.
+    pub fn squares(&self, x: &[f64], length: usize) -> f64 {
+        let shaped = self.apply_all(x, length);
+        shaped.iter().zip(x).map(|(a, b)| a * b).sum()
     }
 
     /// Padded with a small weight on the new entries, and with `damping` times the mean of the diagonal added to it.

@@ -143,14 +143,21 @@ impl Run<'_> {
         let dense = stored.dequantised()?;
         let rebuilt = geometry.gather(&dense.elements::<f32>().map_err(EvalError::from)?, 1);
         let length = geometry.vector_len();
+        // Filters of one form at a time.
+        let run = if metric.forms.len() == 1 {
+            PRICE_FILTERS
+        } else {
+            metric.filters
+        };
         let sums: Vec<(f64, f64)> = self.rows[l]
-            .par_chunks(length)
-            .zip(rebuilt.par_chunks(length))
+            .par_chunks(run * length)
+            .zip(rebuilt.par_chunks(run * length))
             .enumerate()
-            .map(|(m, (w, v))| {
+            .map(|(i, (w, v))| {
+                let form = metric.form(i * run);
                 let w: Vec<f64> = w.iter().map(|&x| f64::from(x)).collect();
                 let gap: Vec<f64> = w.iter().zip(v).map(|(w, &v)| w - f64::from(v)).collect();
-                (metric.form(m).square(&gap), metric.form(m).square(&w))
+                (form.squares(&gap, length), form.squares(&w, length))
             })
             .collect();
         let (loss, energy) = sums.into_iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));

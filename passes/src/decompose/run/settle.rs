@@ -14,7 +14,10 @@ use nalgebra::DMatrix;
 use rayon::prelude::*;
 use sdc_interp::EvalError;
 use sdc_ir::graph::Value;
-use sdc_ir::sd::Stored;
+use sdc_ir::sd::{Format, Geometry, Stored};
+
+/// Tensors that take more products than this for a look at all rows and words get one round of the solver.
+const LARGE_PASS: f64 = 1.5e9;
 
 impl Run<'_> {
     /// Solves a layer in the form chosen.
@@ -57,11 +60,14 @@ impl Run<'_> {
                     metric: &metric,
                     kept,
                 };
-                let effort = Effort {
+                let mut effort = Effort {
                     feedback: weighted,
                     seed: self.options.seed,
                     ..Effort::default()
                 };
+                if pass(geometry, format) > LARGE_PASS {
+                    effort.rounds = 1;
+                }
                 let Solved { weight, loss, energy } =
                     solve(&problem, format, &effort).expect("only searchable formats are offered");
                 let stored_rows = sdc_ir::sd::stored_rows(&weight) as f64;
@@ -196,6 +202,12 @@ impl Run<'_> {
             .collect();
         solved.concat()
     }
+}
+
+/// Products of one look at all rows and words of a tensor.
+fn pass(geometry: &Geometry, format: &Format) -> f64 {
+    let words = (format.levels() as f64).powi(format.r as i32);
+    (geometry.filters() * geometry.rows(format.s) * format.s) as f64 * words
 }
 
 /// Why a layer got its form, for people.

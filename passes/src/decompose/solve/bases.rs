@@ -95,18 +95,28 @@ impl Run<'_> {
         let mut shaped = DMatrix::<f64>::zeros(length, gram.nrows());
         for &(at, unknown, v) in &entries {
             for j in 0..s {
-                let mut column = shaped.column_mut(unknown + j);
+                let column = &mut shaped.as_mut_slice()[(unknown + j) * length..][..length];
                 match form {
                     Form::Diagonal(d) => column[at + j] += v * d[at + j],
-                    Form::Full(h) => column.axpy(v, &h.column(at + j), 1.0),
+                    Form::Full(h) => {
+                        let from = &h.as_slice()[(at + j) * length..][..length];
+                        linalg::add_times(self.arch, column, v, from);
+                    }
                 }
             }
         }
+        let unknowns = gram.nrows();
+        // By position, so that each is read in one piece.
+        let turned = shaped.transpose();
         for &(at, unknown, v) in &entries {
             for j in 0..s {
-                for (i, g) in gram.column_mut(unknown + j).iter_mut().enumerate() {
-                    *g += v * shaped[(at + j, i)];
-                }
+                let column = &mut gram.as_mut_slice()[(unknown + j) * unknowns..][..unknowns];
+                linalg::add_times(
+                    self.arch,
+                    column,
+                    v,
+                    &turned.as_slice()[(at + j) * unknowns..][..unknowns],
+                );
             }
         }
         for (b, column) in right.iter_mut().zip(shaped.column_iter()) {

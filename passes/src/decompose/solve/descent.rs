@@ -47,10 +47,8 @@ impl Run<'_> {
                     for (j, (new, old)) in table.row(next).zip(old).enumerate() {
                         let delta = scale * (new - old);
                         if delta != 0.0 {
-                            let column = h.column(q * s + j);
-                            for (g, h) in gradient.iter_mut().zip(column.iter()) {
-                                *g -= delta * h;
-                            }
+                            let at = (q * s + j) * length;
+                            linalg::add_times(run.arch, gradient, -delta, &h.as_slice()[at..at + length]);
                         }
                     }
                     *word = next;

@@ -52,11 +52,9 @@ impl Run<'_> {
                     linalg::times(&x, shape, s, &mut e);
                     for (j, &e) in e[..s].iter().enumerate() {
                         // Row p*s+j of the upper factor is column p*s+j of the lower one, which is contiguous.
-                        let factor = feedback.lower.column(p * s + j);
+                        let factor = &feedback.lower.as_slice()[(p * s + j) * length..][..length];
                         let from = (p + 1) * s;
-                        for (w, u) in w[from..length].iter_mut().zip(factor.iter().skip(from)) {
-                            *w -= e * u;
-                        }
+                        linalg::add_times(run.arch, &mut w[from..], -e, &factor[from..]);
                     }
                 }
             }

@@ -20,6 +20,7 @@ mod tests;
 use super::codebook::{Codebook, Table};
 use super::metric::{Form, Metric};
 use feedback::Feedback;
+use pulp::Arch;
 use rayon::prelude::*;
 use sdc_ir::sd::{Decomposed, Format, Geometry};
 use std::ops::Range;
@@ -79,11 +80,11 @@ pub struct Solved {
 }
 
 /// Filters a task works on at most: what a metric does to a table is worked out once per row and task.
-const FILTERS_PER_TASK: usize = 16;
+const FILTERS_PER_TASK: usize = 32;
 /// Rows that shared bases are first fitted on, about.
 const FIT_ROWS: usize = 8192;
 /// Rows of a filter that its first scale is chosen by, about.
-const SCALE_ROWS: usize = 64;
+const SCALE_ROWS: usize = 24;
 /// Rows that decide the starts.
 const START_ROWS: usize = 768;
 /// Sets of bases whose tables are kept side by side.
@@ -168,6 +169,7 @@ struct Run<'a> {
     problem: &'a Problem<'a>,
     format: &'a Format,
     book: &'a Codebook,
+    arch: Arch,
     q: usize,
     slices: usize,
     /// Runs of filters with one set of bases and one form.
@@ -216,6 +218,7 @@ impl<'a> Run<'a> {
             problem,
             format,
             book,
+            arch: Arch::new(),
             q,
             slices,
             active: cells.clone(),

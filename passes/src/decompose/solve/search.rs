@@ -63,7 +63,7 @@ impl Run<'_> {
 
     /// The best of a few factors on each filter's scale.
     pub(super) fn pick_scales(&mut self) {
-        let step = (self.q / SCALE_ROWS).max(1);
+        let step = self.q.div_ceil(SCALE_ROWS).max(1);
         let found = self.each_cell(|cell, tables| {
             let base: Vec<f64> = cell.clone().map(|m| self.state.scales[m]).collect();
             let mut best = vec![(f64::INFINITY, 1.0); base.len()];

@@ -42,7 +42,7 @@ impl Run<'_> {
             let mut error = f64::INFINITY;
             for _ in 0..12 {
                 let (next, fitted) = self.alternate(&sample, &basis);
-                if next > error * (1.0 - 1e-4) {
+                if next > error * (1.0 - 1e-3) {
                     break;
                 }
                 error = next;

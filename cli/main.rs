@@ -18,6 +18,7 @@ mod exit;
 mod files;
 mod images;
 mod inspect;
+mod integer;
 mod macs;
 mod model;
 mod npy;

@@ -1,10 +1,12 @@
 //! `sdc run`: inputs from files, outputs to files or, in short, to standard output.
 
+use crate::dataset;
 use crate::exit::Failure;
 use crate::files;
 use crate::npy;
 use crate::session::{SessionArgs, Source, run_once, type_text};
-use sdc_artifact::load::Artifact;
+use sdc_artifact::interface::TensorSpec;
+use sdc_interp::EvalError;
 use sdc_ir::Tensor;
 use sdc_ir::graph::TensorType;
 use serde::Serialize;
@@ -22,8 +24,8 @@ Symbolic dimensions that --dim does not fix follow from the inputs' shapes.")]
 pub struct Args {
     #[command(flatten)]
     session: SessionArgs,
-    /// Values of an input; may be repeated, and must name every input
-    #[arg(long = "input", value_name = "NAME=FILE.npy")]
+    /// Values of an input, as .npy or as ONNX's .pb; may be repeated, and must name every input
+    #[arg(long = "input", value_name = "NAME=FILE")]
     inputs: Vec<String>,
     /// Write output K to DIR/output_K.npy, and the names to DIR/names.json
     #[arg(long, value_name = "DIR")]
@@ -31,6 +33,9 @@ pub struct Args {
     /// Write all outputs to one archive, under their names
     #[arg(long, value_name = "FILE.npz", conflicts_with = "output_dir")]
     output: Option<PathBuf>,
+    /// Evaluate the model in the reference interpreter, operator by operator, instead of compiling it (slow)
+    #[arg(long)]
+    interpreter: bool,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -38,6 +43,34 @@ pub struct Args {
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let source = Source::open(&args.session)?;
+    let (names, outputs) = if args.interpreter {
+        interpreted(source, &args.inputs)?
+    } else {
+        compiled(source, &args.inputs)?
+    };
+    write_outputs(args, &names, &outputs, out)
+}
+
+/// Names and values of the outputs, from the reference interpreter.
+fn interpreted(source: Source, arguments: &[String]) -> Result<(Vec<String>, Vec<Tensor>), Failure> {
+    let names = source.input_names().unwrap_or_default();
+    let given = read_inputs(arguments, &names)?;
+    let shape = |position: usize, _: &str| Some(given.get(position)?.as_ref()?.shape().to_vec());
+    let graph = source.graph(shape)?;
+    let specs = TensorSpec::list(graph.inputs.iter().map(|p| {
+        let ty = graph.ty(p.value);
+        (p.name.clone(), ty.dtype, ty.shape.clone())
+    }));
+    let inputs = complete(&specs, given)?;
+    let outputs = sdc_interp::run_graph(&graph, &inputs).map_err(|e| match e {
+        EvalError::InputType { .. } | EvalError::InputCount { .. } => Failure::usage(e),
+        other => Failure::unsupported(other),
+    })?;
+    Ok((graph.outputs.iter().map(|p| p.name.clone()).collect(), outputs))
+}
+
+/// Names and values of the outputs, from compiled code.
+fn compiled(source: Source, arguments: &[String]) -> Result<(Vec<String>, Vec<Tensor>), Failure> {
     let (artifact, inputs) = match source.input_names() {
         None => {
             let artifact = source.load(|_, _| None)?;
@@ -47,23 +80,30 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
                 .iter()
                 .map(|t| t.name.clone())
                 .collect();
-            let given = read_inputs(&args.inputs, &names)?;
+            let given = read_inputs(arguments, &names)?;
             (artifact, given)
         }
         Some(names) => {
-            let given = read_inputs(&args.inputs, &names)?;
+            let given = read_inputs(arguments, &names)?;
             let shape = |position: usize, _: &str| Some(given.get(position)?.as_ref()?.shape().to_vec());
             (source.load(shape)?, given)
         }
     };
-    let inputs = complete(&artifact, inputs)?;
+    let interface = artifact.interface();
+    let inputs = complete(&interface.inputs, inputs)?;
     let outputs = run_once(&artifact, &inputs)?;
-    let names: Vec<&str> = artifact
-        .interface()
-        .outputs
-        .iter()
-        .map(|t| t.name.as_str())
-        .collect();
+    Ok((
+        interface.outputs.iter().map(|t| t.name.clone()).collect(),
+        outputs,
+    ))
+}
+
+fn write_outputs(
+    args: &Args,
+    names: &[String],
+    outputs: &[Tensor],
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     if let Some(dir) = &args.output_dir {
         files::create_dir(dir)?;
         for (k, tensor) in outputs.iter().enumerate() {
@@ -72,19 +112,15 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
             })?;
         }
         files::write(&dir.join("names.json"), |out| {
-            Ok(serde_json::to_writer_pretty(out, &names)?)
+            Ok(serde_json::to_writer_pretty(out, names)?)
         })?;
     } else if let Some(path) = &args.output {
-        let named: Vec<(String, Tensor)> = names
-            .iter()
-            .map(|n| (*n).to_owned())
-            .zip(outputs.clone())
-            .collect();
+        let named: Vec<(String, Tensor)> = names.iter().cloned().zip(outputs.iter().cloned()).collect();
         files::write(path, |out| npy::write_npz(out, &named))?;
     }
     let summaries: Vec<Summary> = names
         .iter()
-        .zip(&outputs)
+        .zip(outputs)
         .map(|(name, tensor)| Summary::of(name, tensor))
         .collect();
     if args.json {
@@ -124,7 +160,11 @@ fn read_inputs(arguments: &[String], names: &[String]) -> Result<Vec<Option<Tens
             ));
             return Err(failure.help(format!("the inputs are {}", known.join(", "))));
         };
-        let tensor = npy::read(file.as_ref())?;
+        let tensor = if file.ends_with(".pb") {
+            dataset::read(file.as_ref())?
+        } else {
+            npy::read(file.as_ref())?
+        };
         if inputs[position].replace(tensor).is_some() {
             return Err(Failure::usage(format!(
                 "input `{}` is given twice",
@@ -136,8 +176,7 @@ fn read_inputs(arguments: &[String], names: &[String]) -> Result<Vec<Option<Tens
 }
 
 /// All inputs, or an error that lists those missing.
-fn complete(artifact: &Artifact, inputs: Vec<Option<Tensor>>) -> Result<Vec<Tensor>, Failure> {
-    let specs = &artifact.interface().inputs;
+fn complete(specs: &[TensorSpec], inputs: Vec<Option<Tensor>>) -> Result<Vec<Tensor>, Failure> {
     let missing: Vec<String> = specs
         .iter()
         .zip(&inputs)

@@ -20,6 +20,7 @@ fn wrong_use_is_2() {
         &["compile", &shapes, "-o", &out, "--dim", "batch"],
         &["compile", &shapes, "-o", &out, "--dim", "batch=3"],
         &["compile", &shapes, "-o", &out, "--ram", "much"],
+        &["compile", &shapes, "-o", &out, "--sd", "s=3"],
         &["compile", &shapes, "-o", &out, "--print-after", "nothing"],
         &["compile", &shapes, "-o", &out, "--start-from", "plan"],
         &["compile", "no/such/file.onnx", "-o", &out],
@@ -70,8 +71,6 @@ fn what_is_not_supported_is_4_and_listed_in_full() {
     let later: &[&[&str]] = &[
         &["--backend", "llvm"],
         &["--backend", "accel"],
-        &["--activations", "int8"],
-        &["--sd", "s=3"],
         &["--emit", "rust"],
         &["--cpu", "x86-64-v3", "--cpu", "x86-64-v4"],
         &["--target", "aarch64-unknown-linux-gnu"],

@@ -6,6 +6,7 @@ use crate::build::{self, Request};
 use crate::exit::Failure;
 use crate::files;
 use crate::images::ImageArgs;
+use crate::integer;
 use crate::model::{self, Model, ModelArgs};
 use crate::sd::report::Wanted;
 use crate::sd::{self, Calibration, SdOptions};
@@ -61,9 +62,12 @@ pub struct Args {
     /// Compress the weights first, as `sdc compress` does: ratio=8, or bits=4,solver=curvature, or ... ("" is ratio=7)
     #[arg(long, value_name = "OPTIONS", num_args = 0..=1, default_missing_value = "", help_heading = "Compression")]
     sd: Option<String>,
-    /// Representative inputs for --sd: an .npy or .npz file, or a directory of test_data_set_*; may be repeated
-    #[arg(long, value_name = "FILE|DIR", help_heading = "Compression", requires = "sd")]
+    /// Representative inputs for --sd and --activations int8: an .npy or .npz file, or a directory of test_data_set_*; may be repeated
+    #[arg(long, value_name = "FILE|DIR", help_heading = "Compression")]
     calib: Vec<PathBuf>,
+    /// Inputs that --activations int8 looks at, at most
+    #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Compression")]
+    calib_samples: usize,
     #[command(flatten)]
     preprocessing: ImageArgs,
     /// What to write, besides weights and manifest
@@ -133,7 +137,7 @@ enum Backend {
 enum Activations {
     /// 32-bit floating point
     F32,
-    /// not supported yet
+    /// 8-bit integers, with 32-bit sums: ranges come from --calib, or from made-up inputs
     Int8,
 }
 
@@ -181,6 +185,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let start = Instant::now();
     let mut model = model::import(&args.model)?;
     let compression = compress(args, &mut model)?;
+    let arithmetic = to_integers(args, &mut model)?;
     let passes = PipelineOptions {
         start_from: args.start_from.clone(),
         check_each_pass: args.check.is_some().then_some(CheckInputs::Seeded(0)),
@@ -232,6 +237,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
             summary: &summary,
             remarks: &built.remarks,
             compression: compression.as_ref(),
+            arithmetic: arithmetic.as_ref(),
             plan: &built.plan,
             kernels: &built.kernels,
         };
@@ -240,6 +246,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &summary).map_err(std::io::Error::from)?;
         return Ok(writeln!(out)?);
+    }
+    if let Some(arithmetic) = &arithmetic {
+        arithmetic.print(out)?;
     }
     summary.print(&built, start, out)
 }
@@ -267,6 +276,28 @@ fn compress(args: &Args, model: &mut Model) -> Result<Option<sd::report::Report>
     report.transpose()
 }
 
+/// Converts the network to integers, if that is asked for.
+fn to_integers(args: &Args, model: &mut Model) -> Result<Option<integer::Report>, Failure> {
+    if args.activations == Activations::F32 {
+        if args.sd.is_none() && !args.calib.is_empty() {
+            return Err(Failure::usage(
+                "--calib serves --sd and --activations int8, and neither is given",
+            ));
+        }
+        return Ok(None);
+    }
+    let fused = sd::fuse(&model.graph)?;
+    let calibration = Calibration::open(&args.calib, &args.preprocessing, &fused)?;
+    let (graph, report) = integer::convert(
+        &fused,
+        calibration.as_ref(),
+        &args.preprocessing,
+        args.calib_samples,
+    )?;
+    model.graph = graph;
+    Ok(Some(report))
+}
+
 fn print(dump: &Dump, out: &mut dyn Write) -> Result<(), Failure> {
     for stage in &dump.stages {
         out.write_all(stage.text.as_bytes())?;
@@ -281,9 +312,6 @@ fn target(args: &Args) -> Result<Target, Failure> {
         Backend::Cranelift => {}
         Backend::Llvm => return later("--backend llvm"),
         Backend::Accel => return later("--backend accel"),
-    }
-    if args.activations == Activations::Int8 {
-        return later("--activations int8");
     }
     if args.emit.contains(&Emit::Rust) {
         return later("--emit rust");
@@ -339,6 +367,12 @@ fn options(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, Stri
     }
     if let Some(sd) = &args.sd {
         options.insert("sd".to_owned(), sd.clone());
+    }
+    if args.activations == Activations::Int8 {
+        options.insert("activations".to_owned(), "int8".to_owned());
+        options.insert("calib-samples".to_owned(), args.calib_samples.to_string());
+    }
+    if !args.calib.is_empty() {
         options.insert("calib".to_owned(), args.calib.len().to_string());
     }
     if let Some(pass) = &args.start_from {

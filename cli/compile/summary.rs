@@ -2,6 +2,7 @@
 
 use crate::build::Built;
 use crate::exit::Failure;
+use crate::integer;
 use crate::sd;
 use crate::units::{size, time};
 use comfy_table::{CellAlignment, Table, presets};
@@ -54,6 +55,8 @@ pub struct Report<'a> {
     pub plan: &'a report::Report,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression: Option<&'a sd::report::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<&'a integer::Report>,
 }
 
 impl Summary {

@@ -87,7 +87,14 @@ impl<'a> Builder<'a> {
         let bytes = Tensor::from_elements(vec![packed.len()], packed).map_err(|e| bad(&e))?;
         let packed = self.constant(bytes, origin)?;
         let shape = stored.geometry().shape.clone();
-        self.emit(Op::Rebuild(Rebuild { shape }), &[packed], origin)
+        self.emit(
+            Op::Rebuild(Rebuild {
+                shape,
+                to: DType::F32,
+            }),
+            &[packed],
+            origin,
+        )
     }
 
     /// The result of a movement of a compressed weight, as a compressed weight; `None` if it would have to be rebuilt.

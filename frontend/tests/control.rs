@@ -40,7 +40,12 @@ fn scan_is_unrolled() {
         all.extend(attributes);
         let m = model(
             9,
-            graph(vec![node("Scan", "s0 x", "last y", all)], inputs(), vec![], "last y"),
+            graph(
+                vec![node("Scan", "s0 x", "last y", all)],
+                inputs(),
+                vec![],
+                "last y",
+            ),
         );
         let given = [
             f32s(&[2], &[10.0, 20.0]),

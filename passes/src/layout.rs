@@ -56,7 +56,9 @@ fn assign(rewrite: &mut Rewrite<'_>, node: Node, ctx: &mut Ctx) -> Result<(), Pa
         | Op::ConvTranspose(_)
         | Op::MaxPool(_)
         | Op::AveragePool(_)
-        | Op::InstanceNormalization(_) => Layout::channels_last(out.rank()),
+        | Op::QLinearAveragePool(_)
+        | Op::InstanceNormalization(_)
+        | Op::QLinearInstanceNormalization(_) => Layout::channels_last(out.rank()),
         // Integer convolutions read channels-last only; reordering an input on the way costs nothing.
         Op::QuantizeLinear(_) if rewrite.src.def_node(data.inputs[0]).is_none() => {
             Layout::channels_last(out.rank())
@@ -98,6 +100,9 @@ fn assign(rewrite: &mut Rewrite<'_>, node: Node, ctx: &mut Ctx) -> Result<(), Pa
         | Op::BitCast(_)
         | Op::QuantizeLinear(_)
         | Op::DequantizeLinear(_)
+        | Op::QLinearAdd(_)
+        | Op::QLinearMul(_)
+        | Op::Lookup(_)
             if rewrite.src.is_output(data.outputs[0]) =>
         {
             // Element-wise lowering reads any layout, so an output needs no separate conversion.

@@ -75,6 +75,7 @@ impl Site<'_> {
 }
 
 /// What takes a node's place.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 #[derive(Debug)]
 pub enum Patch {
     /// A value of the destination.

@@ -46,9 +46,14 @@ pub fn compress(graph: &Graph, seed: u64) -> Graph {
         let packed = Tensor::from_elements(vec![packed.len()], packed).unwrap();
         let packed = rewrite.dst.add_constant(packed, data.origins.clone());
         let shape = stored.geometry().shape.clone();
-        let value = rewrite
-            .dst
-            .add1(Op::Rebuild(Rebuild { shape }), &[packed], data.origins.clone());
+        let value = rewrite.dst.add1(
+            Op::Rebuild(Rebuild {
+                shape,
+                to: DType::F32,
+            }),
+            &[packed],
+            data.origins.clone(),
+        );
         rewrite.set(data.outputs[0], value.unwrap());
     }
     rewrite.finish()

@@ -136,4 +136,9 @@ pub const KERNELS: &[Kernel] = &[
         operands: &["packed", "w"],
         params: SdRebuildParams::NAMES,
     },
+    Kernel {
+        name: "sd_rebuild_i8",
+        operands: &["packed", "w"],
+        params: SdRebuildParams::NAMES,
+    },
 ];

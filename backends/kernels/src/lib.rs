@@ -51,7 +51,7 @@ pub mod portable {
     pub use crate::native::depthwise2d_i8::depthwise2d_i8;
     pub use crate::native::gemm::gemm_f32;
     pub use crate::native::prepare::{HEADER, prepare};
-    pub use crate::native::sd_rebuild::sd_rebuild_f32;
+    pub use crate::native::sd_rebuild::{sd_rebuild_f32, sd_rebuild_i8};
     pub use crate::native::simd::LANES;
 }
 

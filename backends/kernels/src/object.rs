@@ -57,6 +57,12 @@ export!(
     "sdc_k_v1_sd_rebuild_f32",
     native::sd_rebuild::sd_rebuild_f32
 );
+export!(
+    "sdc_k_v4_sd_rebuild_i8",
+    "sdc_k_v3_sd_rebuild_i8",
+    "sdc_k_v1_sd_rebuild_i8",
+    native::sd_rebuild::sd_rebuild_i8
+);
 
 #[cfg(instance = "v1")]
 #[unsafe(export_name = "sdc_k_v1_prepare")]

@@ -1,4 +1,5 @@
-//! `sd_rebuild_f32` of every instance that this machine can run, against the weights as the format defines them: equal bits.
+//! `sd_rebuild_f32` and `sd_rebuild_i8` of every instance that this machine can run, against the weights as the format defines them: equal
+//! bits.
 #![allow(unsafe_code, reason = "calls of kernels")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -9,7 +10,9 @@ use std::sync::LazyLock;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sdc_ir::DType;
-use sdc_ir::sd::{Decomposed, Format, Geometry, Index, Packing, dequantised, pack, sizes, stored_rows};
+use sdc_ir::sd::{
+    Decomposed, Format, Geometry, Index, Packing, dequantised, pack, rebuild, sizes, stored_rows,
+};
 use sdc_kernels::params::SdRebuildParams;
 use sdc_kernels::portable;
 use support::{KernelFn, Loaded};
@@ -19,15 +22,22 @@ unsafe extern "C" fn linked(operands: *const *mut u8, params: *const i64, begin:
     unsafe { portable::sd_rebuild_f32(operands, params, begin, end) }
 }
 
-/// Name, block, lanes and kernel of each instance.
-static SETS: LazyLock<Vec<(&'static str, usize, usize, KernelFn)>> = LazyLock::new(|| {
-    let mut sets = vec![("linked", 8, 4, linked as KernelFn)];
+unsafe extern "C" fn linked_integers(operands: *const *mut u8, params: *const i64, begin: i64, end: i64) {
+    // SAFETY: forwarded.
+    unsafe { portable::sd_rebuild_i8(operands, params, begin, end) }
+}
+
+/// Name, block, lanes and both kernels of an instance.
+type Set = (&'static str, usize, usize, [KernelFn; 2]);
+
+static SETS: LazyLock<Vec<Set>> = LazyLock::new(|| {
+    let mut sets = vec![("linked", 8, 4, [linked as KernelFn, linked_integers])];
     for l in Loaded::all() {
         sets.push((
             l.instance.name,
             l.instance.nr,
             l.instance.lanes,
-            l.kernel("sd_rebuild_f32"),
+            ["sd_rebuild_f32", "sd_rebuild_i8"].map(|k| l.kernel(k)),
         ));
     }
     sets
@@ -130,7 +140,7 @@ proptest! {
         let dense = dequantised(&d).unwrap();
         let dense = dense.elements::<f32>().unwrap();
         let (filters, vector) = (d.geometry.filters(), d.geometry.vector_len());
-        for &(name, nr, lanes, kernel) in SETS.iter() {
+        for &(name, nr, lanes, [kernel, integers]) in SETS.iter() {
             let expected = support::pack(vector, filters, nr, lanes, |k, c| dense[c * vector + k]);
             let p = params(&d, packed.len(), nr, lanes);
             let blocks = filters.div_ceil(nr);
@@ -146,6 +156,14 @@ proptest! {
                 let bits = |w: &[f32]| w.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 prop_assert!(bits(&w) == bits(&expected), "{name}");
             }
+            // Filters one after another, entries in order.
+            let whole = rebuild(&d).unwrap().0;
+            let p = SdRebuildParams { fs: vector as i64, ks: 1, nr: filters as i64, ..p };
+            let mut w = vec![-1i8; filters * vector];
+            let operands = [packed.as_mut_ptr(), w.as_mut_ptr().cast()];
+            // SAFETY: operands as the parameters say.
+            unsafe { integers(operands.as_ptr(), (&raw const p).cast(), 0, 1) };
+            prop_assert!(w[..] == whole.elements::<i8>().unwrap()[..], "{name}");
         }
     }
 }

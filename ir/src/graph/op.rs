@@ -375,11 +375,14 @@ operators! {
         /// Which.
         weight: Weight,
     }
-    /// The dense `f32` weights of a compressed weight ([`crate::sd::Stored`]). Operand: its packed bytes, `u8[n]`. A value that is
-    /// not packed weights of this shape is an error when it is evaluated; lowering asks for a constant.
+    /// The dense weights of a compressed weight ([`crate::sd::Stored`]): as real numbers, or as the integers before they are
+    /// multiplied by the scales of their filters. Operand: its packed bytes, `u8[n]`. A value that is not packed weights of this
+    /// shape is an error when it is evaluated; lowering asks for a constant.
     Rebuild {
         /// Shape of the result.
         shape: Vec<usize>,
+        /// Element type of the result: `f32`, or `i8` for the integers.
+        to: DType,
     }
     /// Identity whose result has another layout. Operand: x. The only operator that may change a layout at will.
     Relayout {}
@@ -517,6 +520,9 @@ operators! {
     /// with `acc = bias[m] + sum (x - x_zero) * w`, an `i32`. Operands: x `[N,C,H,W]` (u8 or i8), w `[M,C/group,kh,kw]`
     /// (i8 or i16, its zero point taken off; i16 within -255..=255), bias `[M]` (i32), multiplier `[M]` (f32).
     /// ONNX QLinearConv, with the scales' quotient as one operand and a fused clamp. Padding has the value `x_zero`.
+    ///
+    /// With a `shift` n, multipliers are positive i32, and `y = clamp(y_zero + ((acc * multiplier[m] + 2^(n-1)) >> n), min, max)`
+    /// in 64 bits: sdc's own arithmetic (`docs/integer.md`).
     QLinearConv {
         /// Window step per spatial dimension.
         strides: Vec<usize>,
@@ -536,7 +542,99 @@ operators! {
         max: i64,
         /// Element type of the result, u8 or i8.
         to: DType,
+        /// 0 for `f32` multipliers, else what products with integer ones are shifted by, 1..=62.
+        shift: usize,
     }
+    /// Weighted sum in integers: `y = clamp(y_zero + ((sum over i of (x[i] - zeros[i]) * multipliers[i] + 2^(n-1)) >> n), min, max)`
+    /// in 64 bits, with `n = shift`. Operands: one or more x (u8, i8 or i16), which broadcast. Each multiplier's magnitude is below
+    /// 2^31. Addition, subtraction, a change of scale, and Relu or Clip on integers. Arithmetic: `docs/integer.md`.
+    QLinearAdd {
+        /// Zero point of each operand.
+        zeros: Vec<i64>,
+        /// Multiplier of each operand.
+        multipliers: Vec<i64>,
+        /// What the sum is shifted by, 1..=62.
+        shift: usize,
+        /// Zero point of the result.
+        y_zero: i64,
+        /// Least result.
+        min: i64,
+        /// Greatest result.
+        max: i64,
+        /// Element type of the result, u8 or i8.
+        to: DType,
+    }
+    /// Product in integers: `y = clamp(y_zero + (((a - zeros[0]) * (b - zeros[1]) * multiplier + 2^(n-1)) >> n), min, max)` in 64 bits,
+    /// with `n = shift` and `0 < multiplier < 2^31`. Operands: a, b (u8, i8 or i16), which broadcast. Arithmetic: `docs/integer.md`.
+    QLinearMul {
+        /// Zero points of the operands, two.
+        zeros: Vec<i64>,
+        /// Multiplier of the product.
+        multiplier: i64,
+        /// What it is shifted by, 1..=62.
+        shift: usize,
+        /// Zero point of the result.
+        y_zero: i64,
+        /// Least result.
+        min: i64,
+        /// Greatest result.
+        max: i64,
+        /// Element type of the result, u8 or i8.
+        to: DType,
+    }
+    /// Mean over windows in integers: `y = clamp(y_zero + ((sum (x - x_zero) * M + 2^(n-1)) >> n))` in 64 bits, the sum over the window's
+    /// elements inside the input, `M = (multiplier + c/2) / c` in integers with the divisor c as in [`AveragePool`], `n = shift`,
+    /// limited to the range of the result's type. Operand: x `[N,C,H,W]` (u8 or i8). Arithmetic: `docs/integer.md`.
+    QLinearAveragePool {
+        /// Window size.
+        kernel: Vec<usize>,
+        /// Window step.
+        strides: Vec<usize>,
+        /// Padding: all begins, then all ends.
+        pads: Vec<usize>,
+        /// Part of the padding that counts in the divisor: all begins, then all ends.
+        counted: Vec<usize>,
+        /// Distance of window elements.
+        dilations: Vec<usize>,
+        /// Zero point of x.
+        x_zero: i64,
+        /// Multiplier of one element, below 2^31.
+        multiplier: i64,
+        /// What products are shifted by, 1..=62.
+        shift: usize,
+        /// Zero point of the result.
+        y_zero: i64,
+        /// Element type of the result, u8 or i8.
+        to: DType,
+    }
+    /// Softmax over one dimension in integers, in steps of 2^-24: `y = (table[d] * 2^24 + s/2) / s` in 64 bits, with `d` the largest x of
+    /// the dimension less this one and `s` the sum of the `table[d]` along it. Operands: x (u8 or i8), table `[256]` (i32, positive, the
+    /// first the largest). The result is i32. Arithmetic: `docs/integer.md`.
+    QLinearSoftmax {
+        /// Normalised dimension, of at most 2^23 elements.
+        axis: usize,
+    }
+    /// Per image and channel normalisation over the two spatial dimensions in integers, of at most 2^22 elements. Operands: x
+    /// `[N,C,H,W]` (u8 or i8), multiplier `[C]` (i32), bias `[C]` (i64, of magnitude below 2^61). Arithmetic: `docs/integer.md`.
+    QLinearInstanceNormalization {
+        /// Zero point of x.
+        x_zero: i64,
+        /// Added to the square of the deviation times the squared number of elements; at least 1, and below 2^16 times that square.
+        epsilon: i64,
+        /// What the weighted deviation is shifted by, 1..=62.
+        shift: usize,
+        /// Zero point of the result.
+        y_zero: i64,
+        /// Least result.
+        min: i64,
+        /// Greatest result.
+        max: i64,
+        /// Element type of the result, u8 or i8.
+        to: DType,
+    }
+    /// `table[bits of x]`: any function of eight bits. Operands: x (u8 or i8), table `[256]` (u8 or i8), in the order of x's bits as an
+    /// unsigned number.
+    Lookup {}
     /// Reduction over `axes` (sorted, distinct). Operand: x. ONNX ReduceSum, ReduceMean, ..., Global*Pool.
     Reduce {
         /// What is computed.
@@ -674,5 +772,25 @@ operators! {
         cubic_coeff_a: f32,
         /// Cubic and linear: weights of samples outside are dropped and the rest renormalised.
         exclude_outside: bool,
+    }
+}
+
+impl QLinearAveragePool {
+    /// The pooling of floats with the same windows.
+    pub fn window(&self) -> AveragePool {
+        AveragePool {
+            kernel: self.kernel.clone(),
+            strides: self.strides.clone(),
+            pads: self.pads.clone(),
+            counted: self.counted.clone(),
+            dilations: self.dilations.clone(),
+        }
+    }
+}
+
+impl QLinearInstanceNormalization {
+    /// By how many bits the root is finer than its square asks for, given the number of elements: as many as 62 bits allow.
+    pub fn root_bits(count: usize) -> u32 {
+        23u32.saturating_sub(count.max(1).next_power_of_two().trailing_zeros())
     }
 }

@@ -3,7 +3,8 @@
 //! `y[oy][ox][oc] = clamp(round_half_even(f32(acc) * scale[oc]) + y_zero, y_min, y_max)` with the `i32`
 //! `acc = bias[oc] + sum over ky, kx, ic of (x[iy][ix][ic] - x_zero) * w[ky][kx][ic][oc]`, `iy`, `ix` and the rows that
 //! operands point at as in `conv2d_f32`. What lies outside the input counts as `x_zero`. Inputs and outputs are u8, or i8
-//! where `x_signed` / `y_signed`.
+//! where `x_signed` / `y_signed`. With a `y_shift` n, `scale` is i32 and `y[oy][ox][oc] = clamp(y_zero + ((acc * scale[oc] + 2^(n-1)) >> n),
+//! y_min, y_max)` in 64 bits.
 //!
 //! Weights are i8, packed in blocks of 64 filters, the last block narrower but a multiple of 16: block `i` is
 //! `[planes][tap][C4][width][4]`, the innermost four being successive channels, `C4 = ceil(in_c / 4)`, missing channels and
@@ -46,7 +47,7 @@ pub(super) const KERNEL: Kernel = Kernel {
     params: &[
         "in_h", "in_w", "in_c", "out_w", "out_c", "kh", "kw", "sh", "sw", "dh", "dw", "pt", "pl", "xs_h",
         "xs_w", "x_row0", "ys_h", "ys_w", "y_row0", "planes", "x_signed", "x_zero", "y_signed", "y_zero",
-        "y_min", "y_max",
+        "y_min", "y_max", "y_shift",
     ],
     range: "output rows, absolute",
     body,
@@ -169,7 +170,7 @@ impl Conv<'_> {
                 })
         });
         let scale = self.scale.offset.clone() + filter.clone();
-        let scale = b.load(Ty::scalar(DType::F32), self.scale.buffer, scale);
+        let scale = b.load(Ty::scalar(self.requantise.multiplier()), self.scale.buffer, scale);
         let y = self.requantise.emit(b, sums[0], scale);
         let to = self.y.lane(oy, ox, 1, &filter);
         to.store(b, 0, 0, y);

@@ -1,6 +1,6 @@
 //! `depthwise2d_i8`: integer depthwise convolution of one image, channels-last, requantised to 8 bits.
 //!
-//! As `conv2d_i8` with one filter per channel: weights `[ky][kx][channel]` are i16, `bias` (i32) and `scale` (f32) have
+//! As `conv2d_i8` with one filter per channel: weights `[ky][kx][channel]` are i16, `bias` (i32) and `scale` (f32; i32 with a `y_shift`) have
 //! an element per channel. Every channel stride is one.
 
 use super::call::{Params, Plane};
@@ -32,6 +32,7 @@ pub(super) const KERNEL: Kernel = Kernel {
     params: &[
         "in_h", "in_w", "channels", "out_w", "kh", "kw", "sh", "sw", "dh", "dw", "pt", "pl", "xs_h", "xs_w",
         "x_row0", "ys_h", "ys_w", "y_row0", "x_signed", "x_zero", "y_signed", "y_zero", "y_min", "y_max",
+        "y_shift",
     ],
     range: "output rows, absolute",
     body,
@@ -73,7 +74,7 @@ fn body(b: &mut FuncBuilder, call: &KernelCall) {
                     })
                 });
                 let scale = b.load(
-                    Ty::scalar(DType::F32),
+                    Ty::scalar(requantise.multiplier()),
                     scale.buffer,
                     scale.offset.clone() + c.clone(),
                 );

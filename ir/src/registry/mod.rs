@@ -10,7 +10,7 @@ pub mod conv2d_i8;
 mod depthwise2d;
 mod depthwise2d_i8;
 mod gemm;
-mod requantise;
+pub mod requantise;
 mod sd_rebuild;
 mod window;
 
@@ -78,6 +78,7 @@ impl Kernel {
                 "alphabet_lo" | "alphabet_hi" | "act_a" | "act_b" => 0..=i64::from(u32::MAX),
                 "has_bias" | "has_residual" | "x_signed" | "y_signed" => 0..=1,
                 "planes" => 1..=2,
+                "y_shift" => 0..=62,
                 "x_zero" | "y_zero" | "y_min" | "y_max" => -128..=255,
                 name if name == "pt" || name == "pl" || name.contains('s') && name.contains('_') => {
                     -LARGEST..=LARGEST
@@ -104,6 +105,7 @@ pub const KERNELS: &[Kernel] = &[
     depthwise2d_i8::KERNEL,
     gemm::KERNEL,
     sd_rebuild::KERNEL,
+    sd_rebuild::INTEGERS,
 ];
 
 /// The kernel with this name.

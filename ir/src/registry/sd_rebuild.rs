@@ -10,65 +10,78 @@
 //! range. Where `ks` is not 0 it is the distance of rows instead of `width`, and `fs` that of columns; there is no padding then.
 //!
 //! Weights are those of [`crate::sd::dequantised`], bit for bit.
+//!
+//! `sd_rebuild_i8` is the same for the integers of [`crate::sd::rebuild`]: `w` is i8, and scales are not read.
 
 use super::call::Params;
 use super::{Kernel, Operand, Role};
 use crate::DType;
+use crate::tile::build::mask_type;
 use crate::tile::{Affine, Arith1, Arith2, Bound, CompareOp, FuncBuilder, Inst, KernelCall, Ty, Val, View};
+
+const OPERANDS: &[Operand] = &[
+    Operand {
+        name: "packed",
+        role: Role::Read,
+    },
+    Operand {
+        name: "w",
+        role: Role::Write,
+    },
+];
+
+const PARAMS: &[&str] = &[
+    "len",
+    "at_index",
+    "at_codes",
+    "at_bases",
+    "at_shifts",
+    "at_scales",
+    "half",
+    "s",
+    "r",
+    "rows",
+    "vector",
+    "slice_rows",
+    "magnitudes",
+    "alphabet_lo",
+    "alphabet_hi",
+    "nibbles",
+    "row_bits",
+    "basis_bits",
+    "basis_filters",
+    "index_filters",
+    "filter0",
+    "row0",
+    "filters",
+    "n1",
+    "n2",
+    "d0",
+    "d1",
+    "d2",
+    "fs",
+    "ks",
+    "nr",
+    "lanes",
+];
 
 pub(super) const KERNEL: Kernel = Kernel {
     name: "sd_rebuild_f32",
-    operands: &[
-        Operand {
-            name: "packed",
-            role: Role::Read,
-        },
-        Operand {
-            name: "w",
-            role: Role::Write,
-        },
-    ],
-    params: &[
-        "len",
-        "at_index",
-        "at_codes",
-        "at_bases",
-        "at_shifts",
-        "at_scales",
-        "half",
-        "s",
-        "r",
-        "rows",
-        "vector",
-        "slice_rows",
-        "magnitudes",
-        "alphabet_lo",
-        "alphabet_hi",
-        "nibbles",
-        "row_bits",
-        "basis_bits",
-        "basis_filters",
-        "index_filters",
-        "filter0",
-        "row0",
-        "filters",
-        "n1",
-        "n2",
-        "d0",
-        "d1",
-        "d2",
-        "fs",
-        "ks",
-        "nr",
-        "lanes",
-    ],
+    operands: OPERANDS,
+    params: PARAMS,
     range: "blocks of nr filters",
-    body,
+    body: |b, call| body(b, call, DType::F32),
+};
+
+pub(super) const INTEGERS: Kernel = Kernel {
+    name: "sd_rebuild_i8",
+    body: |b, call| body(b, call, DType::I8),
+    ..KERNEL
 };
 
 const I64: Ty = Ty::scalar(DType::I64);
 
-fn body(b: &mut FuncBuilder, call: &KernelCall) {
+fn body(b: &mut FuncBuilder, call: &KernelCall, to: DType) {
     let params = Params {
         names: KERNEL.params,
         call,
@@ -80,6 +93,7 @@ fn body(b: &mut FuncBuilder, call: &KernelCall) {
         p: &params,
         packed,
         w,
+        to,
     };
     rebuild.emit(b, &call.begin, &call.end);
 }
@@ -88,6 +102,8 @@ struct Rebuild<'a> {
     p: &'a Params<'a>,
     packed: &'a View,
     w: &'a View,
+    /// `f32`, or `i8` for the integers.
+    to: DType,
 }
 
 /// Some columns of the matrix.
@@ -211,7 +227,7 @@ impl Rebuild<'_> {
         if ks == 0 && columns.width > columns.count {
             b.for_range(0, vector, 1, |b, k| {
                 b.for_range(columns.count, columns.width, 1, |b, column| {
-                    let zero = b.f32(1, 0.0);
+                    let zero = self.zero(b);
                     let at = self.w.offset.clone() + k * columns.width + column;
                     b.store_at(self.w.buffer, at, place, zero);
                 });
@@ -224,7 +240,7 @@ impl Rebuild<'_> {
     fn filter(&self, b: &mut FuncBuilder, column: &Affine, target: Val, pitch: i64, position: Val) -> Val {
         let [rows, vector, s, slice_rows] = ["rows", "vector", "s", "slice_rows"].map(|n| self.get(n));
         let slices = (rows + slice_rows - 1) / slice_rows;
-        let scale = self.scale(b, column);
+        let scale = (self.to == DType::F32).then(|| self.scale(b, column));
         let index = (self.get("index_filters") > 0).then(|| self.index_base(b, column));
         let filter = b.affine(column.clone() + self.get("filter0"));
         let group = divided(b, filter, self.get("basis_filters"));
@@ -250,8 +266,9 @@ impl Rebuild<'_> {
                             Some(kept) => {
                                 let zero = b.int(I64, 0);
                                 let dropped = b.compare(CompareOp::Eq, kept, zero);
-                                let dropped = b.convert(DType::I32, dropped);
-                                let zero = b.f32(1, 0.0);
+                                let mask = mask_type(Ty::scalar(self.to));
+                                let dropped = b.convert(mask.dtype, dropped);
+                                let zero = self.zero(b);
                                 b.select(dropped, zero, weight)
                             }
                             None => weight,
@@ -276,7 +293,7 @@ impl Rebuild<'_> {
     }
 
     /// The weights of the row whose codes begin at a bit.
-    fn row(&self, b: &mut FuncBuilder, basis: &Basis, scale: Val, position: Val) -> Vec<Val> {
+    fn row(&self, b: &mut FuncBuilder, basis: &Basis, scale: Option<Val>, position: Val) -> Vec<Val> {
         let word = self.bits(b, position, self.get("row_bits"));
         let values = self.values(b, word);
         (0..self.get("s") as usize)
@@ -290,10 +307,20 @@ impl Rebuild<'_> {
                 let (low, high) = (b.int(I64, -128), b.int(I64, 127));
                 let sum = b.max(sum, low);
                 let sum = b.min(sum, high);
-                let weight = b.convert(DType::F32, sum);
-                b.mul(weight, scale)
+                let weight = b.convert(self.to, sum);
+                match scale {
+                    Some(scale) => b.mul(weight, scale),
+                    None => weight,
+                }
             })
             .collect()
+    }
+
+    fn zero(&self, b: &mut FuncBuilder) -> Val {
+        match self.to {
+            DType::F32 => b.f32(1, 0.0),
+            to => b.int(Ty::scalar(to), 0),
+        }
     }
 
     /// The integers that the codes of a word stand for.

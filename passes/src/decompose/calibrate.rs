@@ -157,7 +157,8 @@ impl Walk {
         })
     }
 
-    /// Values of interest when a network other than the float one goes on from here to the end, concatenated per sample.
+    /// Values of interest when a network other than the float one goes on from here to the end, per sample; `None` for those that are
+    /// known here already.
     ///
     /// # Errors
     /// A node fails.
@@ -165,22 +166,18 @@ impl Walk {
         &self,
         network: &Evaluator<'_>,
         wanted: &[Value],
-    ) -> Result<Vec<Vec<Vec<f32>>>, DecomposeError> {
+    ) -> Result<Vec<Vec<Option<Vec<f32>>>>, DecomposeError> {
         let states: Vec<&State> = self.parts.iter().flatten().map(|s| &s.0).collect();
         let each = states.into_par_iter().map(|state| {
             let found = network.finish(&mut state.clone(), wanted, &mut |_, _| {})?;
-            values(found)
+            found.into_iter().map(|t| t.map(floats).transpose()).collect()
         });
         each.collect()
     }
 }
 
-fn values(found: Vec<Option<Tensor>>) -> Result<Vec<Vec<f32>>, DecomposeError> {
-    let read = found
-        .into_iter()
-        .flatten()
-        .map(|t| Ok(t.elements::<f32>().map_err(EvalError::from)?.into_owned()));
-    read.collect()
+fn floats(tensor: Tensor) -> Result<Vec<f32>, DecomposeError> {
+    Ok(tensor.elements::<f32>().map_err(EvalError::from)?.into_owned())
 }
 
 /// The residual operand at the patches' positions, `[positions, M]` column-major.
@@ -301,18 +298,22 @@ pub fn outputs(
 ) -> Result<Vec<Vec<Vec<f32>>>, DecomposeError> {
     (0..samples.count().min(limit))
         .into_par_iter()
-        .map(|i| values(network.run(&samples.get(i)?, wanted, &mut |_, _| {})?))
+        .map(|i| {
+            let found = network.run(&samples.get(i)?, wanted, &mut |_, _| {})?;
+            found.into_iter().flatten().map(floats).collect()
+        })
         .collect()
 }
 
 /// Squared error of values against exact ones, relative to the variance of each exact value over all samples, averaged over values.
-pub fn relative_error(exact: &[Vec<Vec<f32>>], actual: &[Vec<Vec<f32>>]) -> f64 {
+/// Those that are `None` have none.
+pub fn relative_error(exact: &[Vec<Vec<f32>>], actual: &[Vec<Option<Vec<f32>>>]) -> f64 {
     let values = exact.first().map_or(0, Vec::len);
     let mut total = 0.0;
     for v in 0..values {
         let (mut n, mut sum, mut squares, mut error) = (0.0, 0.0, 0.0, 0.0);
         for (a, b) in exact.iter().zip(actual) {
-            for (&x, &y) in a[v].iter().zip(&b[v]) {
+            for (&x, &y) in a[v].iter().zip(b[v].as_ref().unwrap_or(&a[v])) {
                 let (x, y) = (f64::from(x), f64::from(y));
                 n += 1.0;
                 sum += x;

@@ -2,10 +2,10 @@
 
 use super::{Choice, DecomposeError, Plan};
 use sdc_interp::EvalError;
-use sdc_ir::Tensor;
 use sdc_ir::graph::build::Rewrite;
 use sdc_ir::graph::op::Rebuild;
 use sdc_ir::graph::{Graph, Op};
+use sdc_ir::{DType, Tensor};
 use std::collections::BTreeMap;
 
 /// The graph with the plan's weights as packed constants under [`Rebuild`], and its corrected biases.
@@ -35,9 +35,14 @@ pub fn install(graph: &Graph, plan: &Plan) -> Result<Graph, DecomposeError> {
             let packed = Tensor::from_elements(vec![packed.len()], packed).map_err(EvalError::from)?;
             let packed = rewrite.dst.add_constant(packed, origins());
             let shape = stored.geometry().shape.clone();
-            let added = rewrite
-                .dst
-                .add1(Op::Rebuild(Rebuild { shape }), &[packed], origins());
+            let added = rewrite.dst.add1(
+                Op::Rebuild(Rebuild {
+                    shape,
+                    to: DType::F32,
+                }),
+                &[packed],
+                origins(),
+            );
             added?
         } else if let Some(bias) = biases.get(&constant) {
             let shape = graph.ty(constant).shape.clone();

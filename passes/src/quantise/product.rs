@@ -152,6 +152,7 @@ fn emit(site: &mut Site<'_>, p: &Product, conv: &Conv, x: Value, shape: Vec<usiz
         min: p.bounds.0,
         max: p.bounds.1,
         to: p.output.dtype,
+        shift: 0,
     };
     site.graph
         .add1(op, &[x, w, bias, multiplier], p.origins.clone())

@@ -4,7 +4,7 @@ use super::nest::{self, Access, Ref};
 use super::{Lowering, TileError, math, quantised};
 use sdc_ir::DType;
 use sdc_ir::graph::{BinaryOp, Node, Op, UnaryOp, Value};
-use sdc_ir::tile::{Arith1, Arith2, CompareOp, FuncBuilder, Inst, Ty, Val, build::mask_type};
+use sdc_ir::tile::{Arith1, Arith2, Buffer, CompareOp, FuncBuilder, Inst, Ty, Val, build::mask_type};
 
 /// True for operators computed element by element from broadcast operands.
 pub fn is_elementwise(op: &Op) -> bool {
@@ -21,6 +21,9 @@ pub fn is_elementwise(op: &Op) -> bool {
             | Op::BitCast(_)
             | Op::QuantizeLinear(_)
             | Op::DequantizeLinear(_)
+            | Op::QLinearAdd(_)
+            | Op::QLinearMul(_)
+            | Op::Lookup(_)
             | Op::BatchNormalization(_)
     )
 }
@@ -31,12 +34,14 @@ enum Leaf {
     Memory(Value, usize),
     /// A constant of one element.
     Scalar(Value, f64),
+    /// A table, read by a Lookup.
+    Table(Value, Buffer),
 }
 
 impl Leaf {
     fn value(&self) -> Value {
         match *self {
-            Leaf::Memory(v, _) | Leaf::Scalar(v, _) => v,
+            Leaf::Memory(v, _) | Leaf::Scalar(v, _) | Leaf::Table(v, _) => v,
         }
     }
 }
@@ -99,6 +104,11 @@ fn collect(
             let inner = graph.def_node(v).expect("inlined values are results");
             collect(cx, inner, shape, operands, leaves, origins, vectorisable)?;
         } else if leaves.iter().all(|l| l.value() != v) {
+            if matches!(data.op, Op::Lookup(_)) && data.inputs.get(1) == Some(&v) && data.inputs[0] != v {
+                let table = cx.place(v);
+                leaves.push(Leaf::Table(v, table.buffer));
+                continue;
+            }
             match scalar_constant(cx, v) {
                 Some(x) => leaves.push(Leaf::Scalar(v, x)),
                 None => {
@@ -176,6 +186,8 @@ impl Tree<'_, '_> {
         let stored = self.cx.graph.ty(leaf.value()).dtype;
         match leaf {
             Leaf::Scalar(_, x) => constant(b, Ty::vector(compute_dtype(stored), lanes), *x),
+            // Read where it is looked up.
+            Leaf::Table(..) => constant(b, Ty::scalar(stored), 0.0),
             Leaf::Memory(_, at) => {
                 let (ty, access) = (Ty::vector(stored, lanes), &access[*at]);
                 let x = if access.splat && lanes > 1 {
@@ -206,6 +218,15 @@ impl Tree<'_, '_> {
                 }
             })
             .collect();
+        if let (Op::Lookup(_), Some(&table)) = (&data.op, data.inputs.get(1)) {
+            let at = quantised::bits(b, args[0]);
+            let dtype = graph.ty(table).dtype;
+            let leaf = self.leaves.iter().find(|l| l.value() == table);
+            let Some(Leaf::Table(_, buffer)) = leaf else {
+                unreachable!("tables are collected as such");
+            };
+            return b.load_at(Ty::scalar(dtype), *buffer, 0, at);
+        }
         if let Op::BitCast(cast) = &data.op {
             // Of the value as it is stored.
             let stored = to_storage(b, graph.ty(data.inputs[0]).dtype, args[0]);
@@ -273,6 +294,8 @@ fn apply(b: &mut FuncBuilder, op: &Op, args: &[Val]) -> Val {
         }
         Op::QuantizeLinear(_) => quantised::quantize(b, x, args[1], args[2]),
         Op::DequantizeLinear(_) => quantised::dequantize(b, x, args[1], args[2]),
+        Op::QLinearAdd(op) => quantised::add(b, op, args),
+        Op::QLinearMul(op) => quantised::mul(b, op, x, args[1]),
         _ => unreachable!("only element-wise operators are collected"),
     }
 }

@@ -23,6 +23,8 @@ mod pad;
 mod pool;
 mod quantised;
 mod quantised_conv;
+mod quantised_norm;
+mod quantised_weights;
 mod rebuild;
 mod recurrent;
 mod reduce;
@@ -174,7 +176,7 @@ impl Lowering<'_> {
             Op::ConvTranspose(op) => {
                 self.spatial(node, cuts, |cx, rows| conv_transpose::lower(cx, node, op, rows))
             }
-            Op::MaxPool(_) | Op::AveragePool(_) => {
+            Op::MaxPool(_) | Op::AveragePool(_) | Op::QLinearAveragePool(_) => {
                 self.spatial(node, cuts, |cx, rows| pool::lower(cx, node, rows))
             }
             Op::Pad(op) => self.spatial(node, cuts, |cx, rows| pad::lower(cx, node, op, rows)),
@@ -182,6 +184,8 @@ impl Lowering<'_> {
             Op::MatMul(op) => matmul::lower(self, node, op),
             Op::Reduce(op) => reduce::lower(self, node, op),
             Op::Softmax(op) => softmax::lower(self, node, op),
+            Op::QLinearSoftmax(op) => quantised_norm::softmax(self, node, op),
+            Op::QLinearInstanceNormalization(op) => quantised_norm::instance(self, node, op),
             Op::InstanceNormalization(op) => norm::instance(self, node, op.epsilon),
             Op::LayerNormalization(op) => norm::layer(self, node, op),
             Op::Concat(op) => movement::concat(self, node, op.axis),

@@ -2,8 +2,9 @@
 
 use super::nest::Ref;
 use super::{Lowering, TileError, elementwise};
-use sdc_ir::graph::op::{AveragePool, MaxPool};
+use sdc_ir::graph::op::{AveragePool, QLinearAveragePool};
 use sdc_ir::graph::{Node, Op};
+use sdc_ir::registry::requantise::shifted;
 use sdc_ir::tile::{Affine, Bound, FuncBuilder, Ty, Val};
 use sdc_ir::{DType, Tensor};
 use std::ops::Range;
@@ -24,40 +25,23 @@ const UNROLLED: usize = 4;
 /// Lowers output rows `rows`: loops over images, rows, columns, vectors of channels, then the taps inside the input.
 pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
+    let window;
     let (mut pool, average) = match &data.op {
-        Op::MaxPool(MaxPool {
-            kernel,
-            strides,
-            pads,
-            dilations,
-        }) => (
-            Pool {
-                kernel,
-                strides,
-                pads,
-                dilations,
+        Op::MaxPool(op) => {
+            let pool = Pool {
+                kernel: &op.kernel,
+                strides: &op.strides,
+                pads: &op.pads,
+                dilations: &op.dilations,
                 unpadded: [false; 2],
-            },
-            None,
-        ),
-        Op::AveragePool(
-            op @ AveragePool {
-                kernel,
-                strides,
-                pads,
-                dilations,
-                ..
-            },
-        ) => (
-            Pool {
-                kernel,
-                strides,
-                pads,
-                dilations,
-                unpadded: [false; 2],
-            },
-            Some(op),
-        ),
+            };
+            (pool, None)
+        }
+        Op::AveragePool(op) => (Pool::of(op), Some(op)),
+        Op::QLinearAveragePool(op) => {
+            window = op.window();
+            (Pool::of(&window), Some(&window))
+        }
         other => return Err(cx.unsupported(node, format!("{} is not a pooling operator", other.name()))),
     };
     let dtype = cx.dtype(data.inputs[0]);
@@ -65,7 +49,12 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
     if x.shape.len() != 4 {
         return Err(cx.unsupported(node, "only two spatial dimensions are supported"));
     }
-    if matches!(dtype, DType::F16 | DType::BF16) || (average.is_some() && !dtype.is_float()) {
+    let integer = match &data.op {
+        Op::QLinearAveragePool(op) => Some(op),
+        _ => None,
+    };
+    let floats = average.is_some() && integer.is_none();
+    if matches!(dtype, DType::F16 | DType::BF16) || (floats && !dtype.is_float()) {
         return Err(cx.unsupported(node, format!("{dtype} elements are not supported")));
     }
     pool.unpadded = [0, 1].map(|d| {
@@ -98,10 +87,12 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
                 let element = |b: &mut FuncBuilder, c: Affine, lanes: u8| {
                     let ty = Ty::vector(dtype, lanes);
                     let at = [image.clone(), c, oy.clone(), ox.clone()];
-                    let value = pool.window(b, &x, &at, ty, average.is_some());
-                    let value = match &divisor {
-                        Some(d) => d.divide(b, value, &oy, &ox),
-                        None => value,
+                    let zero = integer.map(|op| op.x_zero);
+                    let value = pool.window(b, &x, &at, ty, average.is_some(), zero);
+                    let value = match (&divisor, integer) {
+                        (Some(d), Some(op)) => d.requantise(b, value, op, &oy, &ox),
+                        (Some(d), None) => d.divide(b, value, &oy, &ox),
+                        (None, _) => value,
                     };
                     b.store(y.buffer, y.at(&at), value);
                 };
@@ -119,10 +110,31 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
     Ok(())
 }
 
-impl Pool<'_> {
-    /// Sum or maximum over the taps of one window that lie inside the input.
-    fn window(&self, b: &mut FuncBuilder, x: &Ref, at: &[Affine; 4], ty: Ty, sum: bool) -> Val {
+impl<'a> Pool<'a> {
+    fn of(op: &'a AveragePool) -> Self {
+        Self {
+            kernel: &op.kernel,
+            strides: &op.strides,
+            pads: &op.pads,
+            dilations: &op.dilations,
+            unpadded: [false; 2],
+        }
+    }
+
+    /// Sum or maximum over the taps of one window that lie inside the input. With a zero point, the sum of the differences from it, in
+    /// 32 bits.
+    fn window(
+        &self,
+        b: &mut FuncBuilder,
+        x: &Ref,
+        at: &[Affine; 4],
+        ty: Ty,
+        sum: bool,
+        zero: Option<i64>,
+    ) -> Val {
+        let word = Ty::scalar(DType::I32);
         let init = match (sum, ty.dtype.is_float()) {
+            (true, false) => b.int(word, 0),
             (true, _) => elementwise::constant(b, ty, 0.0),
             (false, true) => elementwise::constant(b, ty, f64::NEG_INFINITY),
             (false, false) => {
@@ -166,7 +178,11 @@ impl Pool<'_> {
                     x.buffer,
                     x.at(&[at[0].clone(), at[1].clone(), iy.clone(), ix]),
                 );
-                if sum {
+                if let Some(zero) = zero {
+                    let (x, zero) = (b.convert(DType::I32, x), b.int(word, zero));
+                    let x = b.sub(x, zero);
+                    b.add(v, x)
+                } else if sum {
                     b.add(v, x)
                 } else {
                     // A NaN in either operand stays: Max returns its second one, and `v` is checked.
@@ -248,5 +264,40 @@ impl Divisor {
             }
         };
         b.div(sum, divisor)
+    }
+
+    /// The mean of integers from their sum, as `docs/integer.md` has it.
+    fn requantise(
+        &self,
+        b: &mut FuncBuilder,
+        sum: Val,
+        op: &QLinearAveragePool,
+        oy: &Affine,
+        ox: &Affine,
+    ) -> Val {
+        let wide = Ty::scalar(DType::I64);
+        let multiplier = match self {
+            Divisor::Constant(c) => {
+                let c = *c as i64;
+                b.int(wide, (op.multiplier + c / 2).checked_div(c).unwrap_or(0))
+            }
+            Divisor::Table { rows, columns } => {
+                let single = Ty::scalar(DType::F32);
+                let r = b.load(single, *rows, oy.clone());
+                let c = b.load(single, *columns, ox.clone());
+                let (r, c) = (b.convert(DType::I64, r), b.convert(DType::I64, c));
+                let count = b.mul(r, c);
+                let two = b.int(wide, 2);
+                let half = b.div(count, two);
+                let multiplier = b.int(wide, op.multiplier);
+                let rounded = b.add(multiplier, half);
+                b.div(rounded, count)
+            }
+        };
+        let sum = b.convert(DType::I64, sum);
+        let product = b.mul(sum, multiplier);
+        let (low, high) = super::quantised::range(op.to);
+        let bounds = (low.into(), high.into());
+        shifted(b, product, op.shift as i64, op.y_zero, bounds, op.to)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::conv::{chunks, for_images};
 use super::nest::Ref;
-use super::{Lowering, TileError};
+use super::{Lowering, TileError, quantised_weights, rebuild};
 use sdc_ir::graph::op::QLinearConv;
 use sdc_ir::graph::{Node, Value};
 use sdc_ir::registry::conv2d_i8::{BLOCK, LANES};
@@ -16,7 +16,9 @@ struct Constants {
     weights: Vec<i64>,
     shape: [usize; 4],
     bias: Vec<i32>,
-    multiplier: Vec<f32>,
+    /// The bits of `f32`, or `i32` with a shift.
+    multiplier: Vec<i32>,
+    multiplier_type: DType,
 }
 
 /// Lowers output rows `rows` of an integer convolution.
@@ -45,13 +47,15 @@ pub fn lower(
             .collect();
         let w = constant(cx, node, moved, &name("taps-major"))?;
         let bias = constant(cx, node, k.bias.clone(), &name("bias"))?;
-        let scale = constant(cx, node, k.multiplier.clone(), &name("scale"))?;
+        let scale = k.multipliers(cx, node, k.multiplier.clone(), &name("scale"))?;
         (w, 0, 1, vec![bias, scale])
     } else {
         let planes = 1 + usize::from(k.weights.iter().any(|w| !(-128..=127).contains(w)));
-        let packed = packed(&k, op.group, planes);
-        let w_len = packed.len() / op.group;
-        let w = constant(cx, node, packed, &name("packed"))?;
+        let w_len = packed_len(k.shape, op.group, planes) / op.group;
+        let w = match quantised_weights::panels(cx, node, data.inputs[1], k.shape, op.group) {
+            Some(panels) => panels,
+            None => constant(cx, node, packed(&k, op.group, planes), &name("packed"))?,
+        };
         let sums: Vec<i32> = k
             .weights
             .chunks_exact(c * taps)
@@ -59,7 +63,7 @@ pub fn lower(
             .collect();
         let bias = constant(cx, node, spread(&k.bias, out_c, padded), &name("bias"))?;
         let sums = constant(cx, node, spread(&sums, out_c, padded), &name("sums"))?;
-        let scale = constant(cx, node, spread(&k.multiplier, out_c, padded), &name("scale"))?;
+        let scale = k.multipliers(cx, node, spread(&k.multiplier, out_c, padded), &name("scale"))?;
         (w, w_len, planes, vec![bias, sums, scale])
     };
 
@@ -96,6 +100,7 @@ pub fn lower(
         op.y_zero,
         op.min,
         op.max,
+        op.shift as i64,
     ]);
 
     let call = |image: &Affine, group: &Affine, range: Range<Bound>| {
@@ -139,14 +144,45 @@ fn constants(cx: &Lowering<'_>, node: Node, inputs: &[Value]) -> Result<Constant
             .ok_or_else(|| cx.unsupported(node, format!("{what} that are not constant are not supported")))
     };
     let fail = |e: sdc_ir::tensor::TensorError| cx.unsupported(node, e.to_string());
-    let weights = get(1, "weights")?;
-    let shape = [0, 1, 2, 3].map(|d| weights.shape()[d]);
+    let weights = match rebuild::Weights::any(cx, inputs[1]) {
+        Some(weights) => {
+            let rebuilt = weights.stored().rebuild();
+            rebuilt.map_err(|e| cx.unsupported(node, e.to_string()))?.0
+        }
+        None => get(1, "weights")?.clone(),
+    };
+    let multiplier = get(3, "multipliers")?;
     Ok(Constants {
         weights: weights.to_i64_vec().unwrap_or_default(),
-        shape,
+        shape: [0, 1, 2, 3].map(|d| weights.shape()[d]),
         bias: get(2, "biases")?.elements::<i32>().map_err(fail)?.to_vec(),
-        multiplier: get(3, "multipliers")?.elements::<f32>().map_err(fail)?.to_vec(),
+        multiplier: match multiplier.dtype() {
+            DType::I32 => multiplier.elements::<i32>().map_err(fail)?.to_vec(),
+            _ => {
+                let real = multiplier.elements::<f32>().map_err(fail)?;
+                real.iter().map(|m| m.to_bits() as i32).collect()
+            }
+        },
+        multiplier_type: multiplier.dtype(),
     })
+}
+
+impl Constants {
+    /// A constant of multipliers in their own type.
+    fn multipliers(
+        &self,
+        cx: &mut Lowering<'_>,
+        node: Node,
+        bits: Vec<i32>,
+        name: &str,
+    ) -> Result<Buffer, TileError> {
+        if self.multiplier_type == DType::I32 {
+            constant(cx, node, bits, name)
+        } else {
+            let real: Vec<f32> = bits.into_iter().map(|m| f32::from_bits(m as u32)).collect();
+            constant(cx, node, real, name)
+        }
+    }
 }
 
 /// Numbers per filter, every group's `out_c` filled up to `padded` with zeros.
@@ -157,6 +193,11 @@ fn spread<T: Copy + Default>(all: &[T], out_c: usize, padded: usize) -> Vec<T> {
         result.resize(result.len() + padded - group.len(), T::default());
     }
     result
+}
+
+/// Elements of the packed weights of all groups.
+pub(super) fn packed_len([m, c, kh, kw]: [usize; 4], groups: usize, planes: usize) -> usize {
+    groups * planes * kh * kw * c.next_multiple_of(4) * (m / groups).next_multiple_of(LANES)
 }
 
 /// Weights as `conv2d_i8` reads them, groups one after another.

@@ -23,6 +23,8 @@ pub struct Weights {
     stored: Stored,
     packed: Tensor,
     name: String,
+    /// `f32`, or `i8` for the integers without their scales.
+    to: DType,
 }
 
 /// Filters as columns of matrices in the blocks of the kernels; one matrix per group of filters, one after another.
@@ -75,15 +77,15 @@ impl Blocks {
 }
 
 /// Where columns and rows of one matrix lie.
-struct Place {
-    filter0: usize,
-    filters: usize,
+pub(super) struct Place {
+    pub filter0: usize,
+    pub filters: usize,
     /// Sizes and steps along the rows of the three parts of an entry's number, outermost first.
-    digits: [(usize, usize); 3],
-    block: usize,
-    lanes: usize,
+    pub digits: [(usize, usize); 3],
+    pub block: usize,
+    pub lanes: usize,
     /// Distances of columns and rows, if they are not those of blocks.
-    strides: Option<(usize, usize)>,
+    pub strides: Option<(usize, usize)>,
 }
 
 impl Weights {
@@ -105,18 +107,33 @@ impl Weights {
         .filter(|(weights, _)| weights.stored.geometry().shape.len() == 2)
     }
 
-    fn any(cx: &Lowering<'_>, value: Value) -> Option<Self> {
+    /// The weights behind a value, if it is a `Rebuild` of a valid constant.
+    pub fn any(cx: &Lowering<'_>, value: Value) -> Option<Self> {
         let node = &cx.graph.nodes()[cx.graph.def_node(value)?];
-        if !matches!(node.op, Op::Rebuild(_)) {
-            return None;
-        }
+        let Op::Rebuild(op) = &node.op else { return None };
         let packed = cx.graph.constant(node.inputs[0])?.clone();
         let stored = Stored::unpack(packed.bytes()).ok()?;
         (stored.geometry().shape == cx.graph.ty(value).shape).then(|| Self {
             stored,
             packed,
             name: value.to_string(),
+            to: op.to,
         })
+    }
+
+    /// Codes and bases, or plain integers.
+    pub fn stored(&self) -> &Stored {
+        &self.stored
+    }
+
+    /// The packed bytes.
+    pub fn packed(&self) -> &Tensor {
+        &self.packed
+    }
+
+    /// For people.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Entries of a filter.
@@ -176,7 +193,8 @@ impl Weights {
         }
     }
 
-    fn emit_at(
+    /// Rebuilds columns at a place of their own.
+    pub(super) fn emit_at(
         &self,
         cx: &mut Lowering<'_>,
         b: &mut FuncBuilder,
@@ -186,14 +204,21 @@ impl Weights {
     ) {
         let from = cx.constant(self.packed.clone(), &format!("{} compressed", self.name));
         match &self.stored {
-            Stored::Sd(d) => b.kernel(call(d, self.packed.len(), place, range, from, to)),
-            Stored::Int8(q) => int8(b, q, place, range, from, &to),
+            Stored::Sd(d) => b.kernel(KernelCall {
+                kernel: match self.to {
+                    DType::I8 => "sd_rebuild_i8",
+                    _ => "sd_rebuild_f32",
+                }
+                .to_owned(),
+                ..call(d, self.packed.len(), place, range, from, to)
+            }),
+            Stored::Int8(q) => int8(b, q, place, range, from, &to, self.to),
         }
     }
 }
 
 /// Neighbouring digits that step alike as one; outermost first, without those that do not count.
-fn merged(digits: impl Iterator<Item = (usize, usize)>) -> Vec<(usize, usize)> {
+pub(super) fn merged(digits: impl Iterator<Item = (usize, usize)>) -> Vec<(usize, usize)> {
     let mut out: Vec<(usize, usize)> = Vec::new();
     for (size, step) in digits.filter(|&(size, _)| size != 1) {
         match out.last_mut() {
@@ -251,7 +276,7 @@ pub fn scratch(cx: &mut Lowering<'_>, weights: &Weights, matrices: &Matrices) ->
     })
 }
 
-fn push_prepare(cx: &mut Lowering<'_>, b: FuncBuilder, origins: &[Origin]) {
+pub(super) fn push_prepare(cx: &mut Lowering<'_>, b: FuncBuilder, origins: &[Origin]) {
     let name = format!("p{}", cx.module.prepare.len());
     cx.module.prepare.push(b.finish(name, origins.to_vec()));
 }
@@ -306,7 +331,11 @@ fn fill(cx: &mut Lowering<'_>, weights: &Weights, buffer: Buffer, origins: &[Ori
     let calls: usize = outer.iter().map(|d| d.0).product();
     let (Some(digits), true) = (weights.digits(&strides), calls <= MAX_CALLS) else {
         // Rare orders of dimensions: the tensor is a constant then.
-        if let Ok(dense) = weights.stored.dequantised() {
+        let dense = match weights.to {
+            DType::I8 => weights.stored.rebuild().map(|(integers, _)| integers),
+            _ => weights.stored.dequantised(),
+        };
+        if let Ok(dense) = dense {
             cx.module.buffers[buffer].kind = BufferKind::Const(cx.module.weights.add(dense));
         }
         return;
@@ -336,7 +365,7 @@ fn fill(cx: &mut Lowering<'_>, weights: &Weights, buffer: Buffer, origins: &[Ori
     push_prepare(cx, b, origins);
 }
 
-/// The call of the kernel for decomposed weights.
+/// The call of a kernel for decomposed weights, but for its name.
 fn call(
     d: &Decomposed,
     len: usize,
@@ -397,7 +426,7 @@ fn call(
         place.lanes,
     ];
     KernelCall {
-        kernel: "sd_rebuild_f32".to_owned(),
+        kernel: String::new(),
         params: params.map(|p| p as i64).to_vec(),
         operands: vec![
             Some(View {
@@ -419,6 +448,7 @@ fn int8(
     (begin, end): (Affine, Affine),
     from: Buffer,
     to: &View,
+    dtype: DType,
 ) {
     let (vector, header) = (q.geometry.vector_len(), q.header_len());
     let scales = header + q.values.len();
@@ -439,7 +469,7 @@ fn int8(
             let first = to.offset.clone() + (block.clone() - begin.clone()) * (place.block * vector) as i64;
             b.for_range(0, count, 1, |b, column| {
                 let filter = block.clone() * place.block as i64 + column.clone() + place.filter0;
-                let scale = scale(b, q.scale, from, filter.clone(), scales);
+                let scale = (dtype == DType::F32).then(|| scale(b, q.scale, from, filter.clone(), scales));
                 let [(n0, d0), (n1, d1), (n2, d2)] = place.digits;
                 b.for_range(0, n0, 1, |b, i0| {
                     b.for_range(0, n1, 1, |b, i1| {
@@ -448,8 +478,13 @@ fn int8(
                             let at = filter.clone() * vector as i64 + entry + header;
                             let byte = b.load(Ty::scalar(DType::U8), from, at);
                             let value = b.bitcast(DType::I8, byte);
-                            let value = b.convert(DType::F32, value);
-                            let weight = b.mul(value, scale);
+                            let weight = match scale {
+                                Some(scale) => {
+                                    let value = b.convert(DType::F32, value);
+                                    b.mul(value, scale)
+                                }
+                                None => value,
+                            };
                             let row = i0.clone() * d0 as i64 + i1.clone() * d1 as i64 + i2 * d2 as i64;
                             let at =
                                 first.clone() + column.clone() * column_step as i64 + row * row_step as i64;

@@ -54,6 +54,8 @@ pub fn demand(graph: &Graph, node: Node, out: Range<usize>) -> Option<Range<usiz
         Op::Conv(c) => windowed(*shape(1)?.get(2)?, &c.strides, &c.dilations, &c.pads),
         Op::MaxPool(p) => windowed(p.kernel[0], &p.strides, &p.dilations, &p.pads),
         Op::AveragePool(p) => windowed(p.kernel[0], &p.strides, &p.dilations, &p.pads),
+        Op::QLinearAveragePool(p) => windowed(p.kernel[0], &p.strides, &p.dilations, &p.pads),
+        Op::QLinearConv(c) => windowed(*shape(1)?.get(2)?, &c.strides, &c.dilations, &c.pads),
         Op::ConvTranspose(c) => transposed_demand(c, *shape(1)?.get(2)?, size, out),
         Op::Pad(p) => {
             hull(out.filter_map(|row| super::pad::source(p.mode, row as i64 - p.before[2] as i64, size)))

@@ -86,7 +86,15 @@ fn weights(g: &mut Graph, stored: &Stored, dense: bool) -> Value {
     let packed = Tensor::from_elements::<u8>(vec![packed.len()], packed).unwrap();
     let packed = g.add_constant(packed, origin("w"));
     let shape = stored.geometry().shape.clone();
-    one(g, Rebuild { shape }.into(), &[packed])
+    one(
+        g,
+        Rebuild {
+            shape,
+            to: DType::F32,
+        }
+        .into(),
+        &[packed],
+    )
 }
 
 proptest! {
@@ -180,7 +188,15 @@ fn a_broken_payload_is_refused() {
     let mut g = Graph::new("broken");
     let packed = Tensor::from_elements::<u8>(vec![4], vec![1, 2, 3, 4]).unwrap();
     let packed = g.add_constant(packed, origin("w"));
-    let w = one(&mut g, Rebuild { shape: vec![2, 2] }.into(), &[packed]);
+    let w = one(
+        &mut g,
+        Rebuild {
+            shape: vec![2, 2],
+            to: DType::F32,
+        }
+        .into(),
+        &[packed],
+    );
     g.add_output("w", w);
     assert!(sdc_interp::run_graph(&g, &[]).is_err());
     let errors = sdc_passes::tile::lower(&g, &Default::default()).unwrap_err();

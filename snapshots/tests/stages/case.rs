@@ -3,6 +3,7 @@
 //! Options are lines `#@ KEY VALUES`:
 //! - `dim NAME=N ...`: values of symbolic dimensions;
 //! - `stages NAME ...`: the stages to keep a snapshot of, all but `header` by default (every stage is checked nevertheless);
+//! - `integer`: the stages are those of the integer network it is turned into, `import` being that network;
 //! - `fails`: the model cannot be compiled, and the snapshot is the list of reasons;
 //! - `cut N`: only the first N bytes of the encoded model are given.
 
@@ -58,6 +59,8 @@ pub struct Case {
     /// The file's name without `.onnx.txt`.
     pub name: String,
     pub dims: BTreeMap<String, usize>,
+    /// It is turned into integers first.
+    pub integer: bool,
     /// Stages that have a snapshot; `errors` alone if the model cannot be compiled.
     pub stages: BTreeSet<Stage>,
     /// The encoded model.
@@ -70,7 +73,7 @@ impl Case {
         let usual = |s: &Stage| !matches!(s, Stage::Quantise | Stage::Header | Stage::Errors);
         let mut stages: BTreeSet<Stage> = Stage::ALL.into_iter().filter(usual).collect();
         let mut dims = BTreeMap::new();
-        let mut cut = None;
+        let (mut cut, mut integer) = (None, false);
         for line in text.lines().take_while(|l| l.starts_with('#')) {
             let Some(option) = line.strip_prefix("#@") else {
                 continue;
@@ -90,6 +93,7 @@ impl Case {
                         .map(|v| Stage::find(v).ok_or_else(wrong));
                     stages = named.collect::<Result<_, _>>()?;
                 }
+                "integer" => integer = true,
                 "fails" => stages = BTreeSet::from([Stage::Errors]),
                 "cut" => cut = Some(values.parse().map_err(|_| wrong())?),
                 _ => return Err(wrong()),
@@ -102,6 +106,7 @@ impl Case {
         Ok(Self {
             name: name.to_owned(),
             dims,
+            integer,
             stages,
             model: model.into(),
         })

@@ -61,9 +61,9 @@ fn run(case: &Case) -> Result<(), String> {
         snapshot(case, Stage::Errors, &reasons);
         return Ok(());
     }
-    let graph = stages::import(case).map_err(|e| e.to_string())?;
+    let graph = stages::start(case)?;
     let outcome = stages::compile(&graph, native::SHOWN)?;
-    let again = stages::import(case).map_err(|e| e.to_string())?;
+    let again = stages::start(case)?;
     if stages::compile(&again, native::SHOWN)?.texts != outcome.texts {
         return Err("two compilations give different texts".to_owned());
     }

@@ -8,7 +8,9 @@ use sdc_ir::Tensor;
 use sdc_ir::graph::Graph;
 use sdc_ir::text;
 use sdc_ir::tile::Module;
+use sdc_passes::decompose::synthetic::Synthetic;
 use sdc_passes::driver::{CheckInputs, Observer};
+use sdc_passes::integer;
 use sdc_passes::pipeline::{self, Compiled, PipelineError, PipelineOptions};
 use sdc_passes::plan::{self, Plan, report::report};
 use sdc_passes::tile::{Lowered, TileOptions};
@@ -25,6 +27,23 @@ pub fn import(case: &Case) -> Result<Graph, ImportErrors> {
         ..ImportOptions::default()
     };
     sdc_frontend::import(case.model.clone(), &options).map(|imported| imported.graph)
+}
+
+/// The graph that a case is about: as imported, or turned into integers.
+pub fn start(case: &Case) -> Result<Graph, String> {
+    let graph = import(case).map_err(|e| e.to_string())?;
+    if !case.integer {
+        return Ok(graph);
+    }
+    let fused = pipeline::run_passes(&graph, &["simplify", "fuse"], None, &mut ());
+    let fused = fused.map_err(|e| e.to_string())?.graph;
+    let samples = Synthetic::new(&fused, 4, 0.0, 1.0, 1);
+    let options = integer::Options {
+        samples: &samples,
+        limit: 4,
+    };
+    let converted = integer::run(&fused, &options, &mut |_| {}).map_err(|e| e.to_string())?;
+    Ok(converted.graph)
 }
 
 /// The reasons a case is refused, as a snapshot; or why that is no proper refusal.

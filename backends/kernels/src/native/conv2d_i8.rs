@@ -57,7 +57,7 @@ pub unsafe fn conv2d_i8<S: Sums>(operands: *const *mut u8, params: *const i64, b
             padding: row,
             flip: if signed { 0x8080_8080 } else { 0 },
             zero: p.x_zero as i32 + if signed { 128 } else { 0 },
-            out: Output::new(p.y_zero, p.y_min, p.y_max),
+            out: Output::new(p.y_zero, p.y_min, p.y_max, p.y_shift),
             first_row: begin,
         };
         let pixels = (end - begin).max(0) * p.out_w;

@@ -30,7 +30,7 @@ pub unsafe fn depthwise2d_i8(operands: *const *mut u8, params: *const i64, begin
             w: (*operands.add(1)).cast_const().cast(),
             bias: (*operands.add(2)).cast_const().cast(),
             scale: (*operands.add(3)).cast_const().cast(),
-            out: Output::new(p.y_zero, p.y_min, p.y_max),
+            out: Output::new(p.y_zero, p.y_min, p.y_max, p.y_shift),
         };
         let y = *operands.add(4);
         for oy in begin..end {

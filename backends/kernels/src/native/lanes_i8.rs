@@ -8,12 +8,15 @@ pub struct Output {
     /// Bounds of the results less the zero point, as f32: integers, so that clamping and rounding commute.
     pub low: f32,
     pub high: f32,
+    /// 0 for scales of `f32`, else the shift of integer scales.
+    pub shift: u32,
 }
 
 impl Output {
     #[inline(always)]
-    pub fn new(zero: i64, min: i64, max: i64) -> Self {
+    pub fn new(zero: i64, min: i64, max: i64, shift: i64) -> Self {
         Self {
+            shift: shift as u32 & 63,
             zero: zero as i32,
             low: (min - zero) as f32,
             high: (max - zero) as f32,
@@ -47,9 +50,14 @@ pub fn nearest(x: f32) -> i32 {
     unsafe { ((x + ONES) - ONES).to_int_unchecked::<i32>() }
 }
 
-/// One result from its sum.
+/// One result from its sum. The bits of an integer scale travel as those of a float.
 #[inline(always)]
 pub fn requantise(sum: i32, scale: f32, out: &Output) -> u8 {
+    if out.shift != 0 {
+        let product = i64::from(sum) * i64::from(scale.to_bits() as i32);
+        let y = (product + (1 << (out.shift - 1))) >> out.shift;
+        return (y.max(out.low as i64).min(out.high as i64) as i32 + out.zero) as u8;
+    }
     let y = sum as f32 * scale;
     let y = if y > out.low { y } else { out.low };
     let y = if y < out.high { y } else { out.high };
@@ -133,6 +141,28 @@ mod vnni {
     #[derive(Clone, Copy)]
     pub struct Vnni(__m512i);
 
+    impl Vnni {
+        /// Sums times integer scales, rounded and shifted, within the bounds.
+        #[inline(always)]
+        unsafe fn shifted(self, scale: __m512i, out: &Output) -> __m512i {
+            // SAFETY: arithmetic on registers; AVX-512, by contract.
+            unsafe {
+                let rounding = _mm512_set1_epi64(1 << (out.shift - 1));
+                let by = _mm_cvtsi32_si128(out.shift as i32);
+                // Products of the lower halves of 64-bit lanes; the odd ones are brought there first.
+                let half = |x: __m512i, y: __m512i| {
+                    let product = _mm512_add_epi64(_mm512_mul_epi32(x, y), rounding);
+                    let y = _mm512_sra_epi64(product, by);
+                    let y = _mm512_max_epi64(y, _mm512_set1_epi64(out.low as i64));
+                    _mm512_min_epi64(y, _mm512_set1_epi64(out.high as i64))
+                };
+                let even = half(self.0, scale);
+                let odd = half(_mm512_srli_epi64::<32>(self.0), _mm512_srli_epi64::<32>(scale));
+                _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64::<32>(odd))
+            }
+        }
+    }
+
     impl Sums for Vnni {
         const PIXELS: [usize; 5] = [1, 12, 12, 8, 6];
 
@@ -165,11 +195,17 @@ mod vnni {
         unsafe fn store(self, scale: *const f32, out: &Output, y: *mut u8, count: usize) {
             // SAFETY: sixteen scales and `count` results, by contract.
             unsafe {
-                let y_f = _mm512_mul_ps(_mm512_cvtepi32_ps(self.0), _mm512_loadu_ps(scale));
-                let y_f = _mm512_max_ps(y_f, _mm512_set1_ps(out.low));
-                let y_f = _mm512_min_ps(y_f, _mm512_set1_ps(out.high));
-                // Rounds half to even, the default mode.
-                let y_i = _mm512_add_epi32(_mm512_cvtps_epi32(y_f), _mm512_set1_epi32(out.zero));
+                let scale = _mm512_loadu_ps(scale);
+                let y_i = if out.shift != 0 {
+                    self.shifted(_mm512_castps_si512(scale), out)
+                } else {
+                    let y_f = _mm512_mul_ps(_mm512_cvtepi32_ps(self.0), scale);
+                    let y_f = _mm512_max_ps(y_f, _mm512_set1_ps(out.low));
+                    let y_f = _mm512_min_ps(y_f, _mm512_set1_ps(out.high));
+                    // Rounds half to even, the default mode.
+                    _mm512_cvtps_epi32(y_f)
+                };
+                let y_i = _mm512_add_epi32(y_i, _mm512_set1_epi32(out.zero));
                 let mask = if count >= 16 { 0xffff } else { (1u16 << count) - 1 };
                 _mm512_mask_cvtepi32_storeu_epi8(y.cast(), mask, y_i);
             }

@@ -66,9 +66,10 @@ params! {
     /// Parameters of `conv2d_i8`; names as in [`Conv2dParams`], every channel stride is one.
     ///
     /// `planes`: planes of weights. `x_signed y_signed`: i8 instead of u8. `x_zero y_zero`: zero points. `y_min y_max`: bounds.
+    /// `y_shift`: 0 for real scales, else the shift of integer ones.
     Conv2dI8Params {
         in_h, in_w, in_c, out_w, out_c, kh, kw, sh, sw, dh, dw, pt, pl, xs_h, xs_w, x_row0, ys_h, ys_w, y_row0,
-        planes, x_signed, x_zero, y_signed, y_zero, y_min, y_max,
+        planes, x_signed, x_zero, y_signed, y_zero, y_min, y_max, y_shift,
     }
 }
 
@@ -76,6 +77,6 @@ params! {
     /// Parameters of `depthwise2d_i8`; names as in [`Conv2dI8Params`].
     Depthwise2dI8Params {
         in_h, in_w, channels, out_w, kh, kw, sh, sw, dh, dw, pt, pl, xs_h, xs_w, x_row0, ys_h, ys_w, y_row0,
-        x_signed, x_zero, y_signed, y_zero, y_min, y_max,
+        x_signed, x_zero, y_signed, y_zero, y_min, y_max, y_shift,
     }
 }

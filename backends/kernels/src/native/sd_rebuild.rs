@@ -14,7 +14,44 @@ pub unsafe fn sd_rebuild_f32(operands: *const *mut u8, params: *const i64, begin
     unsafe {
         let p = &*params.cast::<SdRebuildParams>();
         let rebuild = Rebuild::new(p, *operands);
-        rebuild.blocks((*operands.add(1)).cast(), begin, end);
+        rebuild.blocks((*operands.add(1)).cast::<f32>(), begin, end);
+    }
+}
+
+/// The kernel `sd_rebuild_i8`: the integers, without their scales.
+///
+/// # Safety
+/// As [`sd_rebuild_f32`].
+#[inline(always)]
+pub unsafe fn sd_rebuild_i8(operands: *const *mut u8, params: *const i64, begin: i64, end: i64) {
+    // SAFETY: forwarded.
+    unsafe {
+        let p = &*params.cast::<SdRebuildParams>();
+        let rebuild = Rebuild::new(p, *operands);
+        rebuild.blocks((*operands.add(1)).cast::<i8>(), begin, end);
+    }
+}
+
+/// What weights are rebuilt to.
+trait Weight: Copy {
+    /// Whether scales count.
+    const SCALED: bool;
+    fn of(integer: i32, scale: f32) -> Self;
+}
+
+impl Weight for f32 {
+    const SCALED: bool = true;
+    #[inline(always)]
+    fn of(integer: i32, scale: f32) -> Self {
+        integer as f32 * scale
+    }
+}
+
+impl Weight for i8 {
+    const SCALED: bool = false;
+    #[inline(always)]
+    fn of(integer: i32, _: f32) -> Self {
+        integer as i8
     }
 }
 
@@ -151,7 +188,7 @@ impl Rebuild<'_> {
     /// # Safety
     /// As the kernel.
     #[inline(always)]
-    unsafe fn blocks(&self, w: *mut f32, begin: i64, end: i64) {
+    unsafe fn blocks<W: Weight>(&self, w: *mut W, begin: i64, end: i64) {
         let p = self.p;
         let first = begin * p.nr;
         let last = (end * p.nr).min(p.filters);
@@ -173,15 +210,15 @@ impl Rebuild<'_> {
                 for i in 0..count {
                     let target = block.offset((i * step) as isize);
                     position = match (p.s, p.r) {
-                        (3, 3) => self.filter::<3, 3>(column + i, target, pitch as isize, position),
-                        (4, 4) => self.filter::<4, 4>(column + i, target, pitch as isize, position),
-                        _ => self.filter::<0, 0>(column + i, target, pitch as isize, position),
+                        (3, 3) => self.filter::<W, 3, 3>(column + i, target, pitch as isize, position),
+                        (4, 4) => self.filter::<W, 4, 4>(column + i, target, pitch as isize, position),
+                        _ => self.filter::<W, 0, 0>(column + i, target, pitch as isize, position),
                     };
                 }
                 if p.ks == 0 {
                     for k in 0..p.vector {
                         for i in count..width {
-                            *block.offset((k * width + i) as isize) = 0.0;
+                            *block.offset((k * width + i) as isize) = W::of(0, 0.0);
                         }
                     }
                 }
@@ -196,10 +233,10 @@ impl Rebuild<'_> {
     /// # Safety
     /// As the kernel.
     #[inline(never)]
-    unsafe fn filter<const S: usize, const R: usize>(
+    unsafe fn filter<W: Weight, const S: usize, const R: usize>(
         &self,
         column: i64,
-        target: *mut f32,
+        target: *mut W,
         pitch: isize,
         mut position: usize,
     ) -> usize {
@@ -219,7 +256,11 @@ impl Rebuild<'_> {
         );
         // SAFETY: every read is of a field of the packed weights, every store of a row of the matrix.
         unsafe {
-            let scale = self.scale(p.filter0 + column);
+            let scale = if W::SCALED {
+                self.scale(p.filter0 + column)
+            } else {
+                1.0
+            };
             let index = self.index_base(column);
             let slice_rows = p.slice_rows as usize;
             let mut basis = Basis {
@@ -260,7 +301,7 @@ impl Rebuild<'_> {
                         }
                     }
                     for &sum in sums.iter().take(s.min(left)) {
-                        *place = (sum >> basis.shift).clamp(-128, 127) as f32 * scale;
+                        *place = W::of((sum >> basis.shift).clamp(-128, 127), scale);
                         i2 += 1;
                         place = place.wrapping_offset(d2);
                         if i2 == n2 {

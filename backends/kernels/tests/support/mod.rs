@@ -52,8 +52,8 @@ impl Loaded {
             .collect()
     }
 
-    fn address(&self, kernel: &str) -> *mut c_void {
-        let name = CString::new(self.instance.symbol(kernel).unwrap()).unwrap();
+    fn address(&self, symbol: &str) -> *mut c_void {
+        let name = CString::new(symbol).unwrap();
         // SAFETY: a valid handle and name.
         let address = unsafe { dlsym(self.handle, name.as_ptr()) };
         assert!(!address.is_null(), "{name:?}");
@@ -61,13 +61,22 @@ impl Loaded {
     }
 
     pub fn kernel(&self, kernel: &str) -> KernelFn {
+        self.symbol(&self.instance.symbol(kernel).unwrap())
+    }
+
+    /// The kernel of this name in the object: a variant, perhaps.
+    pub fn symbol(&self, symbol: &str) -> KernelFn {
         // SAFETY: every kernel has this type.
-        unsafe { std::mem::transmute::<*mut c_void, KernelFn>(self.address(kernel)) }
+        unsafe { std::mem::transmute::<*mut c_void, KernelFn>(self.address(symbol)) }
     }
 
     pub fn prepare(&self) -> PrepareFn {
         // SAFETY: this one has that type.
-        unsafe { std::mem::transmute::<*mut c_void, PrepareFn>(self.address("prepare")) }
+        unsafe {
+            std::mem::transmute::<*mut c_void, PrepareFn>(
+                self.address(&self.instance.symbol("prepare").unwrap()),
+            )
+        }
     }
 }
 

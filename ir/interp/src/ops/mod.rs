@@ -6,6 +6,7 @@
 
 mod convolution;
 mod elementwise;
+mod integer;
 mod matmul;
 mod movement;
 mod normalize;
@@ -20,10 +21,10 @@ mod window;
 
 use crate::EvalError;
 use crate::values::{count, with_room};
-use sdc_ir::Tensor;
 use sdc_ir::graph::infer::infer;
 use sdc_ir::graph::{Op, TensorType};
 use sdc_ir::sd::Stored;
+use sdc_ir::{DType, Tensor};
 
 /// Evaluates one operator on host tensors. Layouts do not matter here: tensors are logical, row-major.
 ///
@@ -60,7 +61,7 @@ fn eval_one(op: &Op, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, Eval
             op: name,
             reason: "a constant has no data outside its graph".to_owned(),
         }),
-        Op::Rebuild(_) => rebuild(inputs[0], shape),
+        Op::Rebuild(op) => rebuild(inputs[0], shape, op.to),
         Op::Relayout(_) => Ok(inputs[0].clone()),
         Op::Unary(u) => elementwise::unary(*u, inputs[0]),
         Op::Binary(b) => elementwise::binary(*b, inputs[0], inputs[1], ty),
@@ -85,6 +86,12 @@ fn eval_one(op: &Op, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, Eval
         Op::QuantizeLinear(_) => quantised::quantize(inputs, ty),
         Op::QLinearConv(op) => quantised::conv(op, inputs, ty),
         Op::DequantizeLinear(_) => quantised::dequantize(inputs, ty),
+        Op::QLinearAdd(op) => integer::add(op, inputs, ty),
+        Op::QLinearMul(op) => integer::mul(op, inputs, ty),
+        Op::QLinearAveragePool(op) => integer::average_pool(op, inputs[0], ty),
+        Op::QLinearSoftmax(op) => integer::softmax(op.axis, inputs, shape),
+        Op::QLinearInstanceNormalization(op) => integer::instance(op, inputs, ty),
+        Op::Lookup(_) => integer::lookup(inputs[0], inputs[1], shape),
         Op::Conv(op) => convolution::conv(op, inputs, shape),
         Op::ConvTranspose(op) => convolution::conv_transpose(op, inputs, shape),
         Op::MatMul(op) => matmul::matmul(op, inputs, ty),
@@ -112,8 +119,8 @@ fn eval_one(op: &Op, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, Eval
     }
 }
 
-/// The dense weights of a packed compressed weight.
-fn rebuild(packed: &Tensor, shape: &[usize]) -> Result<Tensor, EvalError> {
+/// The dense weights of a packed compressed weight, real or as integers.
+fn rebuild(packed: &Tensor, shape: &[usize], to: DType) -> Result<Tensor, EvalError> {
     let bad = |reason: String| EvalError::Unsupported {
         op: "Rebuild",
         reason,
@@ -125,5 +132,9 @@ fn rebuild(packed: &Tensor, shape: &[usize]) -> Result<Tensor, EvalError> {
             "the packed weights have shape {found:?}, not {shape:?}"
         )));
     }
-    stored.dequantised().map_err(|e| bad(e.to_string()))
+    let dense = match to {
+        DType::I8 => stored.rebuild().map(|(integers, _)| integers),
+        _ => stored.dequantised(),
+    };
+    dense.map_err(|e| bad(e.to_string()))
 }

@@ -64,23 +64,28 @@ pub(super) fn max_pool(op: &MaxPool, x: &Tensor, shape: &[usize]) -> Result<Tens
     }
 }
 
-pub(super) fn average_pool(op: &AveragePool, x: &Tensor, shape: &[usize]) -> Result<Tensor, EvalError> {
+/// The sum of each window's elements inside the input; `x_shape` and `shape` are those of operand and result.
+pub(super) fn window_sums<T: Copy + std::ops::Add<Output = T>>(
+    op: &AveragePool,
+    x: &[T],
+    x_shape: &[usize],
+    shape: &[usize],
+    zero: T,
+) -> Result<Vec<T>, EvalError> {
     let window = Window {
-        size: &x.shape()[2..],
+        size: &x_shape[2..],
         positions: &shape[2..],
         strides: &op.strides,
         dilations: &op.dilations,
         begin: begins(&op.pads),
     };
-    let mut y = filled(count(shape)?, 0.0)?;
-    fold(
-        &read_floats("AveragePool", x)?,
-        &mut y,
-        &op.kernel,
-        &window,
-        |sum, x| sum + x,
-    )?;
+    let mut y = filled(count(shape)?, zero)?;
+    fold(x, &mut y, &op.kernel, &window, |sum, x| sum + x)?;
+    Ok(y)
+}
 
+pub(super) fn average_pool(op: &AveragePool, x: &Tensor, shape: &[usize]) -> Result<Tensor, EvalError> {
+    let mut y = window_sums(op, &read_floats("AveragePool", x)?, x.shape(), shape, 0.0)?;
     let divisors: Vec<Vec<f64>> = (0..op.kernel.len())
         .map(|d| divisors(op, x.shape(), shape, d))
         .collect();
@@ -93,7 +98,7 @@ pub(super) fn average_pool(op: &AveragePool, x: &Tensor, shape: &[usize]) -> Res
 }
 
 /// For each position along spatial dimension `d`, how many elements of the window count.
-fn divisors(op: &AveragePool, x_shape: &[usize], shape: &[usize], d: usize) -> Vec<f64> {
+pub(super) fn divisors(op: &AveragePool, x_shape: &[usize], shape: &[usize], d: usize) -> Vec<f64> {
     let low = -(op.counted[d] as i128);
     let high = x_shape[2 + d] as i128 + op.counted[op.kernel.len() + d] as i128;
     let inside = |p: usize| {

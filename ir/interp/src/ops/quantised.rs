@@ -3,6 +3,7 @@
 //! Unlike other float operators these compute in `f32`, step by step: results are integers, which have to be equal
 //! everywhere.
 
+use super::integer::Output;
 use super::movement::expand;
 use crate::EvalError;
 use crate::values::{Values, count, from_floats, from_ints, int_range, no_such_type, read, with_room};
@@ -11,7 +12,7 @@ use sdc_ir::graph::op::QLinearConv;
 use sdc_ir::{DType, Tensor};
 
 /// Elements of an integer tensor.
-fn ints(op: &'static str, x: &Tensor) -> Result<Vec<i128>, EvalError> {
+pub(super) fn ints(op: &'static str, x: &Tensor) -> Result<Vec<i128>, EvalError> {
     match read(x) {
         Values::Int(v) => Ok(v),
         _ => Err(no_such_type(op, x.dtype())),
@@ -63,6 +64,12 @@ pub(super) fn dequantize(inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, 
     from_floats(ty.dtype, ty.shape.clone(), &y)
 }
 
+/// What sums are multiplied by: ONNX's arithmetic, or sdc's own.
+enum Multiplier {
+    Real(Vec<f32>),
+    Integer(Vec<i128>, Output),
+}
+
 pub(super) fn conv(op: &QLinearConv, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, EvalError> {
     let name = "QLinearConv";
     let operands = inputs[..3]
@@ -70,7 +77,17 @@ pub(super) fn conv(op: &QLinearConv, inputs: &[&Tensor], ty: &TensorType) -> Res
         .map(|t| ints(name, t))
         .collect::<Result<Vec<_>, _>>()?;
     let (x, w, bias) = (&operands[0], &operands[1], &operands[2]);
-    let multiplier = singles(inputs[3]);
+    let multiplier = if op.shift == 0 {
+        Multiplier::Real(singles(inputs[3]))
+    } else {
+        let out = Output {
+            shift: op.shift,
+            zero: op.y_zero,
+            min: op.min,
+            max: op.max,
+        };
+        Multiplier::Integer(ints(name, inputs[3])?, out)
+    };
     let [channels, height, width] = [1, 2, 3].map(|d| inputs[0].shape()[d]);
     let [group_channels, kh, kw] = [1, 2, 3].map(|d| inputs[1].shape()[d]);
     let [filters, rows, columns] = [1, 2, 3].map(|d| ty.shape[d]);
@@ -98,8 +115,14 @@ pub(super) fn conv(op: &QLinearConv, inputs: &[&Tensor], ty: &TensorType) -> Res
                     }
                 }
                 // The pass that makes these operators proves that sums fit.
-                let scaled = acc as i32 as f32 * multiplier[m];
-                y.push(saturate(scaled, op.y_zero as f32, op.min as f32, op.max as f32));
+                let acc = acc as i32;
+                y.push(match &multiplier {
+                    Multiplier::Real(all) => {
+                        let scaled = acc as f32 * all[m];
+                        saturate(scaled, op.y_zero as f32, op.min as f32, op.max as f32)
+                    }
+                    Multiplier::Integer(all, out) => out.of(i128::from(acc) * all[m]),
+                });
             }
         }
     }

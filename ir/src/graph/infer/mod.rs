@@ -80,6 +80,12 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Result<Vec<TensorType>, Infer
         Op::Cast(op) => one(operands).map(|x| TensorType::new(op.to, x.shape.clone())),
         Op::QuantizeLinear(_) => quantised::quantize(operands),
         Op::QLinearConv(op) => quantised::conv(op, operands),
+        Op::QLinearAdd(op) => quantised::add(op, operands),
+        Op::QLinearMul(op) => quantised::mul(op, operands),
+        Op::QLinearAveragePool(op) => quantised::average_pool(op, operands),
+        Op::QLinearSoftmax(op) => quantised::softmax(op, operands),
+        Op::QLinearInstanceNormalization(op) => quantised::instance(op, operands),
+        Op::Lookup(_) => quantised::lookup(operands),
         Op::DequantizeLinear(_) => quantised::dequantize(operands),
         Op::Conv(op) => product::conv(op, operands),
         Op::ConvTranspose(op) => product::conv_transpose(op, operands),
@@ -138,7 +144,10 @@ fn rebuild(op: &super::op::Rebuild, operands: &[&TensorType]) -> Inferred {
     ensure(packed.dtype == DType::U8 && packed.rank() == 1, || {
         "packed weights are u8 of one dimension".to_owned()
     })?;
-    Ok(TensorType::new(DType::F32, op.shape.clone()))
+    ensure(matches!(op.to, DType::F32 | DType::I8), || {
+        format!("weights are rebuilt as f32 or i8, not {}", op.to)
+    })?;
+    Ok(TensorType::new(op.to, op.shape.clone()))
 }
 
 fn one<'a>(operands: &[&'a TensorType]) -> Result<&'a TensorType, Fail> {

@@ -197,7 +197,11 @@ impl<'a> Run<'a> {
             exact: Vec::new(),
             wanted,
         };
-        probe.exact = probe.walk.outputs(&float, &probe.wanted)?;
+        let exact = probe.walk.outputs(&float, &probe.wanted)?;
+        probe.exact = exact
+            .into_iter()
+            .map(|all| all.into_iter().flatten().collect())
+            .collect();
         for (l, layer) in self.layers.iter().enumerate() {
             report(progress, "price", l);
             probe.walk.advance(&float, None, layer.users[0])?;

@@ -71,7 +71,6 @@ fn what_is_not_supported_is_4_and_listed_in_full() {
     let later: &[&[&str]] = &[
         &["--backend", "llvm"],
         &["--backend", "accel"],
-        &["--emit", "rust"],
         &["--cpu", "x86-64-v3", "--cpu", "x86-64-v4"],
         &["--target", "aarch64-unknown-linux-gnu"],
     ];

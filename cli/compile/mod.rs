@@ -29,6 +29,7 @@ Examples:
   sdc compile model.onnx -o out                          # out/libmodel.a, .so, model.o, model.h, model.weights, manifest.json
   sdc compile model.onnx -o out --cpu x86-64-v4          # needs AVX-512, uses it
   sdc compile model.onnx -o out --emit staticlib,header --embed-weights
+  sdc compile model.onnx -o out --emit rust              # out is a crate: cargo add --path out
   sdc compile model.onnx -o out --ram 256K               # exit code 5, and an explanation, if it does not fit
   sdc compile model.onnx -o out --dim batch=1
   sdc compile model.onnx -o out --sd ratio=8 --calib images.npy --scale 0.00392156862745098
@@ -161,7 +162,7 @@ enum Emit {
     Header,
     /// the program after every pass, in the directory `ir`
     Ir,
-    /// not supported yet
+    /// a crate without std around the archive: Cargo.toml, build.rs, lib.rs
     Rust,
 }
 
@@ -313,9 +314,6 @@ fn target(args: &Args) -> Result<Target, Failure> {
         Backend::Llvm => return later("--backend llvm"),
         Backend::Accel => return later("--backend accel"),
     }
-    if args.emit.contains(&Emit::Rust) {
-        return later("--emit rust");
-    }
     if args.target != TRIPLE {
         return Err(Failure::unsupported(format!(
             "--target {}: only {TRIPLE} is supported yet",
@@ -333,16 +331,22 @@ fn target(args: &Args) -> Result<Target, Failure> {
 
 fn kinds(args: &Args) -> BTreeSet<Kind> {
     let of = |emit: &Emit| match emit {
-        Emit::Obj => Some(Kind::Object),
-        Emit::Staticlib => Some(Kind::Archive),
-        Emit::Sharedlib => Some(Kind::SharedLibrary),
-        Emit::Header => Some(Kind::Header),
-        Emit::Ir | Emit::Rust => None,
+        Emit::Obj => vec![Kind::Object],
+        Emit::Staticlib => vec![Kind::Archive],
+        Emit::Sharedlib => vec![Kind::SharedLibrary],
+        Emit::Header => vec![Kind::Header],
+        Emit::Rust => vec![
+            Kind::Archive,
+            Kind::CargoToml,
+            Kind::BuildScript,
+            Kind::RustSource,
+        ],
+        Emit::Ir => Vec::new(),
     };
     let weights = (!args.embed_weights).then_some(Kind::Weights);
     args.emit
         .iter()
-        .filter_map(of)
+        .flat_map(of)
         .chain(weights)
         .chain([Kind::Manifest])
         .collect()

@@ -7,7 +7,7 @@
 use crate::interface::{Interface, InterfaceError};
 use crate::manifest::{FORMAT, File, Kind, Manifest, ManifestError, Origin};
 use crate::weights::Header;
-use crate::{ObjectError, archive, header, sharedlib, symbols, weights};
+use crate::{ObjectError, archive, header, rust_crate, sharedlib, symbols, weights};
 use object::write::{Object, StandardSection, Symbol, SymbolSection};
 use object::{SymbolFlags, SymbolKind, SymbolScope};
 use sdc_ir::Digest;
@@ -93,6 +93,18 @@ pub fn emit(dir: &Path, package: &Package<'_>, wanted: &BTreeSet<Kind>) -> Resul
             }
             Kind::Header => {
                 let text = header::text(interface);
+                staged.add(*kind, |out| out.write_all(text.as_bytes()))?;
+            }
+            Kind::CargoToml => {
+                let text = rust_crate::cargo_toml(interface);
+                staged.add(*kind, |out| out.write_all(text.as_bytes()))?;
+            }
+            Kind::BuildScript => {
+                let text = rust_crate::build_script(interface);
+                staged.add(*kind, |out| out.write_all(text.as_bytes()))?;
+            }
+            Kind::RustSource => {
+                let text = rust_crate::library_source(interface);
                 staged.add(*kind, |out| out.write_all(text.as_bytes()))?;
             }
             Kind::Weights => {

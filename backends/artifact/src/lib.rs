@@ -21,6 +21,7 @@ pub mod merge;
 pub mod pool;
 pub mod probe;
 mod reloc;
+pub mod rust_crate;
 pub mod sharedlib;
 pub mod symbols;
 pub mod weights;

@@ -68,6 +68,12 @@ pub enum Kind {
     SharedLibrary,
     /// `NAME.h`
     Header,
+    /// `Cargo.toml` of the crate that the directory is
+    CargoToml,
+    /// `build.rs` of that crate
+    BuildScript,
+    /// `lib.rs` of that crate
+    RustSource,
     /// `NAME.weights`
     Weights,
     /// `manifest.json`, which does not list itself
@@ -76,11 +82,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Object,
         Kind::Archive,
         Kind::SharedLibrary,
         Kind::Header,
+        Kind::CargoToml,
+        Kind::BuildScript,
+        Kind::RustSource,
         Kind::Weights,
         Kind::Manifest,
     ];
@@ -92,6 +101,9 @@ impl Kind {
             Kind::Archive => format!("lib{name}.a"),
             Kind::SharedLibrary => format!("lib{name}.so"),
             Kind::Header => format!("{name}.h"),
+            Kind::CargoToml => "Cargo.toml".to_owned(),
+            Kind::BuildScript => "build.rs".to_owned(),
+            Kind::RustSource => "lib.rs".to_owned(),
             Kind::Weights => format!("{name}.weights"),
             Kind::Manifest => FILE_NAME.to_owned(),
         }

@@ -57,6 +57,9 @@ fn manifests_round_trip() {
             Kind::Archive,
             Kind::SharedLibrary,
             Kind::Header,
+            Kind::CargoToml,
+            Kind::BuildScript,
+            Kind::RustSource,
             Kind::Weights
         ]
     );

@@ -2,7 +2,7 @@
 
 use crate::exit::Failure;
 use clap::Args;
-use sdc_cranelift::CpuSpec;
+use sdc_cranelift::{Arch, CpuSpec};
 use sdc_kernels::{Instance, features, instances};
 use sdc_passes::tile::TileOptions;
 
@@ -35,8 +35,8 @@ pub struct Target {
     pub cpu: CpuSpec,
     /// The kernels to use, if any.
     pub kernels: Option<&'static Instance>,
-    /// The instance that holds `prepare`.
-    pub base: &'static Instance,
+    /// The instance that holds `prepare`, on x86-64.
+    pub base: Option<&'static Instance>,
     /// Compressed weights are rebuilt tile by tile while the model runs.
     pub streamed: bool,
 }
@@ -60,7 +60,23 @@ impl Target {
         Ok(Self {
             cpu,
             kernels,
-            base,
+            base: Some(base),
+            streamed: false,
+        })
+    }
+
+    /// Another instruction set than x86-64: the bodies of all kernels are compiled.
+    pub fn other(arch: Arch, cpu: Option<&str>) -> Result<Self, Failure> {
+        let generic = sdc_cranelift::cpu::generic(arch)
+            .ok_or_else(|| Failure::bug(format!("{} is not another target", arch.triple())))?;
+        if let Some(name) = cpu.filter(|&name| name != generic.name) {
+            let message = format!("unknown CPU `{name}` of {}", arch.triple());
+            return Err(Failure::usage(message).help(format!("there is `{}`", generic.name)));
+        }
+        Ok(Self {
+            cpu: generic,
+            kernels: None,
+            base: None,
             streamed: false,
         })
     }

@@ -221,10 +221,7 @@ fn machine_code(
             .filter_map(|name| Some((name.to_owned(), instance.best_symbol(name, target.features())?)))
             .collect()
     };
-    let prepare = target
-        .base
-        .symbol("prepare")
-        .ok_or_else(|| Failure::bug("no kernel object holds `prepare`"))?;
+    let prepare = target.base.and_then(|base| base.symbol("prepare"));
     let options = CraneliftOptions {
         name: interface.name.clone(),
         cpu: target.cpu.clone(),
@@ -243,7 +240,7 @@ fn machine_code(
     let objects: Vec<&[u8]> = target
         .kernels
         .into_iter()
-        .chain([target.base])
+        .chain(target.base)
         .map(|i| i.object)
         .collect();
     let kernels = merge::kernels(&mut code.object, &objects)?;

@@ -15,6 +15,7 @@ use crate::target::Target;
 use crate::units::parse_size;
 use clap::ValueEnum;
 use sdc_artifact::manifest::Kind;
+use sdc_cranelift::Arch;
 use sdc_passes::driver::CheckInputs;
 use sdc_passes::pipeline::{PipelineOptions, list_passes, run_pipeline};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,11 +49,11 @@ pub struct Args {
     /// Code generator
     #[arg(long, value_enum, default_value = "cranelift")]
     backend: Backend,
-    /// Platform to compile for
-    #[arg(long, value_name = "TRIPLE", default_value = TRIPLE)]
+    /// Platform to compile for: x86_64-, aarch64- or riscv64gc-unknown-linux-gnu; the last two without kernels and shared library
+    #[arg(long, value_name = "TRIPLE", default_value = Arch::X86_64.triple())]
     target: String,
-    /// CPU to compile for: x86-64, x86-64-v2, x86-64-v3, x86-64-v4 or native
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_CPU)]
+    /// CPU to compile for: x86-64, x86-64-v2, x86-64-v3 (default), x86-64-v4 or native; aarch64; rv64gcv
+    #[arg(long, value_name = "NAME")]
     cpu: Vec<String>,
     /// Arithmetic of activations
     #[arg(long, value_enum, default_value = "f32")]
@@ -71,13 +72,8 @@ pub struct Args {
     calib_samples: usize,
     #[command(flatten)]
     preprocessing: ImageArgs,
-    /// What to write, besides weights and manifest
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "obj,staticlib,sharedlib,header"
-    )]
+    /// What to write, besides weights and manifest; by default obj, staticlib, sharedlib (on x86-64) and header
+    #[arg(long, value_enum, value_delimiter = ',')]
     emit: Vec<Emit>,
     /// Put the weights into the object instead of a file of their own
     #[arg(long)]
@@ -121,8 +117,6 @@ pub struct Args {
 
 /// The CPU that is compiled for unless another is asked for.
 pub const DEFAULT_CPU: &str = "x86-64-v3";
-/// The only platform so far.
-const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Backend {
@@ -314,19 +308,29 @@ fn target(args: &Args) -> Result<Target, Failure> {
         Backend::Llvm => return later("--backend llvm"),
         Backend::Accel => return later("--backend accel"),
     }
-    if args.target != TRIPLE {
+    let Some(arch) = Arch::find(&args.target) else {
+        let known = Arch::ALL.map(Arch::triple).join(", ");
         return Err(Failure::unsupported(format!(
-            "--target {}: only {TRIPLE} is supported yet",
+            "--target {}: only {known} are supported",
             args.target
         )));
-    }
-    match args.cpu.as_slice() {
-        [cpu] => Ok(Target {
-            streamed: args.weights == Residence::Streamed,
-            ..Target::new(cpu, !args.no_kernels)?
-        }),
-        _ => later("an artifact for several CPUs (more than one --cpu)"),
-    }
+    };
+    let cpu = match args.cpu.as_slice() {
+        [] => None,
+        [cpu] => Some(cpu.as_str()),
+        _ => return later("an artifact for several CPUs (more than one --cpu)"),
+    };
+    let target = match arch {
+        Arch::X86_64 => Target::new(cpu.unwrap_or(DEFAULT_CPU), !args.no_kernels)?,
+        _ if args.emit.contains(&Emit::Sharedlib) => {
+            return later("a shared library for another platform than x86-64");
+        }
+        _ => Target::other(arch, cpu)?,
+    };
+    Ok(Target {
+        streamed: args.weights == Residence::Streamed,
+        ..target
+    })
 }
 
 fn kinds(args: &Args) -> BTreeSet<Kind> {
@@ -344,8 +348,13 @@ fn kinds(args: &Args) -> BTreeSet<Kind> {
         Emit::Ir => Vec::new(),
     };
     let weights = (!args.embed_weights).then_some(Kind::Weights);
-    args.emit
-        .iter()
+    let usual: &[Emit] = if args.target == Arch::X86_64.triple() {
+        &[Emit::Obj, Emit::Staticlib, Emit::Sharedlib, Emit::Header]
+    } else {
+        &[Emit::Obj, Emit::Staticlib, Emit::Header]
+    };
+    let emit = if args.emit.is_empty() { usual } else { &args.emit };
+    emit.iter()
         .flat_map(of)
         .chain(weights)
         .chain([Kind::Manifest])

@@ -60,7 +60,7 @@ pub fn kernels(object: &mut write::Object<'_>, kernels: &[&[u8]]) -> Result<Vec<
 /// and read again; it holds code and small tables here, never weights.
 fn undefined(object: &write::Object<'_>) -> Result<Vec<String>, ObjectError> {
     let bytes = object.write()?;
-    crate::symbols::undefined(&reloc::parse(&bytes)?)
+    crate::symbols::undefined(&reloc::parse_any(&bytes)?)
 }
 
 fn defined_global(file: &ElfObject<'_>, name: &str) -> Option<SymbolIndex> {

@@ -32,9 +32,17 @@ impl Reloc {
 
 /// Parses a relocatable x86-64 ELF object.
 pub(crate) fn parse(bytes: &[u8]) -> Result<ElfObject<'_>, ObjectError> {
+    let file = parse_any(bytes)?;
+    if file.architecture() != object::Architecture::X86_64 {
+        return Err(ObjectError::NotRelocatable);
+    }
+    Ok(file)
+}
+
+/// Parses a relocatable little-endian ELF object of any instruction set.
+pub(crate) fn parse_any(bytes: &[u8]) -> Result<ElfObject<'_>, ObjectError> {
     let file = ElfObject::parse(bytes)?;
-    let relocatable = file.kind() == object::ObjectKind::Relocatable;
-    if !relocatable || file.architecture() != object::Architecture::X86_64 || !file.is_little_endian() {
+    if file.kind() != object::ObjectKind::Relocatable || !file.is_little_endian() {
         return Err(ObjectError::NotRelocatable);
     }
     Ok(file)

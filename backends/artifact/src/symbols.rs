@@ -10,7 +10,7 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, SymbolKind, elf}
 /// # Errors
 /// The first promise broken, with every symbol that breaks it.
 pub fn check(object: &[u8], name: &str) -> Result<Vec<String>, ObjectError> {
-    let file = reloc::parse(object)?;
+    let file = reloc::parse_any(object)?;
     let undefined = undefined(&file)?;
     if !undefined.is_empty() {
         return Err(ObjectError::UndefinedSymbols(undefined));

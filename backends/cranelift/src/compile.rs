@@ -39,8 +39,9 @@ pub struct Options {
     /// Kernels there are, by registry name, with their symbols. The bodies of all others are compiled in place, so an empty
     /// map means no kernels.
     pub kernels: BTreeMap<String, String>,
-    /// Symbol of the function behind `NAME_prepare`, `fn(weights, expected_header, required_features) -> i32`.
-    pub prepare: String,
+    /// Symbol of the function behind `NAME_prepare`, `fn(weights, expected_header, required_features) -> i32`. Without one the header is
+    /// compared in place, and no feature is asked for.
+    pub prepare: Option<String>,
     /// How hard Cranelift tries.
     pub opt_level: OptLevel,
 }
@@ -203,7 +204,7 @@ fn isa(options: &Options) -> Result<OwnedTargetIsa, Error> {
     ] {
         shared.set(name, value).map_err(|e| setup(&e))?;
     }
-    let triple = target_lexicon::triple!("x86_64-unknown-linux-gnu");
+    let triple: target_lexicon::Triple = options.cpu.arch.triple().parse().map_err(|e| setup(&e))?;
     let mut builder = cranelift_codegen::isa::lookup(triple).map_err(|e| setup(&e))?;
     for flag in &options.cpu.flags {
         builder.enable(flag).map_err(|e| setup(&e))?;

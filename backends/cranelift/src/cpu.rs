@@ -2,9 +2,41 @@
 
 use crate::Error;
 
+/// An instruction set, on Linux.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arch {
+    /// 64-bit x86.
+    X86_64,
+    /// 64-bit Arm.
+    Aarch64,
+    /// 64-bit RISC-V.
+    Riscv64,
+}
+
+impl Arch {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::X86_64, Self::Aarch64, Self::Riscv64];
+
+    /// The target triple, as Rust spells it.
+    pub const fn triple(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-unknown-linux-gnu",
+            Self::Aarch64 => "aarch64-unknown-linux-gnu",
+            Self::Riscv64 => "riscv64gc-unknown-linux-gnu",
+        }
+    }
+
+    /// The one with this triple.
+    pub fn find(triple: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|a| a.triple() == triple)
+    }
+}
+
 /// A CPU: what Cranelift may use, and what the kernels chosen for it may require.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CpuSpec {
+    /// Its instruction set.
+    pub arch: Arch,
     /// Name on the command line: `x86-64`, `x86-64-v2`, `x86-64-v3`, `x86-64-v4` or `native`.
     pub name: &'static str,
     /// Cranelift's settings to enable.
@@ -85,6 +117,23 @@ pub fn supported() -> Vec<CpuSpec> {
     specs
 }
 
+/// The CPU that is compiled for on another instruction set than x86-64: any that has vectors of 128 bits, which for RISC-V is the
+/// extension V.
+pub fn generic(arch: Arch) -> Option<CpuSpec> {
+    let (name, flags) = match arch {
+        Arch::X86_64 => return None,
+        Arch::Aarch64 => ("aarch64", vec![]),
+        Arch::Riscv64 => ("rv64gcv", vec!["has_v", "has_zvl128b"]),
+    };
+    Some(CpuSpec {
+        arch,
+        name,
+        flags,
+        features: Vec::new(),
+        f32_lanes: 4,
+    })
+}
+
 /// The CPU with this name.
 ///
 /// # Errors
@@ -107,6 +156,7 @@ fn spec(name: &'static str, has: impl Fn(usize, &Feature) -> bool) -> CpuSpec {
         .map(|(_, f)| f)
         .collect();
     CpuSpec {
+        arch: Arch::X86_64,
         name,
         flags: chosen.iter().filter_map(|f| f.flag).collect(),
         features: chosen.iter().map(|f| f.name).collect(),

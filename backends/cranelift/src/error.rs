@@ -36,7 +36,7 @@ pub enum Error {
 pub enum FuncError {
     #[error(transparent)]
     Lower(#[from] LowerError),
-    #[error("{what} is not supported on x86-64")]
+    #[error("{what} is not supported on this instruction set")]
     Unsupported { what: String },
     #[error("Cranelift failed: {0}")]
     Codegen(String),

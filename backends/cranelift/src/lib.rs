@@ -1,4 +1,4 @@
-//! sdc's default native backend: tile IR to an x86-64 ELF object through Cranelift.
+//! sdc's default native backend: tile IR to an ELF object for x86-64, aarch64 or riscv64 through Cranelift.
 //!
 //! [`compile`] turns a tile module into position-independent code with the model's entry points: one local function per
 //! tile function, and the global `NAME_run`, `NAME_prepare` and sizes. Kernels are called by symbol and left undefined; the
@@ -18,7 +18,7 @@ mod link;
 mod types;
 
 pub use compile::{Compiled, CompiledObject, OptLevel, Options, compile, compile_profiled};
-pub use cpu::{CpuSpec, supported};
+pub use cpu::{Arch, CpuSpec, supported};
 pub use error::{Error, FuncError};
 /// The `object` crate, in the version whose types appear in this crate's interface.
 pub use object;

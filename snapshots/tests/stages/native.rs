@@ -232,7 +232,7 @@ fn build(
         required_features: target.features(),
         weights_header: header.bytes(),
         kernels: target.kernels.map(symbols).unwrap_or_default(),
-        prepare: base.symbol("prepare").ok_or("no `prepare`")?,
+        prepare: Some(base.symbol("prepare").ok_or("no `prepare`")?),
         opt_level: Default::default(),
     };
     let mut code = sdc_cranelift::compile(module, &placement, &options).map_err(|e| e.to_string())?;

@@ -13,7 +13,7 @@ mod select;
 use crate::entry::Frame;
 use crate::error::FuncError;
 use crate::link::{Linker, kernel_signature};
-use crate::{Options, types};
+use crate::{Arch, Options, types};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F64, I64};
 use cranelift_codegen::ir::{
@@ -41,7 +41,8 @@ pub struct Target {
 
 impl Target {
     pub fn new(options: &Options) -> Self {
-        let has = |flag| options.cpu.flags.contains(&flag);
+        // Everything but x86-64 has these from the beginning.
+        let has = |flag| options.cpu.arch != Arch::X86_64 || options.cpu.flags.contains(&flag);
         Self {
             sse41: has("has_sse41"),
             fma: has("has_fma"),

@@ -31,7 +31,7 @@ pub fn options(cpu: &CpuSpec) -> Options {
         required_features: 5,
         weights_header: std::array::from_fn(|i| i as u8),
         kernels: BTreeMap::new(),
-        prepare: "sdc_k_v1_prepare".into(),
+        prepare: Some("sdc_k_v1_prepare".into()),
         opt_level: OptLevel::None,
     }
 }

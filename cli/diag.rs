@@ -84,6 +84,7 @@ fn printable(problem: &Problem) -> Problem {
         message: clean(&problem.message),
         notes: problem.notes.iter().map(clean).collect(),
         help: problem.help.as_ref().map(clean),
+        at: problem.at.clone(),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use sdc_artifact::emit::EmitError;
 use sdc_artifact::load::LoadError;
-use sdc_frontend::{Class, ImportError, ImportErrors};
+use sdc_frontend::{Class, Code, ImportError, ImportErrors, supported_since};
+use serde::Serialize;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
@@ -37,6 +38,23 @@ pub struct Problem {
     pub notes: Vec<String>,
     /// What would help.
     pub help: Option<String>,
+    /// Of a problem with nodes of a model: which they are, all of the same kind.
+    pub at: Option<Nodes>,
+}
+
+/// Nodes that share a problem.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Nodes {
+    /// Their operator.
+    pub operator: String,
+    /// How many there are.
+    pub count: usize,
+    /// Their names.
+    pub names: Vec<String>,
+    /// The operands of each, as `name: f32[1,3]`.
+    pub operands: Vec<String>,
+    /// The first operator set from which on sdc supports the operator; absent if it does in none.
+    pub supported_since: Option<i64>,
 }
 
 /// Why a command did not do what was asked.
@@ -140,15 +158,75 @@ impl From<&ImportError> for Problem {
             message,
             notes,
             help: error.help.clone(),
+            at: error.node.as_ref().map(|node| Nodes {
+                operator: node.op.clone(),
+                count: 1,
+                names: vec![node.name.clone()],
+                operands: vec![error.operands.join(", ")],
+                supported_since: supported_since(&node.op),
+            }),
         }
     }
 }
 
+/// Nodes named in full in a group of many.
+const NAMED: usize = 8;
+
+/// One problem for each kind: nodes of one operator that fail for one reason are counted, not repeated.
 impl From<ImportErrors> for Failure {
     fn from(errors: ImportErrors) -> Self {
+        let mut groups: Vec<(&ImportError, Problem)> = Vec::new();
+        for error in &errors.0 {
+            let same = |(first, _): &&mut (&ImportError, Problem)| {
+                let op = |e: &ImportError| e.node.as_ref().map(|n| n.op.clone());
+                error.node.is_some()
+                    && op(first) == op(error)
+                    && (first.code, &first.message, &first.help) == (error.code, &error.message, &error.help)
+            };
+            let problem = Problem::from(error);
+            match groups.iter_mut().find(same) {
+                Some((_, group)) => {
+                    if let (Some(all), Some(one)) = (&mut group.at, problem.at) {
+                        all.count += 1;
+                        all.names.extend(one.names);
+                        all.operands.extend(one.operands);
+                    }
+                }
+                None => groups.push((error, problem)),
+            }
+        }
+        let finished = groups.into_iter().map(|(error, mut problem)| {
+            if let Some(at) = &problem.at
+                && at.count > 1
+            {
+                let more = at.names.len().saturating_sub(1 + NAMED);
+                let tail = if more > 0 {
+                    format!(" and {more} more")
+                } else {
+                    String::new()
+                };
+                let others = at.names[1..]
+                    .iter()
+                    .take(NAMED)
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                problem
+                    .notes
+                    .push(format!("{} nodes, also {others}{tail}", at.count));
+            }
+            if error.code == Code::NotInOpset || error.code == Code::Operator {
+                let since = problem.at.as_ref().and_then(|at| at.supported_since);
+                problem.notes.push(match since {
+                    Some(set) => format!("nearest supported operator set: {set}"),
+                    None => "supported in no operator set".to_owned(),
+                });
+            }
+            problem
+        });
         Self {
             exit: errors.class().into(),
-            problems: errors.0.iter().map(Problem::from).collect(),
+            problems: finished.collect(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `sdc inspect`: what is in a model, and what of it is not supported, before anything is compiled.
 
-use crate::exit::{Exit, Failure, Problem};
+use crate::exit::{Exit, Failure, Nodes, Problem};
 use crate::macs;
 use crate::model::{ModelArgs, ModelFile};
 use crate::sd::report::{LayerRow, decibels, density, form};
@@ -68,6 +68,8 @@ struct ProblemRow {
     message: String,
     notes: Vec<String>,
     help: Option<String>,
+    /// Which nodes have it, how many they are, and where they would be supported.
+    nodes: Option<Nodes>,
 }
 
 /// A node with weights, or one that multiplies.
@@ -136,12 +138,14 @@ impl From<&Problem> for ProblemRow {
             message,
             notes,
             help,
+            at: nodes,
         } = problem.clone();
         Self {
             code,
             message,
             notes,
             help,
+            nodes,
         }
     }
 }
@@ -212,6 +216,41 @@ impl Inspection {
         self.macs = Some(self.layers.iter().fold(0, |n, l| n.saturating_add(l.macs)));
     }
 
+    /// The nodes that cannot be compiled, a line for each kind of problem.
+    fn print_unsupported(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        let rows: Vec<Vec<String>> = self
+            .problems
+            .iter()
+            .filter_map(|p| {
+                let nodes = p.nodes.as_ref()?;
+                let set = nodes
+                    .supported_since
+                    .map_or_else(|| "none".to_owned(), |n| n.to_string());
+                let first = nodes.names.first().cloned().unwrap_or_default();
+                let code = p.code.clone().unwrap_or_default();
+                Some(vec![
+                    nodes.operator.clone(),
+                    code,
+                    first,
+                    nodes.count.to_string(),
+                    set,
+                ])
+            })
+            .collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        writeln!(out)?;
+        let head = [
+            "not supported",
+            "code",
+            "first node",
+            "count",
+            "from operator set",
+        ];
+        table(out, &head, rows.into_iter())
+    }
+
     fn print(&self, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(out, "file: {} ({})", self.file, size(self.file_bytes as u64))?;
         writeln!(out, "sha256: {}", self.sha256)?;
@@ -250,6 +289,7 @@ impl Inspection {
             .iter()
             .map(|(op, count)| vec![(*op).clone(), count.to_string()]);
         table(out, &["operator", "count"], rows)?;
+        self.print_unsupported(out)?;
         if !self.layers.is_empty() {
             writeln!(out)?;
             let row = |l: &Layer| {

@@ -399,10 +399,58 @@ fn inspect_lists_everything_unsupported_at_once() {
         "u_node (NoSuchOperator #0)",
         "v_node (AnotherOne #1)",
         "f32[2]",
+        "supported in no operator set",
         "2 problems",
     ] {
         assert!(ran.err.contains(expected), "{expected}: {}", ran.err);
     }
+    let first = &all["problems"][0]["nodes"];
+    assert_eq!(first["operator"], "NoSuchOperator");
+    assert_eq!(
+        (&first["count"], &first["names"][0]),
+        (&1.into(), &"u_node".into())
+    );
+    assert_eq!(
+        (&first["operands"][0], &first["supported_since"]),
+        (&"x: f32[2]".into(), &Value::Null)
+    );
+}
+
+/// Equal nodes are counted, and their nearest operator set is named.
+#[test]
+fn inspect_counts_equal_problems() {
+    let dir = Dir::new();
+    let mut net = onnx::Net::new().input("x", &[2]);
+    for k in 0..12 {
+        net = net.node("NoSuchOperator", &["x"], &format!("u{k}"), &[]);
+    }
+    // Operator set 17 has no Gelu yet.
+    net = net.node("Gelu", &["x"], "g", &[]).output("g");
+    let model = dir.write("many.onnx", net.output("u11").bytes());
+    let ran = run(["inspect", &model]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(
+        ran.err.contains("12 nodes, also u1_node, u2_node") && ran.err.contains("and 3 more"),
+        "{}",
+        ran.err
+    );
+    assert!(
+        ran.err.contains("nearest supported operator set: 20"),
+        "{}",
+        ran.err
+    );
+    assert!(ran.err.contains("2 problems"), "{}", ran.err);
+    let lines: Vec<Vec<&str>> = ran.out.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert!(
+        lines.contains(&vec!["NoSuchOperator", "E0201", "u0_node", "12", "none"]),
+        "{}",
+        ran.out
+    );
+    assert!(
+        lines.contains(&vec!["Gelu", "E0111", "g_node", "1", "20"]),
+        "{}",
+        ran.out
+    );
 }
 
 #[test]

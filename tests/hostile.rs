@@ -1,7 +1,7 @@
-//! Mutated and truncated models: always an answer, never a crash.
+//! Mutated and truncated models, texts and artifacts: always an answer, never a crash.
 //!
 //! The suite tries a few hundred; `cargo test --release --test hostile -- --ignored` tries 1,000 of each kind of model, those
-//! of ../shared included.
+//! of ../shared included, and as many texts and artifacts. `SDC_HOSTILE_TRIES` says otherwise.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod common;
@@ -91,6 +91,12 @@ fn wait(mut child: Child) -> (Option<i32>, String) {
     }
 }
 
+/// How many mutations of each kind the long tests try.
+fn tries() -> usize {
+    let tries = std::env::var("SDC_HOSTILE_TRIES");
+    tries.map_or(1000, |n| n.parse().unwrap())
+}
+
 /// Tries mutations of one model. How many were refused.
 fn attack(name: &str, bytes: &[u8], tries: usize, seed: u64) -> usize {
     let dir = Dir::new();
@@ -175,7 +181,123 @@ fn thousands() {
         }
     }
     for (seed, (name, bytes)) in models.iter().enumerate() {
-        let refused = attack(name, bytes, 1000, seed as u64 + 100);
-        eprintln!("{name}: {refused} of 1000 refused");
+        let refused = attack(name, bytes, tries(), seed as u64 + 100);
+        eprintln!("{name}: {refused} of {} refused", tries());
     }
+}
+
+/// A copy with some digits changed: still a text, of something else.
+fn other_digits(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let digits: Vec<usize> = (0..bytes.len()).filter(|&i| bytes[i].is_ascii_digit()).collect();
+    let mut out = bytes.to_vec();
+    for _ in 0..1 + random.below(3) {
+        out[digits[random.below(digits.len())]] = b'0' + random.below(10) as u8;
+    }
+    out
+}
+
+/// The stages of a model's compilation as text, each damaged, with its weights beside it.
+fn attack_texts(tries: usize, seed: u64) {
+    let mut random = Random(seed);
+    let (mut fine, mut refused) = (0, 0);
+    for (name, bytes) in [
+        ("classifier", onnx::classifier()),
+        ("movements", onnx::movements()),
+    ] {
+        let dir = Dir::new();
+        let model = dir.write("m.onnx", &bytes);
+        let stages = dir.path("stages");
+        ok(["dump", &model, "--all", &stages]);
+        let mut texts = Vec::new();
+        for entry in std::fs::read_dir(&stages).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "sdir") {
+                texts.push(std::fs::read(path).unwrap());
+            }
+        }
+        assert!(texts.len() > 4);
+        for number in 0..tries / 2 {
+            let whole = &texts[number % texts.len()];
+            let damaged = match number / texts.len() % 2 {
+                0 => mutate(whole, &mut random),
+                _ => other_digits(whole, &mut random),
+            };
+            let text = dir.write("stages/damaged.sdir", &damaged);
+            let out = dir.path("out");
+            let args: &[&str] = match number % 4 {
+                0 => &["opt", &text, "--passes", "simplify"],
+                _ => &["compile", &text, "-o", &out],
+            };
+            let (code, said) = wait(start(args));
+            if !matches!(code, Some(0 | 2..=5)) {
+                let kept = std::env::temp_dir().join(format!("sdc-hostile-{name}-{number}.sdir"));
+                std::fs::write(&kept, &damaged).unwrap();
+                panic!("{args:?} on {}: {code:?}\n{said}", kept.display());
+            }
+            *(if code == Some(0) { &mut fine } else { &mut refused }) += 1;
+            let _ = std::fs::remove_dir_all(&out);
+        }
+    }
+    eprintln!("texts: {fine} fine, {refused} refused");
+    assert!(refused > tries / 10 && fine > tries / 500, "{fine} {refused}");
+}
+
+/// Artifacts with one of their files damaged: loaded only if it is what was shipped.
+fn attack_artifacts(tries: usize, seed: u64) {
+    let mut random = Random(seed);
+    let dir = Dir::new();
+    let model = dir.write("m.onnx", onnx::movements());
+    let out = dir.path("out");
+    ok(["compile", &model, "-o", &out]);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(&out).unwrap() {
+        let path = entry.unwrap().path();
+        let extension = path
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if ["json", "so", "weights"].contains(&extension.as_str()) {
+            files.push((path.clone(), std::fs::read(path).unwrap()));
+        }
+    }
+    assert!(files.len() >= 2, "{files:?}");
+    let x = dir.write("x.npy", npy_f32(&[1, 4, 6, 6], &[0.5; 144]));
+    let given = format!("x={x}");
+    let args = ["run", &out, "--input", &given];
+    assert_eq!(wait(start(&args)).0, Some(0));
+    let mut refused = 0;
+    for number in 0..tries {
+        let (path, whole) = &files[number % files.len()];
+        let damaged = mutate(whole, &mut random);
+        // The old file stays mapped by nobody: it is replaced, not overwritten.
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(path, &damaged).unwrap();
+        let (code, said) = wait(start(&args));
+        let harmless = path.extension().is_some_and(|e| e == "json") || damaged == *whole;
+        let answered = matches!(code, Some(2..=5)) || (code == Some(0) && harmless);
+        assert!(answered, "{} {number}: {code:?}\n{said}", path.display());
+        refused += usize::from(code != Some(0));
+        std::fs::write(path, whole).unwrap();
+    }
+    eprintln!("artifacts: {refused} of {tries} refused");
+    assert!(refused > tries / 2, "{refused}");
+}
+
+#[test]
+fn a_few_texts_and_artifacts() {
+    attack_texts(80, 11);
+    attack_artifacts(60, 12);
+}
+
+#[test]
+#[ignore = "takes minutes; run it on a release build"]
+fn thousands_of_texts() {
+    attack_texts(tries(), 21);
+}
+
+#[test]
+#[ignore = "takes minutes; run it on a release build"]
+fn thousands_of_artifacts() {
+    attack_artifacts(tries(), 22);
 }

@@ -100,9 +100,9 @@ impl<'a> Importer<'a> {
             Some(Some(count)) if count.len() == 1 => Some(count[0].max(0.0)),
             Some(_) => {
                 let text = "the trip count (operand 0) must be known at compile time: it bounds the loop";
-                return Err(Fault::new(Code::DataDependent, text)
-                    .help("fix the input it is computed from with --fix")
-                    .into());
+                let count = inputs.first().copied().flatten();
+                let fault = Fault::new(Code::DataDependent, text);
+                return Err(count.map_or(fault.clone(), |v| fault.of(v)).into());
             }
         };
         let first = inputs.get(1).copied().flatten();

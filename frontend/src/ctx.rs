@@ -126,7 +126,7 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
             let text = format!(
                 "operand {i} ({what}) must be known at compile time, but depends on the model's inputs"
             );
-            Fault::new(Code::DataDependent, text).help("export the model with fixed shapes")
+            Fault::new(Code::DataDependent, text).of(value)
         })
     }
     /// As [`Self::const_tensor`], as integers.

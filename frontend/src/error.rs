@@ -1,6 +1,6 @@
 //! Import errors: stable codes, classes for exit codes, and the list that names every problem at once.
 
-use sdc_ir::graph::Origin;
+use sdc_ir::graph::{Origin, Value};
 use std::fmt;
 
 /// What kind of failure an error is; decides the exit code.
@@ -191,6 +191,8 @@ pub(crate) struct Fault {
     pub code: Code,
     pub message: String,
     pub help: Option<String>,
+    /// The value that should have been known at compile time, if that is the problem.
+    pub unknown: Option<Value>,
 }
 
 impl Fault {
@@ -199,7 +201,13 @@ impl Fault {
             code,
             message: message.into(),
             help: None,
+            unknown: None,
         }
+    }
+    /// Says which value should have been known.
+    pub fn of(mut self, value: Value) -> Self {
+        self.unknown = Some(value);
+        self
     }
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());

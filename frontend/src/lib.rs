@@ -21,13 +21,14 @@ pub mod options;
 mod order;
 pub mod proto;
 mod relabel;
+mod remedy;
 mod scan;
 mod sd;
 pub mod tensor;
 
 pub use error::{Class, Code, ImportError, ImportErrors};
 pub use import::{Imported, decode, import, import_model};
-pub use ops::supported_operators;
+pub use ops::{supported_operators, supported_since};
 pub use options::{ExternalData, ImportOptions, Limits};
 pub use tensor::{read_tensor_pb, write_tensor_pb};
 

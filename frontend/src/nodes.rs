@@ -220,7 +220,10 @@ impl Importer<'_> {
         let results = match results {
             Ok(values) => values,
             Err(Stop::Skip) => Vec::new(),
-            Err(Stop::Fault(fault)) => {
+            Err(Stop::Fault(mut fault)) => {
+                if fault.help.is_none() {
+                    fault.help = self.remedy(&fault, node);
+                }
                 let mut error = fault.at(Some(origin.clone()));
                 error.operands = self.operand_texts(node);
                 self.errors.push(error);
@@ -283,7 +286,14 @@ impl Importer<'_> {
         }
         let entry = ops::find(op).filter(|_| is_default_domain(domain));
         if entry.is_none() && function.is_none() {
-            return Err(Fault::new(Code::Operator, format!("operator {op} is not supported")).into());
+            let fault = match ops::unbounded(op) {
+                Some(what) => Fault::new(
+                    Code::DataDependent,
+                    format!("operator {op} is not supported: {what}"),
+                ),
+                None => Fault::new(Code::Operator, format!("operator {op} is not supported")),
+            };
+            return Err(fault.into());
         }
         let inputs = self.operands(node)?;
         // A function the model brings is the operator's meaning for this model, whatever the name.

@@ -29,10 +29,10 @@ fn everything_is_said_at_once() {
     let mut foreign = node("FusedConv", "x", "b", vec![]);
     foreign.domain = Some("com.microsoft".into());
     let nodes = vec![
-        node("Einsum", "x", "a", vec![]),
+        node("TfIdfVectorizer", "x", "a", vec![]),
         foreign,
         node("Relu", "a", "silent", vec![]),
-        node("NonZero", "a", "not_silent", vec![]),
+        node("Unique", "a", "not_silent", vec![]),
         node(
             "LeakyRelu",
             "x",
@@ -51,7 +51,7 @@ fn everything_is_said_at_once() {
         [
             Operator,
             Domain,
-            Operator,
+            DataDependent,
             Attribute,
             DataDependent,
             BadOperands,
@@ -62,7 +62,7 @@ fn everything_is_said_at_once() {
     assert_eq!(errors.class().exit_code(), 3);
     let text = errors.to_string();
     for part in [
-        "E0201: Einsum_0 (Einsum #0): operator Einsum is not supported; operands: x: f32[2,3]",
+        "E0201: TfIdfVectorizer_0 (TfIdfVectorizer #0): operator TfIdfVectorizer is not supported; operands: x: f32[2,3]",
         "FusedConv of domain `com.microsoft`",
         "attribute `colour` is not supported",
         "operand 1 (shape) must be known at compile time",
@@ -71,6 +71,40 @@ fn everything_is_said_at_once() {
     ] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
+}
+
+/// What would remove a problem is said where something would.
+#[test]
+fn remedies() {
+    let sizes = info("sizes", DType::I64, &[2]);
+    let inputs = vec![x(), sizes, info("image", DType::F32, &[1, 512, 512])];
+    let weights = vec![("k", f32s(&[2], &[1.0, 2.0]))];
+    let nodes = vec![
+        node("Add", "sizes sizes", "twice", vec![]),
+        node("Reshape", "x twice", "a", vec![]),
+        node("Cast", "image", "integers", vec![("to", A::Int(7))]),
+        node("Reshape", "x integers", "b", vec![]),
+        node("TfIdfVectorizer", "k", "c", vec![]),
+        node("NonZero", "sizes", "d", vec![]),
+        node("NonMaxSuppression", "x x", "e", vec![]),
+    ];
+    let errors = import(model(13, graph(nodes, inputs, weights, "a b c d e"))).unwrap_err();
+    let help: Vec<&str> = errors
+        .0
+        .iter()
+        .map(|e| e.help.as_deref().unwrap_or("-"))
+        .collect();
+    assert!(help[0].contains("--fix sizes=FILE"), "{help:?}");
+    // Nobody fixes an image.
+    assert_eq!(help[1], "export the model with fixed shapes");
+    assert!(help[2].contains("folding"), "{help:?}");
+    assert!(help[3].contains("--fix sizes=FILE"), "{help:?}");
+    assert_eq!(help[4], "-");
+    assert_eq!(errors.0[4].code, Code::DataDependent);
+    assert!(
+        errors.0[4].message.contains("max_output_boxes_per_class"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -163,7 +197,7 @@ fn symbolic_dimensions() {
     options.dims.insert("N".into(), 0);
     assert_eq!(codes(&import_model(m, &options).unwrap_err()), [Code::BadPin]);
     // Unsupported operators are still named while dimensions are open.
-    let open = vec![node("Einsum", "in", "y", vec![])];
+    let open = vec![node("TfIdfVectorizer", "in", "y", vec![])];
     let m = model(13, graph(open, vec![info("in", DType::F32, &[-1])], vec![], "y"));
     assert_eq!(
         codes(&import(m).unwrap_err()),
@@ -351,7 +385,7 @@ fn floods_end() {
     let errors = sdc_frontend::import(flood.into(), &ImportOptions::default()).unwrap_err();
     assert_eq!(errors.class(), Class::Limit, "{errors}");
     let bad: Vec<NodeProto> = (0..5000)
-        .map(|i| node("Einsum", "x", &format!("e{i}"), vec![]))
+        .map(|i| node("TfIdfVectorizer", "x", &format!("e{i}"), vec![]))
         .collect();
     assert_eq!(refused(bad, "e0 e4999").0.len(), 1000);
 }

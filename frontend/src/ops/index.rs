@@ -375,3 +375,62 @@ pub(crate) fn narrow(c: &mut NodeCtx, x: Value, axis: usize, lo: usize, hi: usiz
     let steps = vec![1; rank];
     c.emit(Slice { starts, sizes, steps }, &[x])
 }
+
+/// Positions as a constant list.
+fn listed(c: &mut NodeCtx, positions: Vec<i64>, shape: Vec<usize>) -> Lowered {
+    let tensor =
+        Tensor::from_elements(shape, positions).map_err(|e| Fault::new(Code::TooLarge, e.to_string()))?;
+    c.constant(tensor)
+}
+
+/// Compress with a condition known at compile time: the selected elements.
+pub(super) fn compress(c: &mut NodeCtx) -> Lowered {
+    let x = c.input(0)?;
+    let axis = c.opt_int("axis")?;
+    let (x, axis) = match axis {
+        Some(axis) => (x, c.axis(axis, c.rank(x))?),
+        None => {
+            let n = elements(&c.shape(x))?;
+            (c.reshape(x, vec![n])?, 0)
+        }
+    };
+    let condition = c.const_tensor(
+        1,
+        "condition: the number of its true elements is the result's size",
+    )?;
+    let length = c.shape(x)[axis];
+    let chosen = condition
+        .to_f64_vec()
+        .into_iter()
+        .enumerate()
+        .filter(|(_, x)| *x != 0.0);
+    let chosen: Vec<i64> = chosen.map(|(i, _)| i as i64).collect();
+    if chosen.last().is_some_and(|&last| last as usize >= length) {
+        return Err(bad("the condition is longer than the dimension"));
+    }
+    let count = chosen.len();
+    let at = listed(c, chosen, vec![count])?;
+    c.emit(Gather { axis }, &[x, at])
+}
+
+/// NonZero of what is known at compile time: an index per column.
+pub(super) fn non_zero(c: &mut NodeCtx) -> Lowered {
+    let x = c.const_tensor(0, "the number of its non-zero elements is the result's size")?;
+    let strides = sdc_ir::tensor::row_major_strides(x.shape());
+    let values = x.to_f64_vec();
+    let found: Vec<usize> = (0..values.len()).filter(|&i| values[i] != 0.0).collect();
+    let rank = x.shape().len();
+    let limit = c.builder.limits.max_folded_elements;
+    if found.len().saturating_mul(rank) > limit {
+        let text = format!(
+            "{} positions exceed the limit of {limit} elements computed at compile time",
+            found.len()
+        );
+        return Err(Fault::new(Code::FoldLimit, text));
+    }
+    let positions = (0..rank).flat_map(|d| found.iter().map(move |&i| (d, i)));
+    let positions = positions
+        .map(|(d, i)| (i / strides[d] % x.shape()[d]) as i64)
+        .collect();
+    listed(c, positions, vec![rank, found.len()])
+}

@@ -8,6 +8,7 @@ mod bits;
 mod constant;
 mod conv;
 mod conv_forms;
+mod einsum;
 mod elementwise;
 mod index;
 mod loss;
@@ -22,6 +23,8 @@ mod recurrent;
 mod reduce;
 mod reshape;
 mod resize;
+mod sample;
+mod signal;
 mod slice;
 mod trigonometry;
 mod window;
@@ -70,6 +73,30 @@ pub fn supported_operators() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|e| e.name)
 }
 
+/// The operator set that introduced an operator of the default domain, from which on sdc supports it.
+pub fn supported_since(name: &str) -> Option<i64> {
+    find(name).map(|e| e.since)
+}
+
+/// Why an operator is refused whose result has a size that depends on its operands' values, and the bound that is missing.
+pub(crate) fn unbounded(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "NonMaxSuppression" => {
+            "the number of boxes it selects depends on values, and nothing bounds it at compile time but the product of batches, \
+             classes and max_output_boxes_per_class; let the model end with its boxes and scores, and select outside it"
+        }
+        "Unique" => {
+            "the number of distinct elements depends on values, and nothing bounds it at compile time but the number of elements"
+        }
+        "StringSplit" => "the number of parts depends on the text, and nothing bounds it at compile time",
+        "SequenceEmpty" | "SequenceConstruct" | "SequenceInsert" | "SequenceErase" | "SequenceAt"
+        | "SequenceLength" | "SplitToSequence" | "ConcatFromSequence" => {
+            "the length of a sequence is known at run time only, and ONNX has no way to state a bound"
+        }
+        _ => return None,
+    })
+}
+
 /// A lowering was entered in the table under a name it does not handle.
 fn unknown(c: &NodeCtx) -> Fault {
     Fault::new(
@@ -115,6 +142,7 @@ static TABLE: &[Entry] = &[
     one("Acos", 7, (1, 1), trigonometry::acos),
     one("Acosh", 9, (1, 1), trigonometry::acosh),
     one("Add", 1, (2, 2), elementwise::binary),
+    one("AffineGrid", 20, (2, 2), sample::affine_grid),
     one("And", 1, (2, 2), elementwise::binary),
     one("ArgMax", 1, (1, 1), order::arg_extremum),
     one("ArgMin", 1, (1, 1), order::arg_extremum),
@@ -131,6 +159,7 @@ static TABLE: &[Entry] = &[
     one("BitwiseNot", 18, (1, 1), bits::bitwise_not),
     one("BitwiseOr", 18, (2, 2), bits::bitwise),
     one("BitwiseXor", 18, (2, 2), bits::bitwise),
+    one("BlackmanWindow", 17, (1, 1), signal::window),
     one("Cast", 1, (1, 1), elementwise::cast),
     one("CastLike", 15, (2, 2), elementwise::cast_like),
     many("CausalConvWithState", 27, (2, 4), attention::causal_conv),
@@ -138,6 +167,7 @@ static TABLE: &[Entry] = &[
     one("Celu", 12, (1, 1), activation::celu),
     one("CenterCropPad", 18, (2, 2), pad::center_crop_pad),
     one("Clip", 1, (1, 3), activation::clip),
+    one("Compress", 9, (2, 2), index::compress),
     one("Concat", 1, (1, ANY), slice::concat),
     one("Constant", 1, (0, 0), constant::constant),
     one("ConstantOfShape", 9, (1, 1), constant::constant_of_shape),
@@ -148,11 +178,13 @@ static TABLE: &[Entry] = &[
     one("Cosh", 9, (1, 1), trigonometry::cosh),
     one("CumProd", 26, (2, 2), order::cumulative),
     one("CumSum", 11, (2, 2), order::cumulative),
+    one("DFT", 17, (1, 3), signal::dft),
     one("DepthToSpace", 1, (1, 1), reshape::depth_to_space),
     one("DequantizeLinear", 10, (2, 3), quant::dequantize),
     one("Div", 1, (2, 2), elementwise::binary),
     many("Dropout", 1, (1, 3), constant::dropout),
     many("DynamicQuantizeLinear", 11, (1, 1), qlinear::dynamic),
+    one("Einsum", 12, (1, ANY), einsum::einsum),
     one("Elu", 1, (1, 1), activation::elu),
     one("Equal", 1, (2, 2), elementwise::binary),
     one("Erf", 9, (1, 1), elementwise::unary),
@@ -172,7 +204,10 @@ static TABLE: &[Entry] = &[
     one("GlobalMaxPool", 1, (1, 1), pool::global),
     one("Greater", 1, (2, 2), elementwise::binary),
     one("GreaterOrEqual", 12, (2, 2), elementwise::binary),
+    one("GridSample", 16, (2, 2), sample::grid_sample),
     one("GroupNormalization", 18, (3, 3), normalize::group),
+    one("HammingWindow", 17, (1, 1), signal::window),
+    one("HannWindow", 17, (1, 1), signal::window),
     one("HardSigmoid", 1, (1, 1), activation::hard_sigmoid),
     one("HardSwish", 14, (1, 1), activation::hard_swish),
     one("Hardmax", 1, (1, 1), order::hardmax),
@@ -205,6 +240,7 @@ static TABLE: &[Entry] = &[
     one("Mul", 1, (2, 2), elementwise::binary),
     one("Neg", 1, (1, 1), elementwise::unary),
     one("NegativeLogLikelihoodLoss", 12, (2, 3), loss::nll),
+    one("NonZero", 9, (1, 1), index::non_zero),
     one("Not", 1, (1, 1), elementwise::unary),
     one("OneHot", 9, (3, 3), index::one_hot),
     one("Or", 1, (2, 2), elementwise::binary),
@@ -234,6 +270,7 @@ static TABLE: &[Entry] = &[
     one("ReverseSequence", 10, (2, 2), index::reverse_sequence),
     one("RotaryEmbedding", 23, (3, 4), attention::rotary),
     one("Round", 11, (1, 1), elementwise::unary),
+    one("STFT", 17, (2, 4), signal::stft),
     Entry { name: "Scan", since: 8, operands: (1, ANY), lowering: Lowering::Scan },
     one("Scatter", 9, (3, 3), index::scatter_elements),
     one("ScatterElements", 11, (3, 3), index::scatter_elements),

@@ -453,13 +453,57 @@ def newer_forms():
     case("Gemm", 6, [real(2, 3), real(3, 4), real(4)], broadcast=1)
 
 
+
+def sampling():
+    image, volume = real(2, 3, 4, 5), real(1, 2, 3, 4, 3)
+    grid = (rng.random((2, 3, 2, 2)) * 3 - 1.5).astype(np.float32)
+    for mode in ["nearest", "bilinear", "bicubic"]:
+        for padding in ["zeros", "border", "reflection"]:
+            for corners in [0, 1]:
+                case("GridSample", 16, [image, grid], mode=mode, padding_mode=padding, align_corners=corners)
+    for mode in ["nearest", "linear"]:
+        space = (rng.random((1, 2, 1, 3, 3)) * 3 - 1.5).astype(np.float32)
+        case("GridSample", 20, [volume, space], mode=mode, padding_mode=pick(["zeros", "border", "reflection"]))
+    for corners in [0, 1]:
+        case("AffineGrid", 20, [real(2, 2, 3), ints(2, 3, 4, 5)], {1}, align_corners=corners)
+        case("AffineGrid", 20, [real(1, 3, 4), ints(1, 1, 2, 3, 4)], {1}, align_corners=corners)
+    for op in ["HannWindow", "HammingWindow", "BlackmanWindow"]:
+        for periodic in [0, 1]:
+            case(op, 17, [np.int64(7)], {0}, periodic=periodic)
+    for components in [1, 2]:
+        signal = real(2, 6, components)
+        case("DFT", 17, [signal], axis=1)
+        case("DFT", 17, [signal, np.int64(5)], {1}, axis=1)
+        case("DFT", 20, [signal, np.int64(8), np.int64(1)], {1, 2})
+    case("DFT", 17, [real(2, 6, 3, 1)], axis=2, onesided=1)
+    case("DFT", 17, [real(2, 6, 2)], axis=1, inverse=1)
+    for length in [6, 7]:
+        case("DFT", 20, [real(1, 4, 2), np.int64(length), np.int64(1)], {1, 2}, by=REFERENCE, inverse=1, onesided=1)
+    case("STFT", 17, [real(1, 20, 1), np.int64(4), np.abs(real(8))], {1, 2})
+    case("STFT", 17, [real(2, 20, 1), np.int64(3), None, np.int64(6)], {1, 3})
+    case("STFT", 17, [real(1, 20, 1), np.int64(4), np.abs(real(8)), np.int64(8)], {1, 2, 3}, onesided=0)
+    a, b, s = real(2, 3, 4), real(2, 4, 5), real(4, 4)
+    for equation, fed in [
+        ("bij,bjk->bik", [a, b]), ("bij, bjk", [a, b]), ("bij->jb", [a]), ("ij,ij->", [s, s]), ("ii->i", [s]), ("ii", [s]),
+        ("bij,bjk,k->i", [a, b, real(5)]), ("...ij,jk->...ik", [a, real(4, 2)]), ("...ij->...", [a]), ("i,j->ij", [real(2), real(3)]),
+        ("...i,...i->...", [real(3, 1, 4), real(2, 4)]), ("bii->bi", [real(2, 3, 3)]), ("bhqd,bhkd->bhqk", [real(1, 2, 3, 4), real(1, 2, 5, 4)]),
+        ("bij,bij->bj", [a, a]),
+    ]:
+        case("Einsum", 12, fed, equation=equation)
+    on = np.array([True, False, True])
+    case("Compress", 11, [real(3, 2), on], {1}, axis=0)
+    case("Compress", 11, [real(3, 2), np.array([False, True, True, False, True])], {1})
+    case("NonZero", 13, [np.array([[1, 0, 2], [0, 0, 3]], np.float32)], {0})
+    case("NonZero", 13, [on], {0})
+
+
 windows()
 for version in [7, 9, 10, 11, 13, 18]:
     shapes_and_parts(version)
     arithmetic(version)
     resizing(version)
 activations()
-for part in [elementary, orders, places, quantised, layers, losses, attentions, newer_forms]:
+for part in [elementary, orders, places, quantised, layers, losses, attentions, newer_forms, sampling]:
     part()
 with open("cases.bin", "wb") as out:
     for parts in cases:

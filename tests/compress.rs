@@ -108,6 +108,20 @@ fn the_page_says_what_the_report_says() {
     }
 }
 
+/// The report's shape and whole numbers; decibels depend on the machine's arithmetic.
+#[test]
+fn the_report_as_json() {
+    let dir = Dir::new();
+    let (_, report) = compressed(&dir, &["--ratio", "2.2"]);
+    let mut settings = insta::Settings::clone_current();
+    settings.set_omit_expression(true);
+    settings.set_prepend_module_to_snapshot(false);
+    settings.add_filter(r#""[^"]*/"#, r#""[dir]/"#);
+    settings.add_filter(r"-?\d+\.\d+(e-?\d+)?", "[real]");
+    let text = serde_json::to_string_pretty(&report).unwrap();
+    settings.bind(|| insta::assert_snapshot!("report", text));
+}
+
 #[test]
 fn what_cannot_be_met_is_refused() {
     let dir = Dir::new();

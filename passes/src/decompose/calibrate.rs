@@ -286,25 +286,6 @@ pub fn measured(graph: &Graph) -> Vec<Value> {
     values
 }
 
-/// Values of interest on the first `limit` samples, concatenated per sample.
-///
-/// # Errors
-/// A sample does not fit the graph, or a node fails.
-pub fn outputs(
-    network: &Evaluator<'_>,
-    wanted: &[Value],
-    samples: &dyn Samples,
-    limit: usize,
-) -> Result<Vec<Vec<Vec<f32>>>, DecomposeError> {
-    (0..samples.count().min(limit))
-        .into_par_iter()
-        .map(|i| {
-            let found = network.run(&samples.get(i)?, wanted, &mut |_, _| {})?;
-            found.into_iter().flatten().map(floats).collect()
-        })
-        .collect()
-}
-
 /// Squared error of values against exact ones, relative to the variance of each exact value over all samples, averaged over values.
 /// Those that are `None` have none.
 pub fn relative_error(exact: &[Vec<Vec<f32>>], actual: &[Vec<Option<Vec<f32>>>]) -> f64 {

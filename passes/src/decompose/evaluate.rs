@@ -49,11 +49,6 @@ impl<'a> Evaluator<'a> {
         self.constants[value.index()] = Some(tensor);
     }
 
-    /// The constant in use for a value.
-    pub fn constant(&self, value: Value) -> Option<&Tensor> {
-        self.constants[value.index()].as_ref()
-    }
-
     /// Evaluates on one set of inputs, calling `visit` before each node; returns the values wanted.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! Trained weights to SmartDeal form.
 //!
 //! [`run`] looks at a graph after fusion, chooses a form for each layer's weights so that one [`Wish`] is met, and solves for
-//! codes, bases and scales; [`install`] puts them into the graph in packed form; [`apply`] puts the rebuilt weights and corrected biases back as constants. Nothing is retrained.
+//! codes, bases and scales; [`install`] puts them into the graph in packed form with the corrected biases.
+//! Nothing is retrained.
 //!
 //! - [`released`]: the authors' solver, the baseline. [`solve`]: ours, on a [`codebook`] and a [`metric`].
 //! - [`moments`], [`analytic`]: what a layer's inputs look like, measured or derived. [`calibrate`], [`evaluate`], [`synthetic`]: where
@@ -31,12 +32,10 @@ pub use install::install;
 pub use run::run;
 
 use sdc_interp::EvalError;
-use sdc_ir::Tensor;
-use sdc_ir::graph::build::Rewrite;
 use sdc_ir::graph::infer::InferError;
-use sdc_ir::graph::{Graph, Node, Op, Origin, Value};
+use sdc_ir::graph::{Node, Origin, Value};
 use sdc_ir::sd::{SdError, Stored};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Which method finds codes and bases.
 #[derive(Clone, Debug, PartialEq)]
@@ -222,37 +221,4 @@ pub enum DecomposeError {
     /// The same, of the graph.
     #[error(transparent)]
     Graph(#[from] InferError),
-}
-
-/// The graph with the plan's weights rebuilt to `f32` and its biases, as constants.
-///
-/// # Errors
-/// A stored weight breaks a law of its form.
-pub fn apply(graph: &Graph, plan: &Plan) -> Result<Graph, DecomposeError> {
-    let mut replaced: BTreeMap<Value, Tensor> = BTreeMap::new();
-    for layer in &plan.layers {
-        if let Choice::Stored(stored) = &layer.choice {
-            replaced.insert(layer.weight, stored.dequantised()?);
-        }
-        if let Some((value, bias)) = &layer.bias {
-            let tensor = Tensor::from_elements(vec![bias.len()], bias.clone()).map_err(EvalError::from)?;
-            replaced.insert(
-                *value,
-                tensor
-                    .reshaped(graph.ty(*value).shape.clone())
-                    .map_err(EvalError::from)?,
-            );
-        }
-    }
-    let mut rewrite = Rewrite::new(graph);
-    for (n, data) in graph.nodes().iter() {
-        match (&data.op, data.outputs.first().and_then(|v| replaced.remove(v))) {
-            (Op::Constant(_), Some(tensor)) => {
-                let new = rewrite.dst.add_constant(tensor, data.origins.clone());
-                rewrite.set(data.outputs[0], new);
-            }
-            _ => rewrite.copy(n),
-        }
-    }
-    Ok(rewrite.finish())
 }

@@ -2,7 +2,8 @@
 //!
 //! Options are lines `#@ KEY VALUES`:
 //! - `dim NAME=N ...`: values of symbolic dimensions;
-//! - `stages NAME ...`: the stages to keep a snapshot of, all but `header` by default (every stage is checked nevertheless);
+//! - `stages NAME ...`: the stages to keep a snapshot of, all but `header` and `decompose` by default (every stage but `decompose` is
+//!   checked nevertheless);
 //! - `integer`: the stages are those of the integer network it is turned into, `import` being that network;
 //! - `fails`: the model cannot be compiled, and the snapshot is the list of reasons;
 //! - `cut N`: only the first N bytes of the encoded model are given.
@@ -18,6 +19,8 @@ pub enum Stage {
     Import,
     Simplify,
     Fuse,
+    /// Weights compressed after `fuse`: the graph and the stored weights. No other stage builds on it.
+    Decompose,
     Quantise,
     Layout,
     Tile,
@@ -27,10 +30,10 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Stage; 9] = {
+    pub const ALL: [Stage; 10] = {
         use Stage::*;
         [
-            Import, Simplify, Fuse, Quantise, Layout, Tile, Plan, Header, Errors,
+            Import, Simplify, Fuse, Decompose, Quantise, Layout, Tile, Plan, Header, Errors,
         ]
     };
 
@@ -40,6 +43,7 @@ impl Stage {
             Stage::Import => "import",
             Stage::Simplify => "simplify",
             Stage::Fuse => "fuse",
+            Stage::Decompose => "decompose",
             Stage::Quantise => "quantise",
             Stage::Layout => "layout",
             Stage::Tile => "tile",
@@ -70,7 +74,10 @@ pub struct Case {
 impl Case {
     pub fn parse(name: &str, text: &str) -> Result<Self, String> {
         // The header says much the same for every model, and `quantise` changes only quantised ones: shown where asked for.
-        let usual = |s: &Stage| !matches!(s, Stage::Quantise | Stage::Header | Stage::Errors);
+        let usual = |s: &Stage| {
+            use Stage::{Decompose, Errors, Header, Quantise};
+            !matches!(s, Decompose | Quantise | Header | Errors)
+        };
         let mut stages: BTreeSet<Stage> = Stage::ALL.into_iter().filter(usual).collect();
         let mut dims = BTreeMap::new();
         let (mut cut, mut integer) = (None, false);

@@ -4,6 +4,7 @@
 //! A change is accepted with `cargo insta review`, or by running the test with `INSTA_UPDATE=always` and reading the diff.
 
 mod case;
+mod decompose;
 mod native;
 mod onnx_text;
 mod stages;
@@ -70,6 +71,9 @@ fn run(case: &Case) -> Result<(), String> {
     native::check(&case.name, &graph)?;
     let mut texts = outcome.texts;
     texts.insert(Stage::Header, native::header(&case.name, &outcome.compiled));
+    if case.stages.contains(&Stage::Decompose) {
+        texts.insert(Stage::Decompose, decompose::text(&case.name, &graph)?);
+    }
     // All stages, so that one run leaves everything there is to review.
     let differs = |s: &&Stage| catch_unwind(|| snapshot(case, **s, &texts[*s])).is_err();
     let differ: Vec<&str> = case.stages.iter().filter(differs).map(|s| s.name()).collect();

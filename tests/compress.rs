@@ -108,6 +108,34 @@ fn the_page_says_what_the_report_says() {
     }
 }
 
+#[test]
+fn gates_are_compressed_and_found_again() {
+    let dir = Dir::new();
+    let (model, out) = (
+        dir.write("gru.onnx", onnx::recurrent("GRU")),
+        dir.path("out.onnx"),
+    );
+    let options = ["--size", "720", "--samples", "4", "--json"];
+    let report: Value =
+        serde_json::from_str(&ok(["compress", &model, "-o", &out].iter().chain(&options))).unwrap();
+    let forms: Vec<_> = report["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|l| l["form"].clone())
+        .collect();
+    assert!(
+        forms.len() == 3 && forms.iter().all(|f| f != "float"),
+        "{forms:?}"
+    );
+    let artifact = dir.path("gru");
+    ok(["compile", &out, "-o", &artifact]);
+    assert_eq!(
+        weights(&artifact).len() as u64,
+        report["weights_bytes"].as_u64().unwrap()
+    );
+}
+
 /// The report's shape and whole numbers; decibels depend on the machine's arithmetic.
 #[test]
 fn the_report_as_json() {

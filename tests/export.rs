@@ -101,6 +101,22 @@ fn a_classifier_round_trips_at_every_operator_set() {
 }
 
 #[test]
+fn recurrent_layers_round_trip() {
+    for op in ["LSTM", "GRU", "RNN"] {
+        for opset in [11, 14] {
+            let out = round_trip(&onnx::recurrent(op), opset);
+            let all = names(&out);
+            for part in ["w", "r", "m"] {
+                assert!(
+                    all.iter().any(|n| n.ends_with(&format!(" {part}/dequantised"))),
+                    "{all:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn batch_norm_and_scales_disappear_into_the_weights() {
     let out = round_trip(&onnx::folding(), 13);
     let all = names(&out);

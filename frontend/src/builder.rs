@@ -99,11 +99,16 @@ impl<'a> Builder<'a> {
 
     /// The result of a movement of a compressed weight, as a compressed weight; `None` if it would have to be rebuilt.
     fn moved_weight(&mut self, op: &Op, inputs: &[Value], origin: &Origin) -> Option<Result<Value, Fault>> {
-        let (Op::Reshape(_) | Op::Transpose(_), &[input]) = (op, inputs) else {
+        let (Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_), &[input]) = (op, inputs) else {
             return None;
         };
         let rebuild = &self.graph.nodes()[self.graph.def_node(input)?];
         let Op::Rebuild(_) = rebuild.op else { return None };
+        if let Op::Slice(slice) = op {
+            // The only direction of several that could be.
+            let whole = slice.sizes == self.graph.ty(input).shape && slice.steps.iter().all(|&s| s == 1);
+            return whole.then_some(Ok(input));
+        }
         let packed = self.graph.constant(rebuild.inputs[0])?;
         // As everywhere: moving weights is linear in the model.
         self.movable_bytes = self.movable_bytes.checked_sub(packed.len())?;

@@ -76,7 +76,7 @@ impl Net {
 
     /// A node with integer-list attributes; one-element lists named in `SCALARS` become plain integers.
     pub fn node(mut self, op: &str, inputs: &[&str], output: &str, attributes: &[(&str, &[i64])]) -> Self {
-        const SCALARS: &[&str] = &["axis", "group", "keepdims", "transB"];
+        const SCALARS: &[&str] = &["axis", "group", "hidden_size", "keepdims", "transB"];
         let attribute = |(name, values): &(&str, &[i64])| {
             let scalar = SCALARS.contains(name);
             AttributeProto {
@@ -188,6 +188,28 @@ pub fn classifier() -> Vec<u8> {
         .weights("b3", &[5])
         .node("Gemm", &["f", "w3", "b3"], "g", &[("transB", &[1])])
         .node("Softmax", &["g"], "y", &[("axis", &[1])])
+        .output("y")
+        .bytes()
+}
+
+/// A recurrent layer (`LSTM`, `GRU`, `RNN`) and a matrix product.
+pub fn recurrent(op: &str) -> Vec<u8> {
+    let gates = match op {
+        "LSTM" => 4,
+        "GRU" => 3,
+        _ => 1,
+    };
+    let hidden = 6;
+    Net::new()
+        .input("x", &[3, 1, 5])
+        .weights("w", &[1, gates * hidden, 5])
+        .weights("r", &[1, gates * hidden, hidden])
+        .weights("b", &[1, 2 * gates * hidden])
+        .node(op, &["x", "w", "r", "b"], "h", &[("hidden_size", &[hidden])])
+        .ints("flat", &[3, hidden])
+        .node("Reshape", &["h", "flat"], "f", &[])
+        .weights("m", &[hidden, 4])
+        .node("MatMul", &["f", "m"], "y", &[])
         .output("y")
         .bytes()
 }

@@ -26,7 +26,7 @@ pub fn compress(graph: &Graph, seed: u64) -> Graph {
                 filter_dims: vec![1],
                 vector_dims: std::iter::once(0).chain(2..shape.len()).collect(),
             },
-            Op::MatMul(_) => Geometry::matmul(shape),
+            Op::MatMul(_) | Op::Recurrent(_) => Geometry::matmul(shape),
             _ => continue,
         };
         let stored = if chosen.len() % 3 == 2 {

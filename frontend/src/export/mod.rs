@@ -122,9 +122,12 @@ pub fn obstacles(model: &ModelProto, graph: &Graph) -> Vec<(sdc_ir::graph::Node,
 
 /// The weight operand of a linear operator.
 fn linear_weight(node: &NodeData) -> Option<&sdc_ir::graph::Value> {
-    matches!(node.op, Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_))
-        .then(|| node.inputs.get(1))
-        .flatten()
+    matches!(
+        node.op,
+        Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) | Op::Recurrent(_)
+    )
+    .then(|| node.inputs.get(1))
+    .flatten()
 }
 
 /// The packed bytes of the weight of a linear operator, if it is compressed.
@@ -138,11 +141,12 @@ fn packed<'g>(graph: &'g Graph, node: &NodeData) -> Option<&'g [u8]> {
 
 /// The site of a linear node, if its weight and bias can be exchanged there.
 fn place(net: &Net<'_>, graph: &Graph, node: &NodeData) -> Result<Site, String> {
-    let site = Site::find(net, &node.origins)?;
+    let site = Site::find(net, node)?;
     let (bias, residual) = match &node.op {
         Op::Conv(c) => (c.bias, c.residual),
         Op::MatMul(m) => (m.bias, m.residual),
         Op::ConvTranspose(c) => (c.bias, false),
+        Op::Recurrent(_) => (false, false),
         _ => return Err("it is no linear operator".into()),
     };
     let constant_residual = residual && node.inputs.last().is_some_and(|&r| graph.constant(r).is_some());
@@ -242,7 +246,10 @@ fn edit(net: &Net<'_>, graph: &Graph, node: &NodeData, bytes: &[u8]) -> Result<E
         Op::MatMul(m) => m.bias,
         _ => false,
     };
-    let bias = has_bias.then(|| graph.constant(node.inputs[2])).flatten();
+    // That of a recurrent layer is part of a larger tensor, and nobody's to change.
+    let bias = (has_bias && !site.recurrent)
+        .then(|| graph.constant(node.inputs[2]))
+        .flatten();
     let bias = bias
         .map(|b| b.elements::<f32>().map(std::borrow::Cow::into_owned))
         .transpose()

@@ -1,7 +1,7 @@
 //! Where in the ONNX graph a layer of the optimised graph came from.
 
 use super::net::{Net, attribute, is_op};
-use sdc_ir::graph::Origin;
+use sdc_ir::graph::{NodeData, Op, Origin};
 
 /// The ONNX node that multiplies by a weight, and the nodes that were folded into it.
 #[derive(Debug)]
@@ -12,21 +12,28 @@ pub(super) struct Site {
     pub folded: Vec<usize>,
     /// Shape of the weight operand, if the model states it.
     pub shape: Option<Vec<usize>>,
-    /// Gemm with `transB`: the operand is the transposed weight.
+    /// Gemm with `transB`, or the gates of a recurrent layer: the operand is the transposed weight.
     pub transposed: bool,
+    /// Which of the node's operands is the weight.
+    pub operand: usize,
+    /// The node is a recurrent layer.
+    pub recurrent: bool,
 }
 
 /// Operators whose second operand is a weight.
 const LINEAR: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+/// Operators whose second operand is the weight of their inputs, the third that of their state.
+const RECURRENT: [&str; 3] = ["LSTM", "GRU", "RNN"];
 
 impl Site {
     /// Finds the site of a node of the graph after fusion.
     ///
     /// # Errors
     /// Why its weight cannot be exchanged in the model.
-    pub fn find(net: &Net<'_>, origins: &[Origin]) -> Result<Self, String> {
-        let nodes = &net.graph.node;
-        let is_linear = |o: &&Origin| LINEAR.contains(&o.op.as_str());
+    pub fn find(net: &Net<'_>, layer: &NodeData) -> Result<Self, String> {
+        let (nodes, origins) = (&net.graph.node, &layer.origins);
+        let is_recurrent = |o: &Origin| RECURRENT.contains(&o.op.as_str());
+        let is_linear = |o: &&Origin| LINEAR.contains(&o.op.as_str()) || is_recurrent(o);
         let mut linear = origins.iter().filter(is_linear);
         let origin = match (linear.next(), linear.next()) {
             (Some(one), None) => one,
@@ -38,12 +45,24 @@ impl Site {
             .get(index)
             .filter(|node| is_op(node, &origin.op))
             .ok_or("it lies inside a function or a subgraph")?;
-        let (Some(weight), [output]) = (node.input.get(1), node.output.as_slice()) else {
+        let recurrent = is_recurrent(origin);
+        let operand = if matches!(layer.op, Op::Recurrent(_)) {
+            2
+        } else {
+            1
+        };
+        let (Some(weight), [output, others @ ..]) = (node.input.get(operand), node.output.as_slice()) else {
             return Err("its node has no weight".into());
         };
+        if !recurrent && !others.is_empty() {
+            return Err("its node has several results".into());
+        }
         let shape = net.constant_shape(weight);
         if shape.as_ref().is_some_and(|s| s.len() < 2) {
             return Err("its weight is a vector".into());
+        }
+        if recurrent && shape.as_ref().is_none_or(|s| s[0] != 1) {
+            return Err("its weights are computed, or those of two directions".into());
         }
         if net.has_twin(index) {
             return Err("another node of the model does the same".into());
@@ -56,9 +75,15 @@ impl Site {
         let trans_b = attribute(node, "transB").and_then(|a| a.i).unwrap_or(0);
         Ok(Self {
             node: index,
-            folded: folded(net, output, origins),
+            folded: if recurrent {
+                Vec::new()
+            } else {
+                folded(net, output, origins)
+            },
             shape,
-            transposed: gemm && trans_b != 0,
+            transposed: recurrent || gemm && trans_b != 0,
+            operand,
+            recurrent,
         })
     }
 }

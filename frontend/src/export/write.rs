@@ -61,7 +61,7 @@ pub(super) fn write(graph: GraphProto, edits: Vec<Edit>, opset: i64) -> Result<G
         let payload = edit.stored.pack().map_err(packed)?;
         let shared = written.iter().find(|(b, p, _)| *b == base && *p == payload);
         if let Some((_, _, result)) = shared {
-            node.input[1] = result.clone();
+            node.input[edit.site.operand] = result.clone();
         } else {
             let weight = names.take(&base);
             let result = names.take(&format!("{weight}{RESULT}"));
@@ -76,7 +76,7 @@ pub(super) fn write(graph: GraphProto, edits: Vec<Edit>, opset: i64) -> Result<G
                 &scales,
                 opset,
             );
-            node.input[1] = result.clone();
+            node.input[edit.site.operand] = result.clone();
             graph.initializer.extend(parts.initializers);
             graph.initializer.push(constant::bytes(
                 &format!("{PAYLOAD_PREFIX}{weight}"),
@@ -118,7 +118,7 @@ pub(super) fn write(graph: GraphProto, edits: Vec<Edit>, opset: i64) -> Result<G
 
 /// The weight's name in the model, whatever an earlier export put around it.
 fn base_name(graph: &GraphProto, edit: &Edit) -> String {
-    let name = &graph.node[edit.site.node].input[1];
+    let name = &graph.node[edit.site.node].input[edit.site.operand];
     name.strip_suffix(RESULT).unwrap_or(name).to_owned()
 }
 
@@ -143,7 +143,7 @@ fn rewire(graph: &mut GraphProto, edit: &Edit, stay: &mut BTreeSet<usize>) -> Su
     }
     let takes_bias = !is_op(&graph.node[at], "MatMul");
     let node = &mut graph.node[at];
-    node.input[1].clear();
+    node.input[edit.site.operand].clear();
     let is_gemm = is_op(node, "Gemm");
     if is_gemm {
         // It is in the weights now.

@@ -100,6 +100,8 @@ fn geometry(graph: &Graph, node: Node, v: Value) -> Option<(Geometry, usize, usi
         Op::MatMul(_) if shape.len() == 2 => {
             Some((Geometry::matmul(shape), 1, out[..out.len() - 1].iter().product()))
         }
+        // States `[T,S,N,H]`: each step multiplies those of all batch positions.
+        Op::Recurrent(_) => Some((Geometry::matmul(shape), 1, out[0] * out[2])),
         _ => None,
     }
 }

@@ -16,7 +16,7 @@ use super::synthetic::Synthetic;
 use super::{Choice, DecomposeError, Options, Plan, Progress, Solver, Totals};
 use sdc_interp::EvalError;
 use sdc_ir::entity::EntityId;
-use sdc_ir::graph::{Graph, Op, Value};
+use sdc_ir::graph::{Graph, Node, Op, Value};
 use sdc_ir::{DType, Tensor};
 
 /// Samples that prices and sensitivities are measured on.
@@ -115,6 +115,9 @@ impl<'a> Run<'a> {
             .iter()
             .map(|layer| {
                 let [user] = layer.users[..] else { return None };
+                if is_gates(graph, &uses, user) {
+                    return None;
+                }
                 let data = &graph.nodes()[user];
                 let has = match &data.op {
                     Op::Conv(c) => c.bias,
@@ -286,6 +289,21 @@ impl<'a> Run<'a> {
         let all = (PROBE_BUDGET / one.max(1.0)) as usize;
         all.clamp(LEAST_PROBES, OUTPUT_SAMPLES)
             .min(Walk::capacity(float, &self.layers, MEASURE_BYTES).max(1))
+    }
+}
+
+/// True for the input part of a recurrent layer. ONNX keeps its bias in one tensor with that of the recurrence, so it stays.
+fn is_gates(graph: &Graph, uses: &[Vec<Node>], user: Node) -> bool {
+    let mut node = user;
+    loop {
+        let &[next] = uses[graph.nodes()[node].outputs[0].index()].as_slice() else {
+            return false;
+        };
+        match graph.nodes()[next].op {
+            Op::Recurrent(_) => return true,
+            Op::Reshape(_) => node = next,
+            _ => return false,
+        }
     }
 }
 

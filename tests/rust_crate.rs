@@ -12,21 +12,17 @@ use std::process::Command;
 const MAIN: &str = "
 use std::io::Read;
 
-static mut ARENA: LIB::Arena = LIB::Arena::new();
-static mut PREPARED: LIB::Prepared = LIB::Prepared::new();
-
 fn main() {
     let mut bytes = Vec::new();
     std::fs::File::open(std::env::args().nth(1).unwrap()).unwrap().read_to_end(&mut bytes).unwrap();
     let values: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     let input = values.as_slice().try_into().unwrap();
-    // Only this thread uses them.
-    let (arena, prepared) = unsafe { (&mut *std::ptr::addr_of_mut!(ARENA), &mut *std::ptr::addr_of_mut!(PREPARED)) };
-    assert!(LIB::Model::new(&[0; 3], prepared).is_err());
-    let model = LIB::Model::new(WEIGHTS, prepared).unwrap();
+    let (mut arena, mut prepared) = (Box::new(LIB::Arena::new()), Box::new(LIB::Prepared::new()));
+    assert!(LIB::Model::new(&[0; 3], &mut prepared).is_err());
+    let model = LIB::Model::new(WEIGHTS, &mut prepared).unwrap();
     let mut output = [0f32; OUTPUT_LEN];
     assert_eq!(LIB::output_shapes::OUTPUT.iter().product::<usize>(), OUTPUT_LEN);
-    model.run(arena, LIB::Inputs { INPUT: input }, LIB::Outputs { OUTPUT: &mut output });
+    model.run(&mut arena, LIB::Inputs { INPUT: input }, LIB::Outputs { OUTPUT: &mut output });
     for x in output {
         println!(\"{:08x}\", x.to_bits());
     }

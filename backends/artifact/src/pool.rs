@@ -1,8 +1,9 @@
 //! A small fork-join thread pool behind the `sdc_parallel_for` callback.
 //!
 //! The calling thread works too, so a pool of N threads starts N - 1 workers. Between jobs they spin for some
-//! microseconds, then sleep. Indices are handed out one by one; that the result does not depend on who does which is the
-//! compiled code's duty. Deliberately absent: nesting (a job started from within a task runs on the calling thread alone),
+//! microseconds, then sleep. Indices are handed out one by one, to the caller from the first on and to workers from the last: neighbouring tasks of
+//! successive jobs then tend to meet the same cache. That the result does not depend on who does which is the compiled code's
+//! duty. Deliberately absent: nesting (a job started from within a task runs on the calling thread alone),
 //! priorities, affinity.
 #![allow(unsafe_code, reason = "tasks are C function pointers with a context pointer")]
 
@@ -40,9 +41,9 @@ struct Handle {
     shared: Arc<Shared>,
 }
 
-/// State of the current job. `ticket` holds the job's number in the upper half and how many indices are left in the lower, so
-/// that taking an index succeeds only in the job that was looked at, and that nothing can be taken between jobs: a worker that
-/// wakes late finds the number changed or nothing left, and uses none of the other fields.
+/// State of the current job. `ticket` holds the job's number in the upper half and, in the lower, which indices are left (the
+/// first and the one after the last), so that taking an index succeeds only in the job that was looked at, and that nothing can
+/// be taken between jobs: a worker that wakes late finds the number changed or nothing left, and uses none of the other fields.
 struct Shared {
     ticket: AtomicU64,
     count: AtomicU32,
@@ -146,7 +147,8 @@ impl Shared {
             Err(TryLockError::Poisoned(owner)) => Some(owner.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         };
-        let (Some(_owner), Ok(indices), true) = (owner, u32::try_from(count), count > 1) else {
+        let (Some(_owner), Ok(indices), true) = (owner, u16::try_from(count).map(u32::from), count > 1)
+        else {
             // A task's own loop, a second caller, one index, or more than the ticket can count.
             for index in 0..count {
                 // SAFETY: the caller passed a task that may be called with its frame and these indices.
@@ -163,7 +165,7 @@ impl Shared {
         if lock(&self.sleep).workers > 0 {
             self.work.notify_all();
         }
-        self.help();
+        self.help(End::First);
         if !spin_until(|| self.is_done(indices)) {
             let mut sleep = lock(&self.sleep);
             while !self.is_done(indices) {
@@ -177,7 +179,7 @@ impl Shared {
     }
 
     /// Takes and runs indices of the current job until none is left.
-    fn help(&self) {
+    fn help(&self, end: End) {
         let mut ticket = self.ticket.load(Ordering::Acquire);
         while has_work(ticket) {
             let count = self.count.load(Ordering::Relaxed);
@@ -186,15 +188,19 @@ impl Shared {
             // Success means that this index was still to be had, so the job is unfinished until it is done here, and its
             // owner has not touched the fields since it published the ticket that was acquired: what was read above
             // belongs to this job.
-            let taken =
-                self.ticket
-                    .compare_exchange_weak(ticket, ticket - 1, Ordering::AcqRel, Ordering::Acquire);
+            let (index, rest) = match end {
+                End::First => (first(ticket), ticket + (1 << 16)),
+                End::Last => (beyond(ticket) - 1, ticket - 1),
+            };
+            let taken = self
+                .ticket
+                .compare_exchange_weak(ticket, rest, Ordering::AcqRel, Ordering::Acquire);
             match taken {
                 Ok(_) => {
                     // SAFETY: a task stored by `fork` for this job, with its frame; the owner waits for this index.
                     unsafe {
                         let task = std::mem::transmute::<*mut c_void, Task>(task);
-                        task(frame, (count - left(ticket)) as usize);
+                        task(frame, usize::from(index));
                     }
                     if self.done.fetch_add(1, Ordering::AcqRel) + 1 == count {
                         // Under the lock, so that the owner is either before its check or asleep.
@@ -211,7 +217,7 @@ impl Shared {
     /// A worker's life.
     fn work(&self) {
         loop {
-            self.help();
+            self.help(End::Last);
             if spin_until(|| has_work(self.ticket.load(Ordering::Acquire))) {
                 continue;
             }
@@ -229,13 +235,25 @@ impl Shared {
     }
 }
 
-/// How many indices the ticket leaves.
-fn left(ticket: u64) -> u32 {
-    ticket as u32
+/// From which side of a job a thread takes indices.
+#[derive(Clone, Copy)]
+enum End {
+    First,
+    Last,
+}
+
+/// The first index the ticket leaves.
+fn first(ticket: u64) -> u16 {
+    (ticket >> 16) as u16
+}
+
+/// The index after the last one the ticket leaves.
+fn beyond(ticket: u64) -> u16 {
+    ticket as u16
 }
 
 fn has_work(ticket: u64) -> bool {
-    left(ticket) > 0
+    first(ticket) < beyond(ticket)
 }
 
 /// Nothing panics while holding the locks; and their state is valid at every moment.

@@ -28,8 +28,15 @@ pub fn value(ty: Ty) -> Result<Type, FuncError> {
         lanes if usize::from(lanes) * ty.dtype.size() == VECTOR_BYTES => {
             element.by(lanes.into()).ok_or_else(|| unsupported(ty))
         }
+        // Four bytes travel in one word: they are only loaded, stored and converted.
+        4 if is_bytes(ty) => Ok(types::I32),
         _ => Err(unsupported(ty)),
     }
+}
+
+/// True for the vectors narrower than a register that there are: four bytes.
+pub fn is_bytes(ty: Ty) -> bool {
+    ty.lanes == 4 && matches!(ty.dtype, DType::I8 | DType::U8)
 }
 
 fn unsupported(ty: Ty) -> FuncError {

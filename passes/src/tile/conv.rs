@@ -2,6 +2,7 @@
 
 use super::nest::Ref;
 use super::rebuild::{self, Blocks, Matrices};
+use super::split::{self, Layer, Split};
 use super::{Lowering, TileError, generic_conv, pack};
 use sdc_ir::graph::op::{Activation, Conv};
 use sdc_ir::graph::{Node, Value};
@@ -19,6 +20,9 @@ pub fn activation_params(act: Activation) -> [i64; 3] {
         Activation::LeakyRelu { alpha } => [3, bits(alpha), 0],
     }
 }
+
+/// What a product costs where channels are not summed, in multiply-accumulates of a matrix product.
+pub const DEPTHWISE_COST: usize = 4;
 
 /// Weights of a convolution.
 enum Source {
@@ -161,7 +165,6 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
         return generic_conv::lower(cx, node, op, rows);
     };
     let kernel = [shape[2], shape[3]];
-    let weight_count: usize = shape.iter().product();
     let bias = o.bias.map(|v| cx.place(v));
     let residual = o.residual.map(|v| cx.place(v));
     if residual
@@ -171,13 +174,10 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
         return Err(cx.unsupported(node, "residual is not channels-last"));
     }
     let mut b = FuncBuilder::new();
-    let chunks = chunks(
-        &rows,
-        y.shape[1..].iter().product::<usize>() * weight_count / y.shape[1],
-        weight_count,
-    );
     let images = x.shape[0];
     if depthwise {
+        let macs = DEPTHWISE_COST * y.shape[1..].iter().product::<usize>() * kernel[0] * kernel[1];
+        let chunks = chunks(&rows, macs, 0);
         let w = match &weights {
             Source::Compressed(weights, matrices) => rebuild::panels(cx, &data.origins, weights, matrices),
             Source::Dense(weights) => {
@@ -268,14 +268,31 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
             cx.push_func(b, data.origins.clone(), &y, &over);
             return Ok(());
         }
-        for_images(&mut b, images, &chunks, &rows, |b, image, range| {
+        let split = Split::of(&Layer {
+            rows: rows.len(),
+            columns: y.shape[3],
+            reduction: in_c * kernel[0] * kernel[1],
+            channels: out_c,
+            groups: op.group,
+            block,
+        });
+        let part = out_c / split.channel_parts;
+        let call = Conv2d {
+            residual: call.residual.map(|r| r.narrow(0, 0, part)),
+            y: call.y.narrow(0, 0, part),
+            ..call
+        };
+        // Blocks of packed weights follow one another, and every part but the only one is made of whole blocks.
+        let reduction = in_c * kernel[0] * kernel[1];
+        split::for_parts(&mut b, images, &split, &rows, &mut |b, image, part_at, range| {
             let group = |b: &mut FuncBuilder, g: Affine| {
+                let channel = g.clone() * out_c as i64 + part_at.clone() * part as i64;
                 let shift = [
                     image.clone() * x.strides[0] + g.clone() * (in_c as i64 * x.strides[1]),
-                    g.clone() * per_group as i64,
-                    g.clone() * out_c as i64,
-                    image.clone() * residual.as_ref().map_or(0, |r| r.strides[0]) + g.clone() * out_c as i64,
-                    image.clone() * y.strides[0] + g * out_c as i64,
+                    g.clone() * per_group as i64 + part_at.clone() * (part * reduction) as i64,
+                    channel.clone(),
+                    image.clone() * residual.as_ref().map_or(0, |r| r.strides[0]) + channel.clone(),
+                    image.clone() * y.strides[0] + channel,
                 ];
                 b.kernel(call.call(block, lanes, range.clone(), &shift));
             };
@@ -391,9 +408,8 @@ impl Depthwise<'_> {
 ///
 /// Layers whose weights outweigh the work per row stay whole: each chunk would stream all weights again.
 pub fn chunks(rows: &Range<usize>, macs: usize, weights: usize) -> (usize, usize) {
-    const MACS_PER_CHUNK: usize = 1 << 20;
     const MAX_CHUNKS: usize = 8;
-    let count = (macs / MACS_PER_CHUNK)
+    let count = (macs / split::MACS_PER_TASK)
         .min(macs / (64 * weights.max(1)))
         .clamp(1, MAX_CHUNKS)
         .min(rows.len().max(1));
@@ -409,16 +425,12 @@ pub fn for_images(
     rows: &Range<usize>,
     mut body: impl FnMut(&mut FuncBuilder, Affine, Range<Bound>),
 ) {
-    let whole = Bound::from(rows.start)..Bound::from(rows.end);
-    if images > 1 {
-        b.parallel_for(images, |b, image| body(b, image, whole));
-    } else if count > 1 {
-        b.parallel_for(count, |b, chunk| {
-            let lo = chunk * per_chunk as i64 + rows.start;
-            let hi = Bound::of(vec![lo.clone() + per_chunk, rows.end.into()]);
-            body(b, 0.into(), lo.into()..hi);
-        });
-    } else {
-        body(b, 0.into(), whole);
-    }
+    let whole = Split {
+        rows: per_chunk,
+        row_parts: count,
+        channel_parts: 1,
+    };
+    split::for_parts(b, images, &whole, rows, &mut |b, image, _, range| {
+        body(b, image, range)
+    });
 }

@@ -4,13 +4,13 @@
 //! where that division is exact. For a fixed phase this is a convolution with stride 1 over a subset of the taps, in
 //! reverse order: no multiplication by inserted zeros (seed-systems 2.5, EcoFlow), no scatter.
 
-use super::conv::{Conv2d, operands, tensor};
+use super::conv::{Conv2d, chunks, operands, tensor};
 use super::nest::Ref;
 use super::{Lowering, TileError, pack};
 use sdc_ir::DType;
 use sdc_ir::graph::Node;
 use sdc_ir::graph::op::ConvTranspose;
-use sdc_ir::tile::{Affine, FuncBuilder, View};
+use sdc_ir::tile::{Affine, Bound, FuncBuilder, View};
 use std::ops::Range;
 
 /// One phase along one dimension: which taps it uses (in increasing order of input position), the distance between
@@ -69,6 +69,7 @@ pub fn lower(
         .map_err(|e| cx.unsupported(node, e.to_string()))?;
     let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);
     let mut b = FuncBuilder::new();
+    let mut phases = Vec::new();
     for ry in 0..op.strides[0].min(y.shape[2]) {
         let py = phase(ry, kh, op.strides[0], op.dilations[0], op.pads[0]);
         for rx in 0..op.strides[1].min(y.shape[3]) {
@@ -94,20 +95,37 @@ pub fn lower(
             let call = phase_call(op, &x, &y, w, bias.as_ref(), (ry, &py), (rx, &px), [in_c, out_c]);
             // Output rows of this phase: stride * q + ry in `rows`.
             let first = |row: usize| row.saturating_sub(ry).div_ceil(op.strides[0]);
-            let range = first(rows.start)..first(rows.end);
-            for_images_serial(&mut b, x.shape[0], |b, image| {
-                b.for_range(0, op.group, 1, |b, g| {
-                    let shift = [
-                        image.clone() * x.strides[0] + g.clone() * (in_c as i64 * x.strides[1]),
-                        g.clone() * per_group as i64,
-                        g.clone() * out_c as i64,
-                        Affine::default(),
-                        image.clone() * y.strides[0] + g * out_c as i64,
-                    ];
-                    b.kernel(call.call(block, lanes, range.start.into()..range.end.into(), &shift));
-                });
+            phases.push((call, per_group, first(rows.start)..first(rows.end)));
+        }
+    }
+    // The phases' rows differ by one at most, and each task computes the same of all phases.
+    let count = phases.iter().map(|(_, _, rows)| rows.len()).max().unwrap_or(0);
+    let macs = weights.len() * x.shape[2] * x.shape[3] / y.shape[2].max(1) * rows.len();
+    let (parts, per_part) = chunks(&(0..count), macs, 0);
+    let emit = |b: &mut FuncBuilder, image: &Affine, part: &Affine| {
+        for (call, per_group, rows) in &phases {
+            let lo = part.clone() * per_part as i64 + rows.start;
+            let hi = Bound::of(vec![lo.clone() + per_part, rows.end.into()]);
+            b.for_range(0, op.group, 1, |b, g| {
+                let shift = [
+                    image.clone() * x.strides[0] + g.clone() * (in_c as i64 * x.strides[1]),
+                    g.clone() * *per_group as i64,
+                    g.clone() * out_c as i64,
+                    Affine::default(),
+                    image.clone() * y.strides[0] + g * out_c as i64,
+                ];
+                b.kernel(call.call(block, lanes, lo.clone().into()..hi.clone(), &shift));
             });
         }
+    };
+    if x.shape[0] > 1 {
+        b.parallel_for(x.shape[0], |b, image| {
+            b.for_range(0, parts, 1, |b, part| emit(b, &image, &part));
+        });
+    } else if parts > 1 {
+        b.parallel_for(parts, |b, part| emit(b, &0.into(), &part));
+    } else {
+        emit(&mut b, &0.into(), &0.into());
     }
     cx.push_func(b, data.origins.clone(), &y, &[]);
     Ok(())
@@ -155,14 +173,6 @@ fn phase_call(
         residual: None,
         y: image_of(&part),
         act: op.act,
-    }
-}
-
-fn for_images_serial(b: &mut FuncBuilder, images: usize, body: impl FnOnce(&mut FuncBuilder, Affine)) {
-    if images == 1 {
-        body(b, 0.into())
-    } else {
-        b.for_range(0, images, 1, body)
     }
 }
 

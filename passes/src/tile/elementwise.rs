@@ -3,7 +3,7 @@
 use super::nest::{self, Access, Ref};
 use super::{Lowering, TileError, math, quantised};
 use sdc_ir::DType;
-use sdc_ir::graph::{BinaryOp, Node, Op, UnaryOp, Value};
+use sdc_ir::graph::{BinaryOp, Graph, Node, NodeData, Op, UnaryOp, Value};
 use sdc_ir::tile::{Arith1, Arith2, Buffer, CompareOp, FuncBuilder, Inst, Ty, Val, build::mask_type};
 
 /// True for operators computed element by element from broadcast operands.
@@ -69,7 +69,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Result<(), TileError> {
     let refs: Vec<&Ref> = operands.iter().collect();
     let mut b = FuncBuilder::new();
     let tree = Tree { cx, leaves: &leaves };
-    nest::emit(&mut b, &refs, lanes, true, &mut |b, lanes, access| {
+    nest::emit(&mut b, &refs, lanes, 1, &mut |b, lanes, access| {
         let loaded: Vec<Val> = leaves
             .iter()
             .map(|leaf| tree.load(b, leaf, lanes, &refs, access))
@@ -97,9 +97,8 @@ fn collect(
     let data = &graph.nodes()[node];
     supported(cx, node)?;
     let scalar_only = matches!(data.op, Op::Unary(UnaryOp::Sin | UnaryOp::Cos));
-    *vectorisable &= !scalar_only && graph.ty(data.outputs[0]).dtype == DType::F32;
+    *vectorisable &= !scalar_only && lanes_fit(graph, data);
     for &v in &data.inputs {
-        *vectorisable &= graph.ty(v).dtype == DType::F32;
         if cx.storage.is_inlined(v) {
             let inner = graph.def_node(v).expect("inlined values are results");
             collect(cx, inner, shape, operands, leaves, origins, vectorisable)?;
@@ -128,6 +127,19 @@ fn collect(
         }
     }
     Ok(())
+}
+
+/// True if vectors can hold what the node reads and writes: `f32`, and bytes on the way from or to them.
+fn lanes_fit(graph: &Graph, data: &NodeData) -> bool {
+    let dtype = |v: &Value| graph.ty(*v).dtype;
+    let single = |v: &Value| dtype(v) == DType::F32;
+    let byte = |v: &Value| matches!(dtype(v), DType::I8 | DType::U8);
+    let (x, y) = (&data.inputs[0], &data.outputs[0]);
+    match (&data.op, &data.inputs[..]) {
+        (Op::DequantizeLinear(_), [x, scale, zero]) => byte(x) && single(scale) && byte(zero) && single(y),
+        (Op::QuantizeLinear(_), [_, scale, zero]) => single(x) && single(scale) && byte(zero) && byte(y),
+        _ => data.inputs.iter().all(single) && single(y),
+    }
 }
 
 /// A `[C]` vector seen as `[C, 1, 1..]`, to broadcast along dimension 1 of a tensor of this rank.

@@ -4,11 +4,15 @@ use super::conv::{activation_params, operands};
 use super::generic_conv::activate;
 use super::nest::Ref;
 use super::rebuild::{self, Blocks, Matrices};
+use super::split::MACS_PER_TASK;
 use super::{Lowering, TileError, elementwise, matmul_packed, pack};
 use sdc_ir::DType;
 use sdc_ir::graph::op::MatMul;
 use sdc_ir::graph::{Node, Value};
 use sdc_ir::tile::{Affine, Bound, FuncBuilder, KernelCall, Ty, Val, View};
+
+/// Rows that could be computed in the time it takes to fetch the weights.
+const ROWS_PER_STREAM: usize = 8;
 
 /// Lowers a matrix product.
 pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul) -> Result<(), TileError> {
@@ -98,8 +102,12 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul) -> Result<(), TileE
                 cx.push_func(b, data.origins.clone(), &out, &over);
                 return Ok(());
             }
-            // A block is the unit of sharing; a few hundred thousand multiplications make a task worth its start.
-            let per_task = (1usize << 18).div_ceil((a.shape[0] * k * block).max(1)).max(1);
+            // A block is the unit of sharing. With few rows the weights' bytes take the time, else the products. Equal
+            // tasks of a power of two suit most numbers of threads.
+            let block_cost = (k * block * (a.shape[0] + ROWS_PER_STREAM)).max(1);
+            let most = (blocks * block_cost / MACS_PER_TASK).clamp(1, 16.min(blocks));
+            let tasks = 1usize << most.ilog2();
+            let per_task = blocks.div_ceil(tasks);
             let tasks = blocks.div_ceil(per_task);
             if tasks > 1 {
                 b.parallel_for(tasks, |b, t| {

@@ -32,6 +32,7 @@ mod resize;
 pub mod rows;
 mod scatter;
 mod softmax;
+mod split;
 mod storage;
 
 pub use quantised::range as quantised_range;

@@ -13,8 +13,8 @@ fn lanes(cx: &Lowering<'_>, dtype: DType) -> u8 {
 }
 
 /// Emits a strided copy; `out` and `source` have one shape.
-fn emit_copy(b: &mut FuncBuilder, source: &Ref, out: &Ref, dtype: DType, lanes: u8, parallel: bool) {
-    nest::emit(b, &[out, source], lanes, parallel, &mut |b, lanes, access| {
+fn emit_copy(b: &mut FuncBuilder, source: &Ref, out: &Ref, dtype: DType, lanes: u8, work: usize) {
+    nest::emit(b, &[out, source], lanes, work, &mut |b, lanes, access| {
         let ty = Ty::vector(dtype, lanes);
         let x = if access[1].splat && lanes > 1 {
             b.load_splat(ty, source.buffer, access[1].index.clone())
@@ -28,7 +28,7 @@ fn emit_copy(b: &mut FuncBuilder, source: &Ref, out: &Ref, dtype: DType, lanes: 
 /// A function that copies `source` (broadcast beforehand) to `out`.
 pub fn copy_ref(cx: &mut Lowering<'_>, origins: Vec<Origin>, source: &Ref, out: &Ref, dtype: DType) {
     let mut b = FuncBuilder::new();
-    emit_copy(&mut b, source, out, dtype, lanes(cx, dtype), true);
+    emit_copy(&mut b, source, out, dtype, lanes(cx, dtype), 1);
     cx.push_func(b, origins, out, &[]);
 }
 
@@ -108,7 +108,7 @@ pub fn gather(cx: &mut Lowering<'_>, node: Node, axis: usize) -> Result<(), Tile
         &mut b,
         &[&out, &x_spread, &index_spread],
         lanes,
-        true,
+        1,
         &mut |b, lanes, access| {
             let index = b.load(index_ty, index_spread.buffer, access[2].index.clone());
             let index = if index_ty.dtype == DType::I64 {
@@ -144,7 +144,7 @@ pub fn gather(cx: &mut Lowering<'_>, node: Node, axis: usize) -> Result<(), Tile
 
 /// Writes one value everywhere.
 pub fn emit_fill(b: &mut FuncBuilder, out: &Ref, dtype: DType, lanes: u8, value: f64) {
-    nest::emit(b, &[out], lanes, false, &mut |b, lanes, access| {
+    nest::emit(b, &[out], lanes, 0, &mut |b, lanes, access| {
         let x = super::elementwise::constant(b, Ty::vector(dtype, lanes), value);
         b.store(out.buffer, access[0].index.clone(), x);
     });
@@ -152,7 +152,7 @@ pub fn emit_fill(b: &mut FuncBuilder, out: &Ref, dtype: DType, lanes: u8, value:
 
 /// A copy as part of a larger function.
 pub fn emit_part(b: &mut FuncBuilder, source: &Ref, out: &Ref, dtype: DType, lanes: u8) {
-    emit_copy(b, source, out, dtype, lanes, false);
+    emit_copy(b, source, out, dtype, lanes, 0);
 }
 
 #[cfg(test)]

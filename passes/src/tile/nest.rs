@@ -113,14 +113,14 @@ pub struct Access {
 ///
 /// Dimensions run in the order of operand 0's strides, largest outermost, and adjacent ones are merged where every
 /// operand allows it. If `lanes > 1` and the innermost dimension has stride 0 or 1 in every operand (1 in operand 0),
-/// the body is emitted twice: with `lanes` lanes, then for the remaining elements with one. With `parallel`, the
-/// outermost loop is cut into independent chunks, at least `MIN_CHUNK` elements each; the nest must then be the
-/// function's only statement.
+/// the body is emitted twice: with `lanes` lanes, then for the remaining elements with one. The outermost
+/// loop is cut into independent chunks of at least `MIN_CHUNK` elements' work, where `work` says how many elements a round of
+/// the body is worth; the nest must then be the function's only statement. With 0 it is not cut.
 pub fn emit(
     b: &mut FuncBuilder,
     operands: &[&Ref],
     lanes: u8,
-    parallel: bool,
+    work: usize,
     body: &mut dyn FnMut(&mut FuncBuilder, u8, &[Access]),
 ) {
     let levels = levels(operands);
@@ -134,7 +134,7 @@ pub fn emit(
         levels: &levels,
         lanes: if vector { lanes } else { 1 },
     };
-    match parallel.then(|| nest.chunks()).flatten() {
+    match nest.chunks(work) {
         Some((count, chunk)) => b.parallel_for(count, |b, c| {
             let size = levels[0].size;
             let lo = c * chunk as i64;
@@ -157,10 +157,12 @@ struct Nest<'a> {
 
 impl Nest<'_> {
     /// Number and length of the chunks of the outermost loop, if there should be more than one.
-    fn chunks(&self) -> Option<(usize, usize)> {
+    fn chunks(&self, work: usize) -> Option<(usize, usize)> {
         let outer = self.levels.first()?.size;
         let total: usize = self.levels.iter().map(|l| l.size).product();
-        let wanted = (total / MIN_CHUNK).min(MAX_CHUNKS).min(outer);
+        let wanted = (total.saturating_mul(work) / MIN_CHUNK)
+            .min(MAX_CHUNKS)
+            .min(outer);
         if wanted < 2 {
             return None;
         }

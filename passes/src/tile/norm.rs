@@ -63,32 +63,38 @@ fn normalise(
         axes: &reduced,
     };
     let mut b = FuncBuilder::new();
-    nest::emit(&mut b, &refs.each_ref(), lanes, true, &mut |b, lanes, access| {
-        let ty = Ty::vector(DType::F32, lanes);
-        let n = b.f32(lanes, count as f32);
-        let total = sum.emit(b, ty, &access[1].index, 0, fold);
-        let mean = b.div(total, n);
-        let squares = sum.emit_mapped(b, ty, &access[1].index, 0, fold, &mut |b, x| {
-            let mean = widened(b, mean, x);
-            let centred = b.sub(x, mean);
-            b.mul(centred, centred)
-        });
-        let variance = b.div(squares, n);
-        let eps = b.f32(lanes, epsilon);
-        let variance = b.add(variance, eps);
-        let deviation = b.arith1(Arith1::Sqrt, variance);
-        let one = b.f32(lanes, 1.0);
-        let inverse = b.div(one, deviation);
-        let at: Vec<Affine> = access.iter().map(|a| a.index.clone()).collect();
-        let loops = Results {
-            refs: [&out, &x, &scale, &bias],
-            inner: &inner,
-            splat: [access[2].splat, access[3].splat],
-            mean,
-            inverse,
-        };
-        loops.emit(b, &at, 0, lanes, if along { fold } else { lanes });
-    });
+    nest::emit(
+        &mut b,
+        &refs.each_ref(),
+        lanes,
+        4 * count,
+        &mut |b, lanes, access| {
+            let ty = Ty::vector(DType::F32, lanes);
+            let n = b.f32(lanes, count as f32);
+            let total = sum.emit(b, ty, &access[1].index, 0, fold);
+            let mean = b.div(total, n);
+            let squares = sum.emit_mapped(b, ty, &access[1].index, 0, fold, &mut |b, x| {
+                let mean = widened(b, mean, x);
+                let centred = b.sub(x, mean);
+                b.mul(centred, centred)
+            });
+            let variance = b.div(squares, n);
+            let eps = b.f32(lanes, epsilon);
+            let variance = b.add(variance, eps);
+            let deviation = b.arith1(Arith1::Sqrt, variance);
+            let one = b.f32(lanes, 1.0);
+            let inverse = b.div(one, deviation);
+            let at: Vec<Affine> = access.iter().map(|a| a.index.clone()).collect();
+            let loops = Results {
+                refs: [&out, &x, &scale, &bias],
+                inner: &inner,
+                splat: [access[2].splat, access[3].splat],
+                mean,
+                inverse,
+            };
+            loops.emit(b, &at, 0, lanes, if along { fold } else { lanes });
+        },
+    );
     cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
     Ok(())
 }

@@ -34,7 +34,7 @@ pub fn cumulative(cx: &mut Lowering<'_>, node: Node, op: &Cumulative) -> Result<
         &mut b,
         &[&kept_out, &kept_x],
         lanes,
-        true,
+        size,
         &mut |b, lanes, access| {
             let ty = Ty::vector(compute_dtype(dtype), lanes);
             let neutral = if op.kind == ReduceKind::Sum { 0.0 } else { 1.0 };
@@ -110,7 +110,7 @@ pub fn arg_max(cx: &mut Lowering<'_>, node: Node, op: &ArgMax) -> Result<(), Til
         (true, true) => CompareOp::Le,
     };
     let mut b = FuncBuilder::new();
-    nest::emit(&mut b, &[&kept_out, &kept_x], 1, true, &mut |b, _, access| {
+    nest::emit(&mut b, &[&kept_out, &kept_x], 1, size, &mut |b, _, access| {
         let ty = Ty::scalar(compute_dtype(dtype));
         let (none, first) = (worst(b, ty, op.smallest), b.int(INDEX, 0));
         let found = b.for_carried(0, size, 1, &[none, first], |b, i, v| {
@@ -143,7 +143,7 @@ pub fn top_k(cx: &mut Lowering<'_>, node: Node, op: &TopK) -> Result<(), TileErr
         (CompareOp::Gt, CompareOp::Lt)
     };
     let mut b = FuncBuilder::new();
-    nest::emit(&mut b, &[&kept_out, &kept_x], 1, true, &mut |b, _, access| {
+    nest::emit(&mut b, &[&kept_out, &kept_x], 1, size, &mut |b, _, access| {
         let ty = Ty::scalar(compute_dtype(dtype));
         let (start, none) = (worst(b, ty, !op.smallest), worst(b, ty, op.smallest));
         let (nowhere, end) = (b.int(INDEX, -1), b.int(INDEX, size as i64));

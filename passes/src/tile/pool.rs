@@ -19,6 +19,9 @@ struct Pool<'a> {
     unpadded: [bool; 2],
 }
 
+/// What a tap costs, in multiply-accumulates of a kernel.
+const LOOP_COST: usize = 16;
+
 /// Longest window side that is written out tap by tap.
 const UNROLLED: usize = 4;
 
@@ -78,7 +81,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
     let mut b = FuncBuilder::new();
     let chunks = super::conv::chunks(
         &rows,
-        y.shape[1..].iter().product::<usize>() * pool.kernel.iter().product::<usize>(),
+        LOOP_COST * y.shape[1..].iter().product::<usize>() * pool.kernel.iter().product::<usize>(),
         0,
     );
     super::conv::for_images(&mut b, x.shape[0], &chunks, &rows, |b, image, range| {

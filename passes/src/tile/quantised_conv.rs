@@ -1,6 +1,6 @@
 //! Integer convolution: kernel calls on channels-last bytes.
 
-use super::conv::{chunks, for_images};
+use super::conv::{DEPTHWISE_COST, chunks, for_images};
 use super::nest::Ref;
 use super::{Lowering, TileError, quantised_weights, rebuild};
 use sdc_ir::graph::op::QLinearConv;
@@ -120,11 +120,11 @@ pub fn lower(
             end: range.end,
         }
     };
-    let chunks = chunks(
-        &rows,
-        y.shape[1..].iter().product::<usize>() * c * taps,
-        k.weights.len(),
-    );
+    let macs = y.shape[1..].iter().product::<usize>() * c * taps;
+    let chunks = match depthwise {
+        true => chunks(&rows, DEPTHWISE_COST * macs, 0),
+        false => chunks(&rows, macs, k.weights.len()),
+    };
     let mut b = FuncBuilder::new();
     for_images(&mut b, x.shape[0], &chunks, &rows, |b, image, range| {
         if depthwise || op.group == 1 {

@@ -20,39 +20,45 @@ pub fn softmax(cx: &mut Lowering<'_>, node: Node, op: &QLinearSoftmax) -> Result
     let (size, stride) = (x.shape[op.axis], x.strides[op.axis]);
     let (x_others, out_others) = (x.permuted(&others), out.permuted(&others));
     let mut b = FuncBuilder::new();
-    nest::emit(&mut b, &[&out_others, &x_others], 1, true, &mut |b, _, access| {
-        let (to, from) = (&access[0].index, &access[1].index);
-        let load = |b: &mut FuncBuilder, i: &Affine| {
-            let x = b.load(dtype, x.buffer, from.clone() + i.clone() * stride);
-            b.convert(DType::I64, x)
-        };
-        let least = b.int(WIDE, -128);
-        let largest = b.for_carried(0, size, 1, &[least], |b, i, v| {
-            let x = load(b, &i);
-            vec![b.max(v[0], x)]
-        })[0];
-        let weight = |b: &mut FuncBuilder, i: &Affine| {
-            let x = load(b, i);
-            let below = b.sub(largest, x);
-            let weight = b.load_at(Ty::scalar(DType::I32), table.buffer, table.offset, below);
-            b.convert(DType::I64, weight)
-        };
-        let zero = b.int(WIDE, 0);
-        let sum = b.for_carried(0, size, 1, &[zero], |b, i, v| {
-            let weight = weight(b, &i);
-            vec![b.add(v[0], weight)]
-        })[0];
-        let (two, steps) = (b.int(WIDE, 2), b.int(WIDE, 24));
-        let half = b.div(sum, two);
-        b.for_range(0, size, 1, |b, i| {
-            let weight = weight(b, &i);
-            let scaled = b.arith2(Arith2::Shl, weight, steps);
-            let scaled = b.add(scaled, half);
-            let y = b.div(scaled, sum);
-            let y = b.convert(DType::I32, y);
-            b.store(out.buffer, to.clone() + i * out.strides[op.axis], y);
-        });
-    });
+    nest::emit(
+        &mut b,
+        &[&out_others, &x_others],
+        1,
+        4 * size,
+        &mut |b, _, access| {
+            let (to, from) = (&access[0].index, &access[1].index);
+            let load = |b: &mut FuncBuilder, i: &Affine| {
+                let x = b.load(dtype, x.buffer, from.clone() + i.clone() * stride);
+                b.convert(DType::I64, x)
+            };
+            let least = b.int(WIDE, -128);
+            let largest = b.for_carried(0, size, 1, &[least], |b, i, v| {
+                let x = load(b, &i);
+                vec![b.max(v[0], x)]
+            })[0];
+            let weight = |b: &mut FuncBuilder, i: &Affine| {
+                let x = load(b, i);
+                let below = b.sub(largest, x);
+                let weight = b.load_at(Ty::scalar(DType::I32), table.buffer, table.offset, below);
+                b.convert(DType::I64, weight)
+            };
+            let zero = b.int(WIDE, 0);
+            let sum = b.for_carried(0, size, 1, &[zero], |b, i, v| {
+                let weight = weight(b, &i);
+                vec![b.add(v[0], weight)]
+            })[0];
+            let (two, steps) = (b.int(WIDE, 2), b.int(WIDE, 24));
+            let half = b.div(sum, two);
+            b.for_range(0, size, 1, |b, i| {
+                let weight = weight(b, &i);
+                let scaled = b.arith2(Arith2::Shl, weight, steps);
+                let scaled = b.add(scaled, half);
+                let y = b.div(scaled, sum);
+                let y = b.convert(DType::I32, y);
+                b.store(out.buffer, to.clone() + i * out.strides[op.axis], y);
+            });
+        },
+    );
     cx.push_func(b, data.origins.clone(), &out, &[]);
     Ok(())
 }
@@ -78,7 +84,7 @@ pub fn instance(
         per_channel(&bias),
     ];
     let mut b = FuncBuilder::new();
-    nest::emit(&mut b, &operands.each_ref(), 1, true, &mut |b, _, access| {
+    nest::emit(&mut b, &operands.each_ref(), 1, 4 * count, &mut |b, _, access| {
         let at = |r: &Ref, which: usize, y: &Affine, x: &Affine| {
             access[which].index.clone() + y.clone() * r.strides[2] + x.clone() * r.strides[3]
         };

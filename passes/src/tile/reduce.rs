@@ -46,7 +46,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Reduce) -> Result<(), TileE
         &mut b,
         &[&kept_out, &kept_x],
         lanes,
-        true,
+        count,
         &mut |b, lanes, access| {
             let ty = Ty::vector(dtype, lanes);
             let value = reduction.emit(b, ty, &access[1].index, 0, fold_lanes);

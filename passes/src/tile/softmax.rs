@@ -33,7 +33,8 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), Tile
         &mut b,
         &[&out_others, &x_others],
         across,
-        true,
+        // Finding the maximum, exponentials, scaling.
+        4 * size,
         &mut |b, lanes, access| {
             let ty = Ty::vector(DType::F32, lanes);
             let (to, from) = (&access[0].index, &access[1].index);

@@ -4,7 +4,7 @@ use super::{Body, Emitted, Value, is_half};
 use crate::types;
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::types::{F32, F64, I16, I32, I64};
+use cranelift_codegen::ir::types::{F32, F64, I8X16, I16, I32, I32X4, I64};
 use sdc_ir::DType;
 use sdc_ir::tile::Ty;
 
@@ -21,12 +21,60 @@ impl Body<'_> {
         }
         types::value(from)?;
         let vector = types::value(to)?;
+        match (types::is_bytes(from), types::is_bytes(to)) {
+            (true, true) => return Ok(x),
+            (true, false) => {
+                let word = Ty::vector(DType::I32, 4);
+                let x = self.widen_bytes(from.dtype, x);
+                return self.convert_value(word, to, x);
+            }
+            (false, true) => {
+                let x = self.convert_value(from, Ty::vector(DType::I32, 4), x)?;
+                return Ok(self.narrow_words(x));
+            }
+            (false, false) => {}
+        }
         match (from.dtype, to.dtype) {
             (DType::I32, DType::F32) => Ok(self.b.ins().fcvt_from_sint(vector, x)),
             (DType::F32, DType::I32) if self.target.sse41 => Ok(self.b.ins().fcvt_to_sint_sat(vector, x)),
             (a, b) if a.is_int() && b.is_int() => Ok(x),
             (a, b) => self.lanewise([from], to, [x], |this, [x]| Ok(this.convert_scalar(a, b, x))),
         }
+    }
+
+    /// Four bytes of a word as 32-bit integers.
+    fn widen_bytes(&mut self, dtype: DType, x: Value) -> Value {
+        if let Some(&byte) = self.bytes.get(&x) {
+            let element = if dtype.is_signed_int() {
+                i32::from(byte as i8)
+            } else {
+                i32::from(byte)
+            };
+            let constant = element.to_le_bytes().repeat(4);
+            let constant = self.b.func.dfg.constants.insert(constant.into());
+            return self.b.ins().vconst(I32X4, constant);
+        }
+        let x = self.b.ins().scalar_to_vector(I32X4, x);
+        let x = self.reinterpret(I8X16, x);
+        if dtype.is_signed_int() {
+            let x = self.b.ins().swiden_low(x);
+            self.b.ins().swiden_low(x)
+        } else {
+            let x = self.b.ins().uwiden_low(x);
+            self.b.ins().uwiden_low(x)
+        }
+    }
+
+    /// The low bytes of four 32-bit integers as a word.
+    fn narrow_words(&mut self, x: Value) -> Value {
+        let mask = self.b.func.dfg.constants.insert([0xff, 0, 0, 0].repeat(4).into());
+        let mask = self.b.ins().vconst(I32X4, mask);
+        // What is left fits both halves' saturating narrowings.
+        let x = self.b.ins().band(x, mask);
+        let x = self.b.ins().snarrow(x, x);
+        let x = self.b.ins().unarrow(x, x);
+        let x = self.reinterpret(I32X4, x);
+        self.b.ins().extractlane(x, 0)
     }
 
     fn convert_scalar(&mut self, from: DType, to: DType, x: Value) -> Value {

@@ -78,6 +78,7 @@ pub fn function(
         loops: Vec::new(),
         conditions: BTreeMap::new(),
         splats: BTreeMap::new(),
+        bytes: BTreeMap::new(),
         kernels: BTreeMap::new(),
         tables: BTreeMap::new(),
     };
@@ -107,6 +108,8 @@ struct Body<'a> {
     conditions: BTreeMap<Value, Value>,
     /// For each vector made of one scalar, the scalar.
     splats: BTreeMap<Value, Value>,
+    /// For each constant of four bytes, the byte.
+    bytes: BTreeMap<Value, u8>,
     kernels: BTreeMap<String, FuncRef>,
     tables: BTreeMap<DataId, GlobalValue>,
 }
@@ -241,6 +244,15 @@ impl Emitter for Body<'_> {
             });
         }
         let vector = types::value(ty)?;
+        if types::is_bytes(ty) {
+            let byte = bits as u8;
+            let value = self
+                .b
+                .ins()
+                .iconst(vector, i64::from(u32::from_le_bytes([byte; 4])));
+            self.bytes.insert(value, byte);
+            return Ok(value);
+        }
         let bytes = bits.to_le_bytes()[..ty.dtype.size()].repeat(ty.lanes.into());
         let constant = self.b.func.dfg.constants.insert(bytes.into());
         let value = self.b.ins().vconst(vector, constant);
@@ -258,6 +270,11 @@ impl Emitter for Body<'_> {
             return Ok(x);
         }
         let vector = types::value(ty)?;
+        if types::is_bytes(ty) {
+            let x = self.b.ins().uextend(vector, x);
+            let copies = self.b.ins().iconst(vector, 0x0101_0101);
+            return Ok(self.b.ins().imul(x, copies));
+        }
         let value = self.b.ins().splat(vector, x);
         self.splats.insert(value, x);
         Ok(value)

@@ -43,7 +43,8 @@ impl Instance {
     /// As [`Instance::symbol`], for a CPU with these features: the kernel's variant for more than the instance needs,
     /// where there is one.
     pub fn best_symbol(&self, kernel: &str, available: u64) -> Option<String> {
-        let vnni = self.name == "v4" && kernel == "conv2d_i8" && features::has(available, "avx512vnni");
+        let both = matches!(kernel, "conv2d_i8" | "depthwise2d_i8");
+        let vnni = self.name == "v4" && both && features::has(available, "avx512vnni");
         let symbol = self.symbol(kernel)?;
         Some(if vnni { symbol + "_vnni" } else { symbol })
     }

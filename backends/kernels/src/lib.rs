@@ -48,7 +48,7 @@ pub mod portable {
     pub use crate::native::conv2d::{NR, conv2d_f32};
     pub use crate::native::conv2d_i8::portable as conv2d_i8;
     pub use crate::native::depthwise2d::depthwise2d_f32;
-    pub use crate::native::depthwise2d_i8::depthwise2d_i8;
+    pub use crate::native::depthwise2d_i8::portable as depthwise2d_i8;
     pub use crate::native::gemm::gemm_f32;
     pub use crate::native::prepare::{HEADER, prepare};
     pub use crate::native::sd_rebuild::{sd_rebuild_f32, sd_rebuild_i8};

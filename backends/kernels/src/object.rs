@@ -37,7 +37,7 @@ export!(
     "sdc_k_v4_depthwise2d_i8",
     "sdc_k_v3_depthwise2d_i8",
     "sdc_k_v1_depthwise2d_i8",
-    native::depthwise2d_i8::depthwise2d_i8
+    native::depthwise2d_i8::portable
 );
 export!(
     "sdc_k_v4_gemm_f32",
@@ -78,4 +78,13 @@ unsafe extern "C" fn prepare(weights: *const u8, expected: *const u8, required: 
 unsafe extern "C" fn conv2d_i8_vnni(operands: *const *mut u8, params: *const i64, begin: i64, end: i64) {
     // SAFETY: the contract is the kernel's; whoever calls this symbol made sure of the CPU.
     unsafe { native::conv2d_i8::conv2d_i8::<native::lanes_i8::Vnni>(operands, params, begin, end) }
+}
+
+/// As `conv2d_i8_vnni`.
+#[cfg(instance = "v4")]
+#[unsafe(export_name = "sdc_k_v4_depthwise2d_i8_vnni")]
+#[target_feature(enable = "avx512vnni")]
+unsafe extern "C" fn depthwise2d_i8_vnni(operands: *const *mut u8, params: *const i64, begin: i64, end: i64) {
+    // SAFETY: the contract is the kernel's; whoever calls this symbol made sure of the CPU.
+    unsafe { native::depthwise2d_i8::depthwise2d_i8::<native::pairs_i8::Avx512<true>>(operands, params, begin, end) }
 }

@@ -4,7 +4,12 @@
 //! them; the zero point's share of a sum is the zero point times the filter's sum of weights, subtracted beforehand. That
 //! is right for padding too, which reads as the zero point, from a row of such bytes.
 
-use super::lanes_i8::{Output, Plain, Sums};
+//!
+//! Loops, outermost first: a block of filters, a tile of pixels, then runs of contiguous input that all the tile's pixels
+//! have: the rows of a window, read in place or, where a window overhangs the input, from a copy; or a copy of the whole
+//! window where channels do not come in fours; or, for many channels, one tap.
+
+use super::lanes_i8::{Best, Output, Sums};
 use super::params::Conv2dI8Params;
 
 /// Channels read at a time: the length of the row that padding reads.
@@ -13,6 +18,19 @@ const ROW: usize = 2048;
 const BLOCK: usize = 64;
 /// Most pixels of a tile.
 const MOST: usize = 12;
+/// Most bytes of a pixel's window that are copied at once.
+const COPY: usize = 1024;
+
+/// How windows are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Row by row of the window.
+    Rows,
+    /// From a copy in which every tap has a multiple of four channels.
+    Copy,
+    /// Tap by tap.
+    Taps,
+}
 
 struct Call<'a> {
     p: &'a Conv2dI8Params,
@@ -23,12 +41,32 @@ struct Call<'a> {
     scale: *const f32,
     y: *mut u8,
     padding: *const u8,
-    /// Turns the sign bits of four inputs.
-    flip: u32,
+    /// `COPY` bytes for each pixel.
+    copies: *mut u8,
+    way: Way,
     /// Zero point of the unsigned inputs.
     zero: i32,
     out: Output,
     first_row: i64,
+}
+
+/// The pixels of a tile.
+struct Pixels<const P: usize> {
+    /// Input position of the first tap.
+    rows: [i64; P],
+    columns: [i64; P],
+    /// Offset of the output.
+    to: [i64; P],
+}
+
+/// Where a block's weights are.
+#[derive(Clone, Copy)]
+struct Block {
+    /// The first filter, and its first weights.
+    first: usize,
+    w: *const i8,
+    /// Bytes from the weights of four inputs to the next.
+    step: usize,
 }
 
 /// The kernel `conv2d_i8`; operands x, w, bias, wsum, scale, y; the range is output rows.
@@ -41,8 +79,25 @@ pub unsafe fn conv2d_i8<S: Sums>(operands: *const *mut u8, params: *const i64, b
     unsafe {
         let p = &*params.cast::<Conv2dI8Params>();
         let mut padding = core::mem::MaybeUninit::<[u8; ROW]>::uninit();
+        let mut copies = core::mem::MaybeUninit::<[u8; MOST * COPY]>::uninit();
         let row = padding.as_mut_ptr().cast::<u8>();
-        for i in 0..ROW {
+        let (channels, taps) = (p.in_c as usize, (p.kh * p.kw) as usize);
+        let quads = channels.div_ceil(4);
+        let way = if channels % 4 == 0
+            && (p.kw == 1 || p.dw * p.xs_w == p.in_c)
+            && p.kw as usize * channels <= COPY
+        {
+            Way::Rows
+        } else if channels % 4 != 0 && taps * quads * 4 <= COPY {
+            Way::Copy
+        } else {
+            Way::Taps
+        };
+        let length = match way {
+            Way::Taps => channels.min(ROW),
+            _ => COPY,
+        };
+        for i in 0..length {
             row.add(i).write(p.x_zero as u8);
         }
         let signed = p.x_signed != 0;
@@ -55,60 +110,86 @@ pub unsafe fn conv2d_i8<S: Sums>(operands: *const *mut u8, params: *const i64, b
             scale: (*operands.add(4)).cast_const().cast(),
             y: *operands.add(5),
             padding: row,
-            flip: if signed { 0x8080_8080 } else { 0 },
+            copies: copies.as_mut_ptr().cast(),
+            way,
             zero: p.x_zero as i32 + if signed { 128 } else { 0 },
             out: Output::new(p.y_zero, p.y_min, p.y_max, p.y_shift),
             first_row: begin,
         };
         let pixels = (end - begin).max(0) * p.out_w;
-        let filters = p.out_c.max(0) as usize;
-        let mut first = 0;
-        while first < filters {
-            let left = filters - first;
-            match left.min(BLOCK).div_ceil(16) {
-                1 => call.block::<S, 1>(first, pixels),
-                2 => call.block::<S, 2>(first, pixels),
-                3 => call.block::<S, 3>(first, pixels),
-                _ => call.block::<S, 4>(first, pixels),
-            }
-            first += BLOCK;
+        if signed {
+            call.blocks::<S, true>(pixels);
+        } else {
+            call.blocks::<S, false>(pixels);
         }
     }
 }
 
-/// The kernel with sums in plain Rust.
+/// The kernel with the best sums for the level this is compiled for.
 ///
 /// # Safety
 /// As [`conv2d_i8`].
 pub unsafe fn portable(operands: *const *mut u8, params: *const i64, begin: i64, end: i64) {
     // SAFETY: forwarded.
-    unsafe { conv2d_i8::<Plain>(operands, params, begin, end) }
+    unsafe { conv2d_i8::<Best>(operands, params, begin, end) }
 }
 
 impl Call<'_> {
-    /// All pixels of the filters from `first` on, `V` vectors of them.
     #[inline(always)]
-    unsafe fn block<S: Sums, const V: usize>(&self, first: usize, pixels: i64) {
+    unsafe fn blocks<S: Sums, const FLIP: bool>(&self, pixels: i64) {
+        let p = self.p;
+        let filters = p.out_c.max(0) as usize;
+        let window = (p.planes * p.kh * p.kw) as usize * (p.in_c as usize).div_ceil(4) * 4;
+        let mut first = 0;
+        // SAFETY: forwarded; a block's weights follow those of full blocks.
+        unsafe {
+            while first < filters {
+                let vectors = (filters - first).min(BLOCK).div_ceil(16);
+                let mut done = 0;
+                while done < vectors {
+                    let block = Block {
+                        first: first + 16 * done,
+                        w: self.w.add(first * window + 64 * done),
+                        step: 64 * vectors,
+                    };
+                    let now = (vectors - done).min(S::VECTORS);
+                    match now {
+                        4 if S::VECTORS >= 4 => self.block::<S, FLIP, 4>(block, pixels),
+                        3 if S::VECTORS >= 3 => self.block::<S, FLIP, 3>(block, pixels),
+                        2 if S::VECTORS >= 2 => self.block::<S, FLIP, 2>(block, pixels),
+                        _ => self.block::<S, FLIP, 1>(block, pixels),
+                    }
+                    done += now;
+                }
+                first += BLOCK;
+            }
+        }
+    }
+
+    /// All pixels of `V` vectors of filters.
+    #[inline(always)]
+    unsafe fn block<S: Sums, const FLIP: bool, const V: usize>(&self, block: Block, pixels: i64) {
         let full = S::PIXELS[V] as i64;
         let mut at = 0;
         // SAFETY: forwarded.
         unsafe {
             while at + full <= pixels {
                 match S::PIXELS[V] {
-                    12 => self.tile::<S, 12, V>(first, at),
-                    8 => self.tile::<S, 8, V>(first, at),
-                    6 => self.tile::<S, 6, V>(first, at),
-                    2 => self.tile::<S, 2, V>(first, at),
-                    _ => self.tile::<S, 1, V>(first, at),
+                    12 => self.tile::<S, FLIP, 12, V>(block, at),
+                    8 => self.tile::<S, FLIP, 8, V>(block, at),
+                    6 => self.tile::<S, FLIP, 6, V>(block, at),
+                    4 => self.tile::<S, FLIP, 4, V>(block, at),
+                    2 => self.tile::<S, FLIP, 2, V>(block, at),
+                    _ => self.tile::<S, FLIP, 1, V>(block, at),
                 }
                 at += full;
             }
             while at + 4 <= pixels && full > 4 {
-                self.tile::<S, 4, V>(first, at);
+                self.tile::<S, FLIP, 4, V>(block, at);
                 at += 4;
             }
             while at < pixels {
-                self.tile::<S, 1, V>(first, at);
+                self.tile::<S, FLIP, 1, V>(block, at);
                 at += 1;
             }
         }
@@ -116,19 +197,20 @@ impl Call<'_> {
 
     /// `P` pixels from number `at` on.
     #[inline(always)]
-    unsafe fn tile<S: Sums, const P: usize, const V: usize>(&self, first: usize, at: i64) {
+    unsafe fn tile<S: Sums, const FLIP: bool, const P: usize, const V: usize>(&self, block: Block, at: i64) {
         let p = self.p;
-        let (channels, width) = (p.in_c as usize, V * 16);
-        let quads = channels.div_ceil(4);
         // Unsigned and visibly not zero, so that dividing cannot panic.
         let (pixel, row) = (at as u64, (p.out_w as u64).max(1));
         let (mut oy, mut ox) = (self.first_row + (pixel / row) as i64, (pixel % row) as i64);
-        // Input position of the first tap, and output, of each pixel.
-        let (mut ys, mut xs, mut to) = ([0i64; MOST], [0i64; MOST], [0i64; MOST]);
+        let mut pixels = Pixels {
+            rows: [0; P],
+            columns: [0; P],
+            to: [0; P],
+        };
         for i in 0..P {
-            ys[i] = oy * p.sh - p.pt;
-            xs[i] = ox * p.sw - p.pl;
-            to[i] = (oy - p.y_row0) * p.ys_h + ox * p.ys_w + first as i64;
+            pixels.rows[i] = oy * p.sh - p.pt;
+            pixels.columns[i] = ox * p.sw - p.pl;
+            pixels.to[i] = (oy - p.y_row0) * p.ys_h + ox * p.ys_w + block.first as i64;
             ox += 1;
             if ox == p.out_w {
                 (ox, oy) = (0, oy + 1);
@@ -136,75 +218,222 @@ impl Call<'_> {
         }
         // SAFETY: the kernel's contract; pointers stay inside their operands.
         unsafe {
-            let mut sums = [[S::load(self.bias.add(first)); V]; P];
+            let mut sums = [[S::load(self.bias.add(block.first)); V]; P];
             for v in 0..V {
-                let start =
-                    S::load(self.bias.add(first + 16 * v)).minus(self.zero, self.wsum.add(first + 16 * v));
+                let filter = block.first + 16 * v;
+                let start = S::load(self.bias.add(filter)).minus(self.zero, self.wsum.add(filter));
                 for i in 0..P {
                     sums[i][v] = start;
                 }
             }
-            let taps = (p.planes * p.kh * p.kw) as usize;
-            let mut w = self.w.add(first * taps * quads * 4);
-            let (mut ky, mut kx) = (0, 0);
-            for _ in 0..taps {
-                let mut source = [core::ptr::null::<u8>(); MOST];
-                for i in 0..P {
-                    let (iy, ix) = (ys[i] + ky * p.dh, xs[i] + kx * p.dw);
-                    if (0..p.in_h).contains(&iy) && (0..p.in_w).contains(&ix) {
-                        source[i] = self.x.offset(((iy - p.x_row0) * p.xs_h + ix * p.xs_w) as isize);
-                    }
-                }
-                let mut done = 0;
-                while done < channels {
-                    let n = (channels - done).min(ROW);
-                    let mut from = [self.padding; MOST];
-                    for i in 0..P {
-                        if !source[i].is_null() {
-                            from[i] = source[i].add(done);
+            let mut w = block.w;
+            for plane in 0..p.planes {
+                match self.way {
+                    Way::Rows => {
+                        let quads = (p.kw * p.in_c) as usize / 4;
+                        for ky in 0..p.kh {
+                            let from = self.row::<P>(&pixels, ky);
+                            run::<S, FLIP, P, V>(&mut sums, &from, quads, &mut w, block.step);
                         }
                     }
-                    for q in 0..n / 4 {
+                    Way::Copy => {
+                        let quads = (p.kh * p.kw) as usize * (p.in_c as usize).div_ceil(4);
+                        let mut from = [self.padding; P];
                         for i in 0..P {
-                            let x = from[i].add(4 * q).cast::<u32>().read_unaligned() ^ self.flip;
-                            for v in 0..V {
-                                sums[i][v] = sums[i][v].dot(w.add(64 * v), x);
+                            let copy = self.copies.add(i * COPY);
+                            if plane == 0 {
+                                self.copy_window(pixels.rows[i], pixels.columns[i], copy);
                             }
+                            from[i] = copy;
                         }
-                        w = w.add(4 * width);
+                        run::<S, FLIP, P, V>(&mut sums, &from, quads, &mut w, block.step);
                     }
-                    if n % 4 != 0 {
-                        for i in 0..P {
-                            // Byte by byte: there may be nothing after the last channel.
-                            let mut x = 0;
-                            for j in 0..n % 4 {
-                                x |= u32::from(*from[i].add(n / 4 * 4 + j)) << (8 * j);
-                            }
-                            let x = x ^ self.flip;
-                            for v in 0..V {
-                                sums[i][v] = sums[i][v].dot(w.add(64 * v), x);
-                            }
-                        }
-                        w = w.add(4 * width);
-                    }
-                    done += n;
-                }
-                kx += 1;
-                if kx == p.kw {
-                    (kx, ky) = (0, ky + 1);
-                }
-                if ky == p.kh {
-                    ky = 0;
+                    Way::Taps => self.taps::<S, FLIP, P, V>(&pixels, &mut sums, &mut w, block.step),
                 }
             }
-            let left = p.out_c as usize - first;
+            let left = p.out_c as usize - block.first;
             for i in 0..P {
                 for v in 0..V {
-                    let y = self.y.offset(to[i] as isize + 16 * v as isize);
+                    let y = self.y.offset(pixels.to[i] as isize + 16 * v as isize);
                     let count = left.saturating_sub(16 * v).min(16);
-                    sums[i][v].store(self.scale.add(first + 16 * v), &self.out, y, count);
+                    sums[i][v].store(self.scale.add(block.first + 16 * v), &self.out, y, count);
                 }
             }
         }
     }
+
+    /// The input at a place inside it.
+    #[inline(always)]
+    unsafe fn input(&self, row: i64, column: i64) -> *const u8 {
+        let p = self.p;
+        // SAFETY: the caller says the place exists.
+        unsafe {
+            self.x
+                .offset(((row - p.x_row0) * p.xs_h + column * p.xs_w) as isize)
+        }
+    }
+
+    /// Row `ky` of each pixel's window.
+    #[inline(always)]
+    unsafe fn row<const P: usize>(&self, pixels: &Pixels<P>, ky: i64) -> [*const u8; P] {
+        let p = self.p;
+        let reach = (p.kw - 1) * p.dw;
+        let mut from = [self.padding; P];
+        for i in 0..P {
+            let (row, column) = (pixels.rows[i] + ky * p.dh, pixels.columns[i]);
+            if !(0..p.in_h).contains(&row) {
+                continue;
+            }
+            // SAFETY: what is read exists; a copied row has at most COPY bytes.
+            unsafe {
+                if column >= 0 && column + reach < p.in_w {
+                    from[i] = self.input(row, column);
+                    continue;
+                }
+                let copy = self.copies.add(i * COPY).cast::<u32>();
+                let quads = p.in_c as usize / 4;
+                for kx in 0..p.kw as usize {
+                    let column = column + kx as i64 * p.dw;
+                    let tap = if (0..p.in_w).contains(&column) {
+                        self.input(row, column)
+                    } else {
+                        self.padding
+                    };
+                    let tap = tap.cast::<u32>();
+                    for q in 0..quads {
+                        copy.add(kx * quads + q)
+                            .write_unaligned(tap.add(q).read_unaligned());
+                    }
+                }
+                from[i] = copy.cast();
+            }
+        }
+        from
+    }
+
+    /// Copies the window that begins at a row and column, each tap's channels filled up to a multiple of four.
+    #[inline(always)]
+    unsafe fn copy_window(&self, row: i64, column: i64, to: *mut u8) {
+        let p = self.p;
+        let (channels, mut to) = (p.in_c as usize, to);
+        for ky in 0..p.kh {
+            let row = row + ky * p.dh;
+            for kx in 0..p.kw {
+                let column = column + kx * p.dw;
+                // SAFETY: as in `row`; byte by byte where nothing need follow the last channel. What fills up is
+                // multiplied by zero, whatever it is.
+                unsafe {
+                    let exists = (0..p.in_h).contains(&row) && (0..p.in_w).contains(&column);
+                    let tap = if exists {
+                        self.input(row, column)
+                    } else {
+                        self.padding
+                    };
+                    // Bytes from the tap on to the end of its row, or of the padding.
+                    let left = if exists {
+                        (p.in_w - 1 - column) * p.xs_w + p.in_c
+                    } else {
+                        COPY as i64
+                    };
+                    let mut c = 0;
+                    while c < channels {
+                        let four = if c as i64 + 4 <= left {
+                            tap.add(c).cast::<u32>().read_unaligned()
+                        } else {
+                            some(tap.add(c), channels - c)
+                        };
+                        to.add(c).cast::<u32>().write_unaligned(four);
+                        c += 4;
+                    }
+                    to = to.add(channels.div_ceil(4) * 4);
+                }
+            }
+        }
+    }
+
+    /// The products of all taps of one plane, tap by tap.
+    #[inline(always)]
+    unsafe fn taps<S: Sums, const FLIP: bool, const P: usize, const V: usize>(
+        &self,
+        pixels: &Pixels<P>,
+        sums: &mut [[S; V]; P],
+        w: &mut *const i8,
+        step: usize,
+    ) {
+        let (p, channels) = (self.p, self.p.in_c as usize);
+        for ky in 0..p.kh {
+            for kx in 0..p.kw {
+                // SAFETY: as in `row`.
+                unsafe {
+                    let mut source = [core::ptr::null::<u8>(); P];
+                    for i in 0..P {
+                        let (row, column) = (pixels.rows[i] + ky * p.dh, pixels.columns[i] + kx * p.dw);
+                        if (0..p.in_h).contains(&row) && (0..p.in_w).contains(&column) {
+                            source[i] = self.input(row, column);
+                        }
+                    }
+                    let mut done = 0;
+                    while done < channels {
+                        let n = (channels - done).min(ROW);
+                        let mut from = [self.padding; P];
+                        for i in 0..P {
+                            if !source[i].is_null() {
+                                from[i] = source[i].add(done);
+                            }
+                        }
+                        run::<S, FLIP, P, V>(sums, &from, n / 4, w, step);
+                        if n % 4 != 0 {
+                            let mut last = [[0u8; 4]; P];
+                            for i in 0..P {
+                                last[i] = some(from[i].add(n / 4 * 4), n % 4).to_le_bytes();
+                                from[i] = last[i].as_ptr();
+                            }
+                            run::<S, FLIP, P, V>(sums, &from, 1, w, step);
+                        }
+                        done += n;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first `n` of four bytes, the others zero.
+#[inline(always)]
+unsafe fn some(from: *const u8, n: usize) -> u32 {
+    let mut x = 0;
+    for j in 0..n {
+        // SAFETY: `n` bytes, by contract.
+        x |= u32::from(unsafe { *from.add(j) }) << (8 * j);
+    }
+    x
+}
+
+/// Products of `quads` times four inputs that follow one another.
+#[inline(always)]
+unsafe fn run<S: Sums, const FLIP: bool, const P: usize, const V: usize>(
+    sums: &mut [[S; V]; P],
+    from: &[*const u8; P],
+    quads: usize,
+    w: &mut *const i8,
+    step: usize,
+) {
+    let (mut all, mut at) = (*sums, *w);
+    for q in 0..quads {
+        // SAFETY: the caller vouches for the inputs and weights.
+        unsafe {
+            let mut weights = [S::weights(at); V];
+            for v in 1..V {
+                weights[v] = S::weights(at.add(64 * v));
+            }
+            for i in 0..P {
+                let x = S::inputs::<FLIP>(from[i].add(4 * q));
+                for v in 0..V {
+                    all[i][v] = all[i][v].dot(weights[v], x);
+                }
+            }
+            at = at.add(step);
+        }
+    }
+    (*sums, *w) = (all, at);
 }

@@ -24,6 +24,7 @@ pub mod features;
 pub mod gemm;
 pub mod lanes_i8;
 pub mod micro;
+pub mod pairs_i8;
 pub mod params;
 pub mod prepare;
 pub mod sd_rebuild;

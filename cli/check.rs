@@ -2,15 +2,12 @@
 
 use crate::dataset::DataSet;
 use crate::exit::Failure;
-use crate::session::{Directory, SessionArgs, Source, input_bytes, run_once};
+use crate::session::{SessionArgs, Source, input_bytes};
+use crate::subject::{Subject, Subjects};
 use sdc_artifact::load::Artifact;
 use sdc_interp::compare::{Class, Report, compare, epsilon};
 use sdc_ir::Tensor;
-use sdc_ir::graph::{Graph, TensorType};
-use sdc_passes::quantise;
 use serde::Serialize;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +22,8 @@ Examples:
 By default a float output passes when max|a-b| <= 1e-4 * max|b| (f16: 9.8e-4, bf16: 7.8e-3, one unit in the last place). An output
 dequantised from integers passes when 99.5 % of it are within one step of its scale and none is beyond four. Integers must be equal; shapes, types and the places of NaN
 and infinities must match. Symbolic dimensions follow from the data, of each set anew: the model is compiled once for each
-shape of its inputs. Exit code 1 if an output differs.")]
+shape of its inputs. So do inputs that shapes depend on: they are fixed to what was recorded, and a note says so.
+Exit code 1 if an output differs.")]
 pub struct Args {
     #[command(flatten)]
     session: SessionArgs,
@@ -54,6 +52,8 @@ pub struct Args {
 struct Row {
     data_set: String,
     output: String,
+    /// Inputs whose recorded values were needed to compile the model.
+    fixed: Vec<String>,
     passed: bool,
     max_error: f64,
     /// Largest magnitude of the recorded output.
@@ -81,31 +81,27 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         let all = set.inputs()?.into_iter().enumerate();
         Ok(all.filter(|(k, _)| !fixed.contains(k)).map(|(_, t)| t).collect())
     };
-    let mut subjects = Subjects {
-        args,
-        open: source.is_open(),
-        first: Some(source),
-        ready: BTreeMap::new(),
-    };
+    let mut subjects = Subjects::new(&args.session, args.interpreter, source);
     let mut rows = Vec::new();
     for set in &sets {
         let (inputs, expected) = (recorded(set)?, set.outputs()?);
-        let subject = subjects.of(&inputs)?;
-        let (wanted, names) = subject.ports();
+        let given = inputs.len();
+        let ready = subjects.of(&inputs)?;
+        let (wanted, names) = ready.subject.ports();
         let count = |what: &str, given: usize, wanted: usize| {
             Failure::usage(format!("{}: {given} {what}, the model has {wanted}", set.name()))
         };
-        if inputs.len() != wanted {
-            return Err(count("inputs", inputs.len(), wanted));
+        if ready.inputs.len() != wanted {
+            return Err(count("inputs", given, wanted + ready.fixed.len()));
         }
         if expected.len() != names.len() {
             return Err(count("outputs", expected.len(), names.len()));
         }
-        let actual = subject.run(&inputs)?;
+        let actual = ready.subject.run(&ready.inputs)?;
         let pairs = actual.iter().zip(&expected);
         for (i, (name, (actual, expected))) in names.iter().zip(pairs).enumerate() {
-            let report = compare(actual, expected, class(subject.step(i)));
-            let row = Row::new(set.name(), name, &report);
+            let report = compare(actual, expected, class(ready.subject.step(i)));
+            let row = Row::new(set.name(), name, &ready.fixed, &report);
             if !args.json {
                 writeln!(out, "{row}")?;
             }
@@ -118,96 +114,15 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     }
     if args.arena {
         let inputs = recorded(&sets[0])?;
-        if let Subject::Native(_, artifact) = subjects.of(&inputs)? {
-            arena(artifact, &inputs, out)?;
+        let ready = subjects.of(&inputs)?;
+        if let Subject::Native(_, artifact) = ready.subject {
+            arena(artifact, &ready.inputs, out)?;
         }
     }
     if rows.iter().all(|r| r.passed) {
         Ok(())
     } else {
         Err(Failure::differ())
-    }
-}
-
-/// The model under test for the shapes of some inputs.
-enum Subject {
-    Native(Directory, Box<Artifact>),
-    Interpreted(Box<Graph>),
-}
-
-impl Subject {
-    /// Number of inputs, and names of outputs.
-    fn ports(&self) -> (usize, Vec<String>) {
-        match self {
-            Subject::Native(_, artifact) => {
-                let interface = artifact.interface();
-                let names = interface.outputs.iter().map(|t| t.name.clone());
-                (interface.inputs.len(), names.collect())
-            }
-            Subject::Interpreted(graph) => {
-                let names = graph.outputs.iter().map(|p| p.name.clone());
-                (graph.inputs.len(), names.collect())
-            }
-        }
-    }
-
-    fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Failure> {
-        match self {
-            Subject::Native(_, artifact) => run_once(artifact, inputs),
-            Subject::Interpreted(graph) => {
-                for (port, tensor) in graph.inputs.iter().zip(inputs) {
-                    let ty = graph.ty(port.value);
-                    if (tensor.dtype(), tensor.shape()) != (ty.dtype, &ty.shape[..]) {
-                        let given = TensorType::new(tensor.dtype(), tensor.shape());
-                        let text = format!("input `{}` is {ty}, but {given} was given", port.name);
-                        return Err(Failure::usage(text));
-                    }
-                }
-                sdc_interp::run_graph(graph, inputs).map_err(Failure::bug)
-            }
-        }
-    }
-
-    /// The quantisation step of output `i`, if it has one and it is known.
-    fn step(&self, i: usize) -> Option<f64> {
-        match self {
-            Subject::Native(directory, _) => directory.step(i),
-            Subject::Interpreted(graph) => quantise::output_steps(graph).get(i).copied().flatten(),
-        }
-    }
-}
-
-/// The model under test, made ready for the shapes of the inputs at hand.
-struct Subjects<'a> {
-    args: &'a Args,
-    /// Inputs have symbolic dimensions, so other shapes are another program.
-    open: bool,
-    /// The model as read; it is read again for further shapes.
-    first: Option<Source>,
-    ready: BTreeMap<Vec<Vec<usize>>, Subject>,
-}
-
-impl Subjects<'_> {
-    fn of(&mut self, inputs: &[Tensor]) -> Result<&Subject, Failure> {
-        let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| t.shape().to_vec()).collect();
-        let key = if self.open { shapes.clone() } else { Vec::new() };
-        match self.ready.entry(key) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(free) => {
-                let source = match self.first.take() {
-                    Some(source) => source,
-                    None => Source::open(&self.args.session)?,
-                };
-                let shape = |position: usize, _: &str| shapes.get(position).cloned();
-                if self.args.interpreter {
-                    let graph = source.graph(shape)?;
-                    return Ok(free.insert(Subject::Interpreted(Box::new(graph))));
-                }
-                let directory = source.directory(shape)?;
-                let artifact = Artifact::open(directory.path())?;
-                Ok(free.insert(Subject::Native(directory, Box::new(artifact))))
-            }
-        }
     }
 }
 
@@ -244,7 +159,7 @@ fn beside(model: &Path) -> PathBuf {
 }
 
 impl Row {
-    fn new(data_set: String, output: &str, report: &Report) -> Self {
+    fn new(data_set: String, output: &str, fixed: &[String], report: &Report) -> Self {
         let allowed = match report.class {
             _ if !report.expected.dtype.is_float() => Some(0.0),
             Class::Exact => Some(0.0),
@@ -255,6 +170,7 @@ impl Row {
         Self {
             data_set,
             output: output.to_owned(),
+            fixed: fixed.to_vec(),
             passed: report.passed(),
             max_error: report.max_abs,
             scale: report.scale,
@@ -295,12 +211,22 @@ mod tests {
     #[test]
     fn rows_say_what_was_allowed() {
         let t = |x: f32| Tensor::from_elements(vec![1], vec![x]).unwrap();
-        let row = Row::new("set".into(), "y", &compare(&t(1.00001), &t(1.0), Class::ROUNDING));
+        let row = Row::new(
+            "set".into(),
+            "y",
+            &[],
+            &compare(&t(1.00001), &t(1.0), Class::ROUNDING),
+        );
         assert!(
             row.passed && row.to_string().ends_with("allowed 1.000e-4"),
             "{row}"
         );
-        let row = Row::new("set".into(), "y", &compare(&t(1.1), &t(1.0), Class::ROUNDING));
+        let row = Row::new(
+            "set".into(),
+            "y",
+            &[],
+            &compare(&t(1.1), &t(1.0), Class::ROUNDING),
+        );
         assert!(!row.passed && row.to_string().contains("differs"), "{row}");
     }
 }

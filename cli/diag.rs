@@ -58,6 +58,12 @@ pub fn report(failure: &Failure) {
     let _ = stderr.lock().write_all(text.as_bytes());
 }
 
+/// Writes a remark to standard error.
+pub fn note(text: &str) {
+    // As for problems: if nobody listens, the work goes on.
+    let _ = writeln!(io::stderr().lock(), "note: {}", clean(text));
+}
+
 /// What people should do about a bug.
 pub const BUG: &str = "\
 this is a bug in sdc; please report it with
@@ -66,24 +72,26 @@ this is a bug in sdc; please report it with
   - the model, or the output of `sdc inspect MODEL --json` if the model is not yours to share\n";
 
 /// Names come from the model, which may hold anything: control characters would reach the terminal.
+fn clean(text: &str) -> String {
+    let keep = |c: char| !c.is_control() || c == '\n';
+    text.chars()
+        .flat_map(|c| {
+            if keep(c) {
+                vec![c]
+            } else {
+                c.escape_default().collect()
+            }
+        })
+        .collect()
+}
+
 fn printable(problem: &Problem) -> Problem {
-    let clean = |text: &String| -> String {
-        let keep = |c: char| !c.is_control() || c == '\n';
-        text.chars()
-            .flat_map(|c| {
-                if keep(c) {
-                    vec![c]
-                } else {
-                    c.escape_default().collect()
-                }
-            })
-            .collect()
-    };
     Problem {
         code: problem.code.clone(),
         message: clean(&problem.message),
-        notes: problem.notes.iter().map(clean).collect(),
-        help: problem.help.as_ref().map(clean),
+        notes: problem.notes.iter().map(|n| clean(n)).collect(),
+        help: problem.help.as_deref().map(clean),
+        fix: problem.fix.clone(),
         at: problem.at.clone(),
     }
 }

@@ -38,6 +38,8 @@ pub struct Problem {
     pub notes: Vec<String>,
     /// What would help.
     pub help: Option<String>,
+    /// Inputs of the model that would remove it if they were given at compile time.
+    pub fix: Vec<String>,
     /// Of a problem with nodes of a model: which they are, all of the same kind.
     pub at: Option<Nodes>,
 }
@@ -158,6 +160,7 @@ impl From<&ImportError> for Problem {
             message,
             notes,
             help: error.help.clone(),
+            fix: error.fix.clone(),
             at: error.node.as_ref().map(|node| Nodes {
                 operator: node.op.clone(),
                 count: 1,

@@ -68,6 +68,8 @@ struct ProblemRow {
     message: String,
     notes: Vec<String>,
     help: Option<String>,
+    /// Inputs that would remove it if they were given with `--fix`.
+    fix: Vec<String>,
     /// Which nodes have it, how many they are, and where they would be supported.
     nodes: Option<Nodes>,
 }
@@ -138,6 +140,7 @@ impl From<&Problem> for ProblemRow {
             message,
             notes,
             help,
+            fix,
             at: nodes,
         } = problem.clone();
         Self {
@@ -145,6 +148,7 @@ impl From<&Problem> for ProblemRow {
             message,
             notes,
             help,
+            fix,
             nodes,
         }
     }

@@ -30,6 +30,7 @@ mod run;
 mod sd;
 mod sdir;
 mod session;
+mod subject;
 mod target;
 mod units;
 

@@ -7,10 +7,10 @@ use crate::npy;
 use crate::sdir;
 use bytes::Bytes;
 use clap::Args;
-use sdc_frontend::proto::{DimensionValue, ModelProto, TensorProto, TypeValue, ValueInfoProto};
+use sdc_frontend::proto::{DimensionValue, ModelProto, TypeValue, ValueInfoProto};
 use sdc_frontend::{ExternalData, ImportOptions, Imported};
-use sdc_ir::Digest;
 use sdc_ir::graph::Graph;
+use sdc_ir::{Digest, Tensor};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -129,20 +129,20 @@ impl ModelFile {
             } else {
                 npy::read(source)?
             };
-            // An initialiser of an input's name is its value: ONNX's own way to say so.
-            let proto = TensorProto {
-                name: Some(name.clone()),
-                dims: tensor.shape().iter().map(|&d| d as i64).collect(),
-                data_type: Some(sdc_frontend::tensor::onnx_type(tensor.dtype())),
-                raw_data: Some(tensor.bytes().clone()),
-                ..TensorProto::default()
-            };
-            if let Some(graph) = &mut file.proto.graph {
-                graph.initializer.push(proto);
-            }
+            file.fix(name, &tensor);
             file.fixed.push(position);
         }
         Ok(file)
+    }
+
+    /// Makes an input a constant.
+    pub fn fix(&mut self, name: &str, tensor: &Tensor) {
+        // An initialiser of an input's name is its value: ONNX's own way to say so.
+        if let Some(graph) = &mut self.proto.graph {
+            graph
+                .initializer
+                .push(sdc_frontend::tensor::to_proto(name, tensor));
+        }
     }
 
     /// The graph's inputs, those with a default value excepted.

@@ -88,6 +88,13 @@ impl Source {
         }
     }
 
+    /// Makes an input of an ONNX model a constant.
+    pub fn fix(&mut self, name: &str, tensor: &Tensor) {
+        if let SourceKind::Onnx(file) = &mut self.kind {
+            file.fix(name, tensor);
+        }
+    }
+
     /// True if inputs have symbolic dimensions that no option fixes.
     pub fn is_open(&self) -> bool {
         match &self.kind {

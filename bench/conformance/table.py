@@ -29,19 +29,28 @@ def table(results: list[dict]) -> str:
         if not r["outcome"].startswith("passed"):
             histogram[general(r["reasons"][0])] += 1
     total = collections.Counter(r["outcome"] for r in results)
-    node = collections.Counter(r["outcome"] for r in results if r["suite"] == "node")
-    passed = lambda counts: sum(counts[o] for o in OUTCOMES[:3])
+    tally = lambda some: collections.Counter(r["outcome"] for r in some)
+    passed = lambda some: sum(tally(some)[o] for o in OUTCOMES[:3])
+    constant = lambda some: sum(r["outcome"] == OUTCOMES[2] and r["nothing_left"] for r in some)
     lines = [
         "# Coverage of ONNX's official cases",
         "",
         "Made by `bench/conformance/conformance.py` from the cases of the `onnx` package, each run as native code and on the reference",
-        "interpreter, and compared with its recorded results by `sdc check` at its default comparison. *Passed fixed*: shapes depend",
-        "on the values of inputs, and it passes when those are given at compile time (`--fix`); without, it is refused. *Passed at",
-        "ONNX's*: at the tolerance that ONNX's own runner applies to the case, not at sdc's default. *Refused* means exit code 4 and a",
-        "reason; *wrong* and *crash* must be 0. The worst error is relative to the largest magnitude of its output.",
+        "interpreter, and compared with its recorded results by `sdc check` at its default comparison. *Passed fixed*: the shapes",
+        "depend on the values of some inputs, which `sdc check` therefore took from the recorded data as constants, and said so;",
+        "`sdc compile` wants them with `--fix`, and refuses the model without. *Passed at ONNX's*: at the tolerance that ONNX's own",
+        "runner applies to the case, not at sdc's default. *Refused* means exit code 4 and a reason; *wrong* and *crash* must be 0.",
+        "The worst error is relative to the largest magnitude of its output.",
         "",
-        f"**{passed(node)} of {sum(node.values())} node cases pass**, and {passed(total)} of all {len(results)}; of these {total[OUTCOMES[2]]} with "
-        + f"fixed inputs and {total[OUTCOMES[1]]} at ONNX's tolerance. "
+        "| | cases | passed | with no input fixed | with inputs fixed | all of its inputs fixed |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {name} | {len(some)} | **{passed(some)}** | {passed(some) - tally(some)[OUTCOMES[2]]} | {tally(some)[OUTCOMES[2]]} | {constant(some)} |"
+            for name, some in [("node", [r for r in results if r["suite"] == "node"]), ("all", results)]
+        ),
+        "",
+        "A case with all of its inputs fixed is computed at compile time; what runs only holds the result. "
+        + f"{total[OUTCOMES[1]]} passed at ONNX's tolerance, "
         + ", ".join(f"{total[o]} {o}" for o in OUTCOMES[3:])
         + ".",
         "",

@@ -2,6 +2,7 @@
 
 use crate::Remark;
 use crate::error::{Code, Fault};
+use crate::narrow::Narrow;
 use crate::options::Limits;
 use crate::relabel;
 use sdc_interp::eval_op;
@@ -10,6 +11,7 @@ use sdc_ir::graph::op::Rebuild;
 use sdc_ir::graph::{Graph, Op, Origin, TensorType, Value};
 use sdc_ir::sd::Stored;
 use sdc_ir::{DType, Tensor};
+use std::collections::BTreeMap;
 
 pub(crate) struct Builder<'a> {
     pub graph: Graph,
@@ -20,6 +22,8 @@ pub(crate) struct Builder<'a> {
     /// Bytes of weights that may still be rearranged: each weight grants twice its size, so that rearranging is linear
     /// in the model whatever its nodes ask for.
     movable_bytes: usize,
+    /// Values that carry elements of a narrow type.
+    narrow: BTreeMap<Value, Narrow>,
     /// Some constant expression was left in the graph because it is too large.
     pub left_unfolded: bool,
 }
@@ -32,6 +36,7 @@ impl<'a> Builder<'a> {
             remarks: Vec::new(),
             folded_bytes: 0,
             movable_bytes: 0,
+            narrow: BTreeMap::new(),
             left_unfolded: false,
         }
     }
@@ -132,8 +137,52 @@ impl<'a> Builder<'a> {
         Err(Fault::new(Code::TooManyNodes, text))
     }
 
-    /// Appends a node of one result, or the constant it amounts to.
+    /// The narrow type whose elements a value carries.
+    pub fn narrow(&self, value: Value) -> Option<Narrow> {
+        self.narrow.get(&value).copied()
+    }
+
+    /// Notes that a value carries elements of a narrow type. Nothing else may use the value as what it is in graph IR.
+    pub fn set_narrow(&mut self, value: Value, narrow: Option<Narrow>) {
+        if let Some(narrow) = narrow {
+            self.narrow.insert(value, narrow);
+        }
+    }
+
+    /// Appends a node of one result, or the constant it amounts to. Elements of narrow types are moved, nothing else.
     pub fn emit(&mut self, op: Op, inputs: &[Value], origin: &Origin) -> Result<Value, Fault> {
+        if inputs.iter().all(|v| !self.narrow.contains_key(v)) {
+            return self.emit_carried(op, inputs, origin);
+        }
+        let types: Vec<Option<Narrow>> = inputs.iter().map(|&v| self.narrow(v)).collect();
+        let (moved, rest) = match (&op, &types[..]) {
+            (
+                Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) | Op::Expand(_) | Op::Gather(_),
+                [x, rest @ ..],
+            ) => (std::slice::from_ref(x), rest),
+            (Op::Concat(_), all) => (all, &[][..]),
+            (Op::Where(_), [condition, rest @ ..]) => (rest, std::slice::from_ref(condition)),
+            _ => (&[][..], &types[..]),
+        };
+        let one = moved.first().copied().flatten();
+        if moved.iter().any(|&t| t != one) || rest.iter().any(Option::is_some) {
+            let name = types
+                .iter()
+                .flatten()
+                .next()
+                .map(|t| t.name())
+                .unwrap_or_default();
+            let text = format!("elements of type {name} are not supported here");
+            return Err(Fault::new(Code::ElementType, text)
+                .help("such elements can be moved, cast, quantised and dequantised; cast them first"));
+        }
+        let y = self.emit_carried(op, inputs, origin)?;
+        self.set_narrow(y, one);
+        Ok(y)
+    }
+
+    /// As [`Self::emit`], with what carries narrow elements taken for the bytes it is.
+    pub fn emit_carried(&mut self, op: Op, inputs: &[Value], origin: &Origin) -> Result<Value, Fault> {
         let ty = {
             let operands: Vec<&TensorType> = inputs.iter().map(|&v| self.graph.ty(v)).collect();
             let types = sdc_ir::graph::infer::infer(&op, &operands);

@@ -131,6 +131,7 @@ impl<'a> Importer<'a> {
                 if condition.is_none() && (limit.is_none() || scans > 0) {
                     let text = "whether the loop goes on depends on the model's inputs, and nothing bounds its trips";
                     return Err(Fault::new(Code::DataDependent, text)
+                        .of(going)
                         .help("give the Loop a constant trip count, and no scan outputs")
                         .into());
                 }
@@ -151,7 +152,7 @@ impl<'a> Importer<'a> {
                         }
                         None => {
                             let text = "a state changes its shape while the number of trips depends on the model's inputs";
-                            return Err(Fault::new(Code::DataDependent, text).into());
+                            return Err(Fault::new(Code::DataDependent, text).of(going).into());
                         }
                     };
                 }
@@ -337,7 +338,7 @@ impl<'a> Importer<'a> {
                 let text = format!(
                     "result {k} is {a} or {b}, as the condition decides, which depends on the model's inputs"
                 );
-                return Err(Fault::new(Code::DataDependent, text).into());
+                return Err(Fault::new(Code::DataDependent, text).of(condition).into());
             }
             results.push(c.emit(Where {}, &[condition, yes, no])?);
         }

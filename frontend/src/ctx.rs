@@ -2,8 +2,9 @@
 
 use crate::builder::{Builder, scalar_tensor};
 use crate::error::{Code, Fault};
+use crate::narrow::Narrow;
 use crate::proto::{AttributeProto, NodeProto, TensorProto, attribute_type as at};
-use crate::tensor::to_tensor;
+use crate::tensor::to_carrier;
 use sdc_ir::graph::op::{Cast, Expand, Reshape, Transpose};
 use sdc_ir::graph::{BinaryOp, Op, Origin, TensorType, UnaryOp, Value};
 use sdc_ir::{DType, Tensor};
@@ -110,14 +111,19 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
 
     // Constant operands.
 
-    /// The data of a value, if it is known at compile time.
+    /// The data of a value, if it is known at compile time and of a type of graph IR.
     pub fn known(&self, value: Value) -> Option<&Tensor> {
-        self.builder.graph.constant(value)
+        let constant = self.builder.graph.constant(value);
+        constant.filter(|_| self.builder.narrow(value).is_none())
     }
     /// The data of operand `i`, which must be known at compile time. `what` names the operand in messages.
     pub fn const_tensor(&self, i: usize, what: &str) -> Result<Tensor, Fault> {
         let value = self.input(i)?;
         self.known(value).cloned().ok_or_else(|| {
+            if let Some(narrow) = self.builder.narrow(value) {
+                let text = format!("operand {i} ({what}) is {}", narrow.name());
+                return Fault::new(Code::ElementType, text);
+            }
             if self.builder.left_unfolded {
                 let text =
                     format!("operand {i} ({what}) could not be computed at compile time within the limits");
@@ -255,12 +261,13 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
         let texts: Result<Vec<String>, _> = texts.collect();
         texts.map(Some).map_err(|_| self.bad_attr(name, "is not text"))
     }
-    pub fn tensor(&self, name: &'static str) -> Result<Option<Tensor>, Fault> {
+    /// A tensor, and the narrow type whose elements it carries.
+    pub fn tensor(&self, name: &'static str) -> Result<Option<(Tensor, Option<Narrow>)>, Fault> {
         let Some(attr) = self.attr(name, at::TENSOR, |a| a.t.is_some())? else {
             return Ok(None);
         };
         let pb: TensorProto = attr.t.as_deref().cloned().unwrap_or_default();
-        to_tensor(pb, None).map(Some)
+        to_carrier(pb, None).map(Some)
     }
     /// Declares attributes that change nothing in inference.
     pub fn ignore(&self, names: &[&'static str]) {
@@ -308,6 +315,21 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
     pub fn sizes(&self, name: &str, values: &[i64]) -> Result<Vec<usize>, Fault> {
         let all: Option<Vec<usize>> = values.iter().map(|&v| usize::try_from(v).ok()).collect();
         all.ok_or_else(|| self.bad_attr(name, format!("{values:?} has a negative entry")))
+    }
+
+    // Narrow element types.
+
+    /// The bytes that carry a narrow type's elements, as what they are in graph IR.
+    pub fn carried(&mut self, x: Value) -> Lowered {
+        let shape = self.shape(x);
+        let op = Op::Reshape(Reshape { shape });
+        self.builder.emit_carried(op, &[x], &self.origin)
+    }
+    /// A value of a carrier's type, taken for elements of a narrow type.
+    pub fn carrying(&mut self, x: Value, narrow: Narrow) -> Lowered {
+        let copy = self.carried(x)?;
+        self.builder.set_narrow(copy, Some(narrow));
+        Ok(copy)
     }
 
     // Emission.

@@ -124,6 +124,8 @@ pub struct ImportError {
     pub message: String,
     /// What would help.
     pub help: Option<String>,
+    /// Inputs of the model whose values, given at compile time, would remove the problem.
+    pub fix: Vec<String>,
 }
 
 impl ImportError {
@@ -191,6 +193,8 @@ pub(crate) struct Fault {
     pub code: Code,
     pub message: String,
     pub help: Option<String>,
+    /// Inputs that would remove the problem.
+    pub fix: Vec<String>,
     /// The value that should have been known at compile time, if that is the problem.
     pub unknown: Option<Value>,
 }
@@ -201,6 +205,7 @@ impl Fault {
             code,
             message: message.into(),
             help: None,
+            fix: Vec::new(),
             unknown: None,
         }
     }
@@ -221,6 +226,7 @@ impl Fault {
             operands: Vec::new(),
             message: self.message,
             help: self.help,
+            fix: self.fix,
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::builder::Builder;
 use crate::dims::Dims;
 use crate::error::{Code, Fault, ImportErrors};
 use crate::inline::{default_opset, normal_domain};
+use crate::narrow::Narrow;
 use crate::nodes::{Importer, Slot, is_default_domain};
 use crate::ops::{NEWEST_OPSET, OLDEST_OPSET};
 use crate::options::ImportOptions;
@@ -155,6 +156,19 @@ fn tensor_type(ty: Option<&TypeProto>) -> Result<&crate::proto::TypeTensor, Faul
     }
 }
 
+/// How elements of a narrow type cross the border.
+fn carried_text(narrow: Narrow) -> String {
+    let what = match narrow {
+        Narrow::Int { .. } => "value",
+        Narrow::Float(_) | Narrow::Scale => "code",
+    };
+    format!(
+        "{}, one {} a byte, the element's {what}",
+        narrow.name(),
+        narrow.carrier()
+    )
+}
+
 impl Importer<'_> {
     fn remark(&mut self, message: String) {
         self.builder.remarks.push(Remark { node: None, message });
@@ -195,7 +209,9 @@ impl Importer<'_> {
 
     fn input(&mut self, name: &str, info: &ValueInfoProto, dims: &mut Dims<'_>) -> Result<Slot, Fault> {
         let ty = tensor_type(info.r#type.as_ref())?;
-        let dtype = dtype_of(ty.elem_type.unwrap_or(0))?;
+        let element = ty.elem_type.unwrap_or(0);
+        let narrow = Narrow::of(element);
+        let dtype = narrow.map_or_else(|| dtype_of(element), |n| Ok(n.carrier()))?;
         let shape = ty
             .shape
             .as_ref()
@@ -205,7 +221,12 @@ impl Importer<'_> {
         };
         let ty = TensorType::new(dtype, shape);
         self.builder.check_size(&ty)?;
-        Ok(Slot::Value(self.builder.graph.add_input(name, ty)))
+        let value = self.builder.graph.add_input(name, ty);
+        if let Some(narrow) = narrow {
+            self.remark(format!("input `{name}` is {}", carried_text(narrow)));
+            self.builder.set_narrow(value, Some(narrow));
+        }
+        Ok(Slot::Value(value))
     }
 
     fn outputs(&mut self, graph: &GraphProto) {
@@ -244,6 +265,11 @@ impl Importer<'_> {
             return;
         };
         let ty = self.builder.graph.ty(port.value);
+        if let Some(narrow) = self.builder.narrow(port.value) {
+            let text = format!("output `{name}` is {}", carried_text(narrow));
+            self.remark(text);
+            return;
+        }
         let element_fits = declared.elem_type.unwrap_or(0) == crate::tensor::onnx_type(ty.dtype);
         let shape_fits = declared.shape.as_ref().is_none_or(|s| {
             s.dim.len() == ty.rank()

@@ -15,6 +15,7 @@ pub mod error;
 pub mod export;
 mod import;
 mod inline;
+mod narrow;
 mod nodes;
 mod ops;
 pub mod options;

@@ -4,12 +4,13 @@ use crate::Remark;
 use crate::builder::Builder;
 use crate::ctx::NodeCtx;
 use crate::error::{Code, Fault, ImportError};
+use crate::narrow::Narrow;
 use crate::ops::{self, Entry, Lowering};
 use crate::options::ExternalData;
 use crate::order::{all_reads, order};
 use crate::proto::{FunctionProto, GraphProto, NodeProto, TensorProto};
 use crate::sd::Payloads;
-use crate::tensor::to_tensor;
+use crate::tensor::to_carrier;
 use sdc_ir::Tensor;
 use sdc_ir::graph::{Origin, Value};
 use sdc_ir::sd::Stored;
@@ -18,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What a name stands for.
 pub(crate) enum Slot {
     Value(Value),
-    /// An initialiser nothing has read yet.
-    Weight(Tensor, Origin),
+    /// An initialiser nothing has read yet, and the narrow type whose elements it carries.
+    Weight(Tensor, Option<Narrow>, Origin),
     /// An initialiser sdc cannot hold; reported where it is read.
     Refused(Fault),
     /// The result of something that failed and was reported. What reads it is skipped.
@@ -104,8 +105,8 @@ impl Importer<'_> {
     }
 
     fn initializer(&mut self, pb: TensorProto, origin: &Origin) -> Slot {
-        match to_tensor(pb, self.external) {
-            Ok(tensor) => Slot::Weight(tensor, origin.clone()),
+        match to_carrier(pb, self.external) {
+            Ok((tensor, narrow)) => Slot::Weight(tensor, narrow, origin.clone()),
             // A type we do not have is no problem while nothing reads it.
             Err(fault) if fault.code == Code::ElementType => {
                 let text = format!("initialiser `{}`: {}", origin.name, fault.message);
@@ -134,10 +135,13 @@ impl Importer<'_> {
             Slot::Value(v) => Ok(Some(*v)),
             Slot::Poisoned => Ok(None),
             Slot::Refused(fault) => Err(fault.clone()),
-            Slot::Weight(tensor, origin) => {
+            Slot::Weight(tensor, narrow, origin) => {
                 let made = self.builder.weight(tensor.clone(), origin);
                 *slot = match &made {
-                    Ok(v) => Slot::Value(*v),
+                    Ok(v) => {
+                        self.builder.set_narrow(*v, *narrow);
+                        Slot::Value(*v)
+                    }
                     Err(_) => Slot::Poisoned,
                 };
                 made.map(Some)
@@ -221,9 +225,7 @@ impl Importer<'_> {
             Ok(values) => values,
             Err(Stop::Skip) => Vec::new(),
             Err(Stop::Fault(mut fault)) => {
-                if fault.help.is_none() {
-                    fault.help = self.remedy(&fault, node);
-                }
+                self.advise(&mut fault, node);
                 let mut error = fault.at(Some(origin.clone()));
                 error.operands = self.operand_texts(node);
                 self.errors.push(error);

@@ -10,10 +10,31 @@ use std::collections::BTreeSet;
 const FIXABLE: usize = 1 << 12;
 
 impl Importer<'_> {
-    /// Advice on a node that cannot be imported.
-    pub fn remedy(&self, fault: &Fault, node: &NodeProto) -> Option<String> {
+    /// Adds advice to the fault of a node that cannot be imported.
+    pub fn advise(&self, fault: &mut Fault, node: &NodeProto) {
         if let Some(value) = fault.unknown {
-            return Some(self.fixing(value));
+            fault.fix = self.fixable(value);
+        }
+        if fault.help.is_none() {
+            fault.help = self.remedy(fault, node);
+        }
+    }
+
+    fn remedy(&self, fault: &Fault, node: &NodeProto) -> Option<String> {
+        if fault.unknown.is_some() {
+            let fallback = "export the model with fixed shapes";
+            let options: Vec<String> = fault
+                .fix
+                .iter()
+                .map(|name| format!("--fix {name}=FILE"))
+                .collect();
+            return Some(match options.is_empty() {
+                true => fallback.to_owned(),
+                false => format!(
+                    "give what it is computed from at compile time with {}, or {fallback}",
+                    options.join(" ")
+                ),
+            });
         }
         let about_the_node = matches!(
             fault.code,
@@ -38,26 +59,16 @@ impl Importer<'_> {
         })
     }
 
-    /// How a value could be known at compile time.
-    fn fixing(&self, value: Value) -> String {
+    /// The inputs that would have to be given for a value to be known; none if one of them is too large to ask for.
+    fn fixable(&self, value: Value) -> Vec<String> {
+        let graph = &self.builder.graph;
         let inputs = self.inputs_behind(value);
-        let small = |v: &Value| self.builder.graph.ty(*v).elements().is_some_and(|n| n <= FIXABLE);
-        let fallback = "export the model with fixed shapes";
-        if inputs.is_empty() || !inputs.iter().all(small) {
-            return fallback.to_owned();
+        let small = |v: &Value| graph.ty(*v).elements().is_some_and(|n| n <= FIXABLE);
+        if !inputs.iter().all(small) {
+            return Vec::new();
         }
-        let options: Vec<String> = self
-            .builder
-            .graph
-            .inputs
-            .iter()
-            .filter(|port| inputs.contains(&port.value))
-            .map(|port| format!("--fix {}=FILE", port.name))
-            .collect();
-        format!(
-            "give what it is computed from at compile time with {}, or {fallback}",
-            options.join(" ")
-        )
+        let behind = graph.inputs.iter().filter(|port| inputs.contains(&port.value));
+        behind.map(|port| port.name.clone()).collect()
     }
 
     /// The model's inputs that a value is computed from.

@@ -1,6 +1,7 @@
 //! `TensorProto` to [`Tensor`] and back.
 
 use crate::error::{Code, Fault, ImportErrors};
+use crate::narrow::Narrow;
 use crate::options::ExternalData;
 use crate::proto::{self, StringStringEntryProto, TensorProto, data_type};
 use bytes::Bytes;
@@ -8,7 +9,8 @@ use prost::Message;
 use sdc_ir::tensor::{Element, element_count};
 use sdc_ir::{DType, Tensor};
 
-/// Reads a serialised `TensorProto`, such as `input_0.pb` of a test data set: its name (empty if it has none) and data.
+/// Reads a serialised `TensorProto`, such as `input_0.pb` of a test data set: its name (empty if it has none) and data. Elements of
+/// narrow types come one per byte: integers of fewer than eight bits as `i8` or `u8`, floats of at most eight as their codes.
 ///
 /// # Errors
 /// Not a tensor, an element type sdc does not have, data that does not fit the shape, or data in another file.
@@ -17,7 +19,7 @@ pub fn read_tensor_pb(bytes: Bytes) -> Result<(String, Tensor), ImportErrors> {
     let mut pb = TensorProto::decode(bytes)
         .map_err(|e| single(Fault::new(Code::Undecodable, format!("not a tensor file: {e}"))))?;
     let name = pb.name.take().unwrap_or_default();
-    let tensor = to_tensor(pb, None).map_err(single)?;
+    let (tensor, _) = to_carrier(pb, None).map_err(single)?;
     Ok((name, tensor))
 }
 
@@ -80,6 +82,41 @@ pub(crate) fn shape_of(dims: &[i64]) -> Result<Vec<usize>, Fault> {
     }
 }
 
+/// The tensor of a message, of any element type; with its type if that is a narrow one, which the tensor then carries.
+pub(crate) fn to_carrier(
+    pb: TensorProto,
+    external: Option<&dyn ExternalData>,
+) -> Result<(Tensor, Option<Narrow>), Fault> {
+    let Some(narrow) = Narrow::of(pb.data_type.unwrap_or(0)) else {
+        return Ok((to_tensor(pb, external)?, None));
+    };
+    let shape = shape_of(&pb.dims)?;
+    if pb.segment.is_some() {
+        return Err(Fault::new(Code::Form, "tensors in segments are not supported"));
+    }
+    let bad = |text: String| Fault::new(Code::BadTensor, text);
+    let count = element_count(&shape).ok_or_else(|| bad("a tensor is too large".to_owned()))?;
+    let bytes = count.div_ceil((8 / narrow.bits()) as usize);
+    let packed = if pb.data_location == Some(proto::LOCATION_EXTERNAL) {
+        external_bytes(&pb.external_data, Some(bytes), external)?
+    } else if let Some(raw) = pb.raw_data {
+        raw
+    } else {
+        let all: Result<Vec<u8>, _> = pb.int32_data.iter().map(|&x| u8::try_from(x)).collect();
+        all.map_err(|_| bad("an element of packed data is not a byte".to_owned()))?
+            .into()
+    };
+    let unpacked = narrow.unpack(&packed, count).ok_or_else(|| {
+        let name = narrow.name();
+        bad(format!(
+            "a {name} tensor of shape {shape:?} needs {bytes} bytes, got {}",
+            packed.len()
+        ))
+    })?;
+    let tensor = Tensor::new(narrow.carrier(), shape, unpacked.into());
+    Ok((tensor.map_err(|e| bad(e.to_string()))?, Some(narrow)))
+}
+
 /// The tensor of a message. The shape is held against the length of the data before anything is allocated by it.
 pub(crate) fn to_tensor(pb: TensorProto, external: Option<&dyn ExternalData>) -> Result<Tensor, Fault> {
     let dtype = dtype_of(pb.data_type.unwrap_or(0))?;
@@ -88,7 +125,10 @@ pub(crate) fn to_tensor(pb: TensorProto, external: Option<&dyn ExternalData>) ->
         return Err(Fault::new(Code::Form, "tensors in segments are not supported"));
     }
     let data = if pb.data_location == Some(proto::LOCATION_EXTERNAL) {
-        external_bytes(&pb.external_data, &shape, dtype, external)?
+        {
+            let wanted = element_count(&shape).and_then(|n| n.checked_mul(dtype.size()));
+            external_bytes(&pb.external_data, wanted, external)?
+        }
     } else if let Some(raw) = pb.raw_data {
         raw
     } else {
@@ -137,11 +177,10 @@ fn typed_bytes(pb: &TensorProto, dtype: DType, shape: &[usize]) -> Result<Bytes,
     }
 }
 
-/// The part of an external file that holds a tensor.
+/// The part of an external file that holds a tensor of so many bytes.
 fn external_bytes(
     entries: &[StringStringEntryProto],
-    shape: &[usize],
-    dtype: DType,
+    wanted: Option<usize>,
     external: Option<&dyn ExternalData>,
 ) -> Result<Bytes, Fault> {
     let bad = |text: String| Fault::new(Code::BadExternalData, text);
@@ -158,7 +197,6 @@ fn external_bytes(
     };
     let location = entry("location").ok_or_else(|| bad("external data has no location".into()))?;
     check_location(location)?;
-    let wanted = element_count(shape).and_then(|n| n.checked_mul(dtype.size()));
     let wanted = wanted.ok_or_else(|| bad("external data is too large".into()))?;
     let offset = number("offset")?.unwrap_or(0);
     let length = number("length")?.unwrap_or(wanted);

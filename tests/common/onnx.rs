@@ -28,6 +28,16 @@ impl Net {
         self
     }
 
+    /// An i64 input.
+    pub fn int_input(mut self, name: &str, dims: &[i64]) -> Self {
+        let mut info = value_info(name, dims);
+        if let Some(TypeValue::Tensor(tensor)) = info.r#type.as_mut().and_then(|t| t.value.as_mut()) {
+            tensor.elem_type = Some(data_type::INT64);
+        }
+        self.graph.input.push(info);
+        self
+    }
+
     pub fn output(mut self, name: &str) -> Self {
         self.graph.output.push(value_info(name, &[]));
         self
@@ -157,6 +167,18 @@ pub fn symbolic() -> Vec<u8> {
     Net::new()
         .input("x", &[-1, 2])
         .node("Relu", &["x"], "y", &[])
+        .output("y")
+        .bytes()
+}
+
+/// `y = reshape(x, shape) + by`, where `shape` is an input.
+pub fn shaped_by_input() -> Vec<u8> {
+    Net::new()
+        .input("x", &[6])
+        .int_input("shape", &[2])
+        .input("by", &[1])
+        .node("Reshape", &["x", "shape"], "r", &[])
+        .node("Add", &["r", "by"], "y", &[])
         .output("y")
         .bytes()
 }

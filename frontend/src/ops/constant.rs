@@ -13,7 +13,11 @@ fn ints(values: Vec<i64>) -> Result<Tensor, Fault> {
 /// Constant in all its spellings but the sparse and textual ones.
 pub(super) fn constant(c: &mut NodeCtx) -> Lowered {
     let mut found = Vec::new();
-    found.extend(c.tensor("value")?);
+    let mut narrow = None;
+    if let Some((tensor, carried)) = c.tensor("value")? {
+        found.push(tensor);
+        narrow = carried;
+    }
     found.extend(c.opt_float("value_float")?.map(Tensor::scalar));
     found.extend(c.opt_int("value_int")?.map(Tensor::scalar));
     if let Some(list) = c.floats("value_floats")? {
@@ -33,7 +37,9 @@ pub(super) fn constant(c: &mut NodeCtx) -> Lowered {
     match found.pop() {
         Some(tensor) if found.is_empty() => {
             let origin = c.origin.clone();
-            c.builder.weight(tensor, &origin)
+            let value = c.builder.weight(tensor, &origin)?;
+            c.builder.set_narrow(value, narrow);
+            Ok(value)
         }
         _ => Err(Fault::new(Code::BadAttribute, "needs exactly one value")),
     }
@@ -43,14 +49,19 @@ pub(super) fn constant(c: &mut NodeCtx) -> Lowered {
 pub(super) fn constant_of_shape(c: &mut NodeCtx) -> Lowered {
     let shape = c.const_i64s(0, "shape")?;
     let shape = c.sizes("shape", &shape)?;
-    let value = match c.tensor("value")? {
-        Some(t) if t.len() == 1 => t
-            .reshaped(Vec::new())
-            .map_err(|e| Fault::new(Code::BadTensor, e.to_string()))?,
+    let (value, narrow) = match c.tensor("value")? {
+        Some((t, narrow)) if t.len() == 1 => {
+            let scalar = t.reshaped(Vec::new());
+            (
+                scalar.map_err(|e| Fault::new(Code::BadTensor, e.to_string()))?,
+                narrow,
+            )
+        }
         Some(_) => return Err(c.bad_attr("value", "is not a single element")),
-        None => scalar_tensor(DType::F32, 0.0),
+        None => (scalar_tensor(DType::F32, 0.0), None),
     };
     let value = c.constant(value)?;
+    c.builder.set_narrow(value, narrow);
     c.expand(value, shape)
 }
 

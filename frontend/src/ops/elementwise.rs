@@ -3,7 +3,6 @@
 use crate::builder::scalar_tensor;
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
-use crate::tensor::dtype_of;
 use sdc_ir::DType;
 use sdc_ir::graph::op::Where;
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
@@ -165,28 +164,6 @@ pub(super) fn is_inf(c: &mut NodeCtx) -> Lowered {
 pub(super) fn select(c: &mut NodeCtx) -> Lowered {
     let operands = [c.input(0)?, c.input(1)?, c.input(2)?];
     c.emit(Where {}, &operands)
-}
-
-pub(super) fn cast(c: &mut NodeCtx) -> Lowered {
-    // Both concern conversion to 8-bit floats only, which we do not have.
-    c.ignore(&["saturate", "round_mode"]);
-    let x = c.input(0)?;
-    if c.opset < 6 {
-        let name = c.string("to", "")?;
-        let to = (0..64).find(|&n| crate::proto::data_type::name(n) == name);
-        let to = dtype_of(to.ok_or_else(|| c.bad_attr("to", format!("is `{name}`")))?)?;
-        return c.cast(x, to);
-    }
-    let to = c.opt_int("to")?.ok_or_else(|| c.bad_attr("to", "is missing"))?;
-    let to = dtype_of(i32::try_from(to).unwrap_or(0))?;
-    c.cast(x, to)
-}
-
-pub(super) fn cast_like(c: &mut NodeCtx) -> Lowered {
-    c.ignore(&["saturate", "round_mode"]);
-    let (x, like) = (c.input(0)?, c.input(1)?);
-    let to = c.dtype(like);
-    c.cast(x, to)
 }
 
 /// `x` with every element below `bound` (above, for Min) replaced by it; the bound is a scalar operand.

@@ -5,6 +5,7 @@
 mod activation;
 mod attention;
 mod bits;
+mod cast;
 mod constant;
 mod conv;
 mod conv_forms;
@@ -160,8 +161,8 @@ static TABLE: &[Entry] = &[
     one("BitwiseOr", 18, (2, 2), bits::bitwise),
     one("BitwiseXor", 18, (2, 2), bits::bitwise),
     one("BlackmanWindow", 17, (1, 1), signal::window),
-    one("Cast", 1, (1, 1), elementwise::cast),
-    one("CastLike", 15, (2, 2), elementwise::cast_like),
+    one("Cast", 1, (1, 1), cast::cast),
+    one("CastLike", 15, (2, 2), cast::cast_like),
     many("CausalConvWithState", 27, (2, 4), attention::causal_conv),
     one("Ceil", 1, (1, 1), elementwise::unary),
     one("Celu", 12, (1, 1), activation::celu),

@@ -51,8 +51,31 @@ pub(super) fn constant(
         .iter()
         .copied()
         .eq(0..geometry.filter_dims.len());
+    // Scaled along `axis` as a tensor of dimensions `stored`, then given its own shape.
+    let dims = |shape: &[usize]| shape.iter().map(|&d| d as i64).collect::<Vec<i64>>();
+    let reshaped = |stored: Vec<i64>, axis: usize| {
+        let (flat, target) = (part(FLAT), part(SHAPE));
+        let mut matrix = to_proto(names.weight, int8);
+        matrix.dims = stored;
+        Parts {
+            initializers: vec![
+                matrix,
+                floats(&scale, vec![scales.len()], scales.to_vec()),
+                integers(&target, dims(shape)),
+            ],
+            nodes: vec![
+                dequantize([names.weight, &scale], &flat, axis),
+                node("Reshape", &[&flat, &target], names.result),
+            ],
+        }
+    };
     match counted.as_slice() {
         _ if opset < PER_AXIS => by_product(names, geometry, int8, scales),
+        // A matrix goes through a Reshape to its own shape: from a MatMul or Gemm right behind DequantizeLinear, ONNX Runtime
+        // makes a product that rounds its other operand to eight bits (MatMulNBits), and results were no longer ours.
+        _ if shape.len() == 2 && geometry.filter_dims.len() == 1 => {
+            reshaped(dims(shape), geometry.filter_dims[0])
+        }
         &[axis] => Parts {
             initializers: vec![
                 to_proto(names.weight, int8),
@@ -68,24 +91,7 @@ pub(super) fn constant(
             ],
             nodes: vec![dequantize([names.weight, &scale], names.result, 0)],
         },
-        _ if leading => {
-            let (flat, target) = (part(FLAT), part(SHAPE));
-            let rows = vec![geometry.filters() as i64, geometry.vector_len() as i64];
-            let dims: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
-            let mut matrix = to_proto(names.weight, int8);
-            matrix.dims = rows;
-            Parts {
-                initializers: vec![
-                    matrix,
-                    floats(&scale, vec![scales.len()], scales.to_vec()),
-                    integers(&target, dims),
-                ],
-                nodes: vec![
-                    dequantize([names.weight, &scale], &flat, 0),
-                    node("Reshape", &[&flat, &target], names.result),
-                ],
-            }
-        }
+        _ if leading => reshaped(vec![geometry.filters() as i64, geometry.vector_len() as i64], 0),
         _ => by_product(names, geometry, int8, scales),
     }
 }

@@ -3,14 +3,17 @@
 //! Output rows `y = stride * q + phase` read input rows `q + (phase + before - tap * dilation) / stride` for the taps
 //! where that division is exact. For a fixed phase this is a convolution with stride 1 over a subset of the taps, in
 //! reverse order: no multiplication by inserted zeros (seed-systems 2.5, EcoFlow), no scatter.
+//!
+//! Compressed weights are rebuilt as a dense tensor when the model is loaded, resident or streamed, and shared out to the phases then.
 
 use super::conv::{Conv2d, chunks, operands, tensor};
 use super::nest::Ref;
-use super::{Lowering, TileError, pack};
+use super::{Lowering, TileError, pack, rebuild};
 use sdc_ir::DType;
-use sdc_ir::graph::Node;
 use sdc_ir::graph::op::ConvTranspose;
-use sdc_ir::tile::{Affine, Bound, FuncBuilder, View};
+use sdc_ir::graph::{Node, Origin};
+use sdc_ir::tile::{Affine, Bound, Buffer, BufferData, BufferKind, FuncBuilder, Ty, View};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// One phase along one dimension: which taps it uses (in increasing order of input position), the distance between
@@ -40,6 +43,70 @@ fn phase(r: usize, kernel: usize, stride: usize, dilation: usize, before: i64) -
     }
 }
 
+/// Weights of a transposed convolution.
+enum Source<'a> {
+    Dense(Cow<'a, [f32]>),
+    /// The tensor in prepared memory.
+    Rebuilt(Ref),
+}
+
+/// The weights of one phase as packed columns, groups one after another.
+struct Matrix<'a> {
+    taps: &'a [[usize; 2]],
+    groups: usize,
+    in_c: usize,
+}
+
+impl Matrix<'_> {
+    /// A prepared buffer, copied from the dense tensor `[C, M, kh, kw]` when the model is loaded.
+    fn prepared(&self, cx: &mut Lowering<'_>, dense: &Ref, name: String, origins: &[Origin]) -> Buffer {
+        let (block, lanes, out_c) = (cx.options.block, cx.options.kernel_lanes, dense.shape[1]);
+        let rows = self.taps.len() * self.in_c;
+        let one = pack::packed_len(rows, out_c, block, lanes);
+        let buffer = cx.module.buffers.push(BufferData {
+            dtype: DType::F32,
+            len: one * self.groups,
+            kind: BufferKind::Prepared,
+            name,
+        });
+        let (full, rest) = (out_c / block, out_c % block);
+        let padded = rest.next_multiple_of(lanes);
+        let mut b = FuncBuilder::new();
+        for (i, [ky, kx]) in self.taps.iter().enumerate() {
+            for (blocks, columns, width) in [(0..full, block, block), (full..full + 1, rest, padded)] {
+                if blocks.is_empty() || columns == 0 {
+                    continue;
+                }
+                let from = dense.offset + *ky as i64 * dense.strides[2] + *kx as i64 * dense.strides[3];
+                b.for_range(0, self.groups, 1, |b, g| {
+                    b.for_range(0, self.in_c, 1, |b, c| {
+                        b.for_range(blocks.start, blocks.end, 1, |b, at| {
+                            let row = g.clone() * one as i64
+                                + at.clone() * (rows * block) as i64
+                                + c.clone() * width as i64
+                                + i * self.in_c * width;
+                            let channel =
+                                (g.clone() * self.in_c as i64 + c.clone()) * dense.strides[0] + from;
+                            b.for_range(0, columns, 1, |b, column| {
+                                let filter = at.clone() * block as i64 + column.clone();
+                                let place = channel.clone() + filter * dense.strides[1];
+                                let weight = b.load(Ty::scalar(DType::F32), dense.buffer, place);
+                                b.store(buffer, row.clone() + column, weight);
+                            });
+                            b.for_range(columns, width, 1, |b, column| {
+                                let zero = b.f32(1, 0.0);
+                                b.store(buffer, row.clone() + column, zero);
+                            });
+                        });
+                    });
+                });
+            }
+        }
+        rebuild::push_prepare(cx, b, origins);
+        buffer
+    }
+}
+
 /// Lowers output rows `rows` of a transposed convolution.
 pub fn lower(
     cx: &mut Lowering<'_>,
@@ -50,23 +117,22 @@ pub fn lower(
     let data = &cx.graph.nodes()[node];
     let o = operands(&data.inputs, op.bias, false);
     let (x, y) = (cx.place(o.x), cx.place(data.outputs[0]));
-    let weights = cx
-        .graph
-        .constant(o.w)
-        .filter(|t| t.dtype() == DType::F32)
-        .cloned();
-    let Some(weights) = weights else {
-        return Err(cx.unsupported(node, "weights must be a constant of f32"));
+    let source = match cx.graph.constant(o.w).filter(|t| t.dtype() == DType::F32) {
+        Some(weights) => Source::Dense(
+            weights
+                .elements::<f32>()
+                .map_err(|e| cx.unsupported(node, e.to_string()))?,
+        ),
+        None if rebuild::Weights::any(cx, o.w).is_some() => Source::Rebuilt(cx.place(o.w)),
+        None => return Err(cx.unsupported(node, "weights must be a constant of f32")),
     };
     if x.shape.len() != 4 || y.strides[1] != 1 {
         return Err(cx.unsupported(node, "only two spatial dimensions are supported"));
     }
     let bias = o.bias.map(|v| cx.place(v));
-    let [_, out_c, kh, kw] = [0, 1, 2, 3].map(|d| weights.shape()[d]);
+    let shape = cx.graph.ty(o.w).shape.clone();
+    let [out_c, kh, kw] = [1, 2, 3].map(|d| shape[d]);
     let in_c = x.shape[1] / op.group;
-    let elements = weights
-        .elements::<f32>()
-        .map_err(|e| cx.unsupported(node, e.to_string()))?;
     let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);
     let mut b = FuncBuilder::new();
     let mut phases = Vec::new();
@@ -74,24 +140,45 @@ pub fn lower(
         let py = phase(ry, kh, op.strides[0], op.dilations[0], op.pads[0]);
         for rx in 0..op.strides[1].min(y.shape[3]) {
             let px = phase(rx, kw, op.strides[1], op.dilations[1], op.pads[1]);
-            let k = py.taps.len() * px.taps.len() * in_c;
-            let mut packed = Vec::new();
-            for g in 0..op.group {
-                let group = pack::columns(k, out_c, block, lanes, |row, column| {
-                    let (tap, c) = (row / in_c, g * in_c + row % in_c);
-                    let (ky, kx) = (py.taps[tap / px.taps.len()], px.taps[tap % px.taps.len()]);
-                    elements[((c * out_c + column) * kh + ky) * kw + kx]
-                });
-                let group = group.map_err(|e| cx.unsupported(node, e.to_string()))?;
-                packed.extend_from_slice(
-                    &group
-                        .elements::<f32>()
-                        .map_err(|e| cx.unsupported(node, e.to_string()))?,
-                );
-            }
-            let per_group = packed.len() / op.group;
-            let packed = tensor(cx, node, packed)?;
-            let w = cx.constant(packed, &format!("{} phase {ry},{rx} packed", o.w));
+            let taps: Vec<[usize; 2]> = py
+                .taps
+                .iter()
+                .flat_map(|&ky| px.taps.iter().map(move |&kx| [ky, kx]))
+                .collect();
+            let per_group = pack::packed_len(taps.len() * in_c, out_c, block, lanes);
+            let w = match &source {
+                Source::Dense(elements) => {
+                    let mut packed = Vec::new();
+                    for g in 0..op.group {
+                        let group = pack::columns(taps.len() * in_c, out_c, block, lanes, |row, column| {
+                            let (c, [ky, kx]) = (g * in_c + row % in_c, taps[row / in_c]);
+                            elements[((c * out_c + column) * kh + ky) * kw + kx]
+                        });
+                        let group = group.map_err(|e| cx.unsupported(node, e.to_string()))?;
+                        packed.extend_from_slice(
+                            &group
+                                .elements::<f32>()
+                                .map_err(|e| cx.unsupported(node, e.to_string()))?,
+                        );
+                    }
+                    let packed = tensor(cx, node, packed)?;
+                    cx.constant(packed, &format!("{} phase {ry},{rx} packed", o.w))
+                }
+                Source::Rebuilt(dense) => match cx.phases.get(&(node, [ry, rx])) {
+                    Some(&buffer) => buffer,
+                    None => {
+                        let name = format!("{} phase {ry},{rx} rebuilt", o.w);
+                        let matrix = Matrix {
+                            taps: &taps,
+                            groups: op.group,
+                            in_c,
+                        };
+                        let buffer = matrix.prepared(cx, dense, name, &data.origins);
+                        cx.phases.insert((node, [ry, rx]), buffer);
+                        buffer
+                    }
+                },
+            };
             let call = phase_call(op, &x, &y, w, bias.as_ref(), (ry, &py), (rx, &px), [in_c, out_c]);
             // Output rows of this phase: stride * q + ry in `rows`.
             let first = |row: usize| row.saturating_sub(ry).div_ceil(op.strides[0]);
@@ -100,7 +187,7 @@ pub fn lower(
     }
     // The phases' rows differ by one at most, and each task computes the same of all phases.
     let count = phases.iter().map(|(_, _, rows)| rows.len()).max().unwrap_or(0);
-    let macs = weights.len() * x.shape[2] * x.shape[3] / y.shape[2].max(1) * rows.len();
+    let macs = shape.iter().product::<usize>() * x.shape[2] * x.shape[3] / y.shape[2].max(1) * rows.len();
     let (parts, per_part) = chunks(&(0..count), macs, 0);
     let emit = |b: &mut FuncBuilder, image: &Affine, part: &Affine| {
         for (call, per_group, rows) in &phases {
@@ -139,7 +226,7 @@ fn phase_call(
     op: &ConvTranspose,
     x: &Ref,
     y: &Ref,
-    w: sdc_ir::tile::Buffer,
+    w: Buffer,
     bias: Option<&Ref>,
     (ry, py): (usize, &Phase),
     (rx, px): (usize, &Phase),

@@ -126,6 +126,7 @@ pub fn lower_cut(
         storage,
         constants: BTreeMap::new(),
         rebuilt: BTreeMap::new(),
+        phases: BTreeMap::new(),
     };
     let mut errors = Vec::new();
     for node in graph.nodes().ids() {
@@ -154,6 +155,8 @@ struct Lowering<'g> {
     constants: BTreeMap<Weight, Buffer>,
     /// Prepared matrices, by the digest of the compressed weights.
     rebuilt: BTreeMap<(Digest, rebuild::Matrices), Buffer>,
+    /// Prepared matrices of transposed convolutions, by phase.
+    phases: BTreeMap<(Node, [usize; 2]), Buffer>,
 }
 
 impl Lowering<'_> {

@@ -295,10 +295,11 @@ pub fn check(cx: &Lowering<'_>, node: Node) -> Result<(), TileError> {
     Ok(())
 }
 
-/// Fills the dense tensors that some function reads, when all functions are there.
+/// Fills the dense tensors that some function reads, when all functions are there; before those that prepare something from them.
 pub fn fill_dense(cx: &mut Lowering<'_>) {
     let mut read = vec![false; cx.module.buffers.len()];
-    for func in &cx.module.funcs {
+    let others = cx.module.prepare.len();
+    for func in cx.module.prepare.iter().chain(&cx.module.funcs) {
         for_each_buffer(&func.body, &mut |b| read[b.index()] = true);
     }
     for (_, data) in cx.graph.nodes().iter() {
@@ -313,6 +314,7 @@ pub fn fill_dense(cx: &mut Lowering<'_>) {
             fill(cx, &weights, buffer, &data.origins);
         }
     }
+    cx.module.prepare.rotate_left(others);
 }
 
 fn fill(cx: &mut Lowering<'_>, weights: &Weights, buffer: Buffer, origins: &[Origin]) {

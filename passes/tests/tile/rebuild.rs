@@ -164,6 +164,31 @@ proptest! {
         bits_of_ways(&graph(true), &graph(false), seed, stored.packed_len());
     }
 
+    /// Phases get their taps from the dense tensor.
+    #[test]
+    fn conv_transpose(
+        c in 1..5usize, m in 1..40usize, kernel in [1..5usize, 1..5usize], strides in [1..4usize, 1..4usize], group in 1..3usize, seed: u64,
+    ) {
+        let mut rng = Lcg::new(seed);
+        let geometry = Geometry { shape: vec![group * c, m, kernel[0], kernel[1]], filter_dims: vec![1], vector_dims: vec![0, 2, 3] };
+        let stored = stored(&mut rng, geometry);
+        let graph = |dense: bool| {
+            let mut rng = Lcg::new(seed);
+            let mut g = Graph::new("conv_transpose");
+            let x = input(&mut g, "x", &[1, group * c, 3, 4]);
+            let w = weights(&mut g, &stored, dense);
+            let b = constant(&mut g, &mut rng, &[group * m]);
+            let op = ConvTranspose {
+                strides: strides.into(), pads: vec![0; 4], dilations: vec![1, 1], output_padding: vec![0, 0], group, bias: true,
+                act: Activation::None,
+            };
+            let y = one(&mut g, op.into(), &[x, w, b]);
+            g.add_output("y", y);
+            g
+        };
+        bits_of_ways(&graph(true), &graph(false), seed, 0);
+    }
+
     /// What has no kernel of its own reads the dense tensor; here also an output shows it.
     #[test]
     fn anything_else(b in 1..4usize, k in 1..9usize, n in 1..9usize, seed: u64) {

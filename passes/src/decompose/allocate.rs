@@ -80,10 +80,25 @@ pub fn formats(geometry: &Geometry, index: Index, scale: DType) -> Vec<Format> {
         .collect()
 }
 
-/// Stored bytes of a candidate when all rows are kept.
-pub fn bytes(geometry: &Geometry, candidate: &Candidate, scale: DType) -> usize {
+/// Filters that a vector of the widest kernels holds.
+const LANES: usize = 16;
+
+/// Bytes of weights that stay as they are: in the file they lie as kernels read them, the filters of each group padded to whole
+/// vectors of the widest, or as they are where each filter has an input channel of its own.
+pub fn float_bytes(geometry: &Geometry, groups: usize) -> usize {
+    let filters = geometry.filters() / groups.max(1);
+    let columns = if filters == 1 && groups > 1 {
+        1
+    } else {
+        filters.next_multiple_of(LANES)
+    };
+    columns * groups * geometry.vector_len() * 4
+}
+
+/// Stored bytes of a candidate when all rows are kept, for a layer of so many groups of filters.
+pub fn bytes(geometry: &Geometry, candidate: &Candidate, scale: DType, groups: usize) -> usize {
     match candidate {
-        Candidate::Float => geometry.shape.iter().product::<usize>() * 4,
+        Candidate::Float => float_bytes(geometry, groups),
         Candidate::Int8 => {
             let empty = sdc_ir::sd::Int8 {
                 geometry: geometry.clone(),

@@ -6,7 +6,7 @@ mod int8;
 mod price;
 mod settle;
 
-use super::allocate::{Wish, pareto};
+use super::allocate::{Wish, float_bytes, pareto};
 use super::calibrate::{Samples, Walk, measured, one_layer};
 use super::evaluate::Evaluator;
 use super::layers::{Layer, layers};
@@ -96,8 +96,9 @@ impl<'a> Run<'a> {
         if !sane {
             return Err(DecomposeError::Wish(options.wish));
         }
-        let mut layers = layers(graph);
-        layers.retain(|l| !l.users.iter().any(|n| options.excluded.contains(n)));
+        let (untouched, layers): (Vec<Layer>, Vec<Layer>) = layers(graph)
+            .into_iter()
+            .partition(|l| l.users.iter().any(|n| options.excluded.contains(n)));
         if layers.is_empty() {
             return Err(DecomposeError::NoLayers);
         }
@@ -142,7 +143,9 @@ impl<'a> Run<'a> {
                 all += ty.bytes().unwrap_or(0);
             }
             if layers.iter().all(|l| l.weight != value) {
-                fixed += ty.bytes().unwrap_or(0).next_multiple_of(options.alignment.max(1));
+                let packed = untouched.iter().find(|l| l.weight == value);
+                let bytes = packed.map_or(ty.bytes().unwrap_or(0), |l| float_bytes(&l.geometry, l.groups));
+                fixed += bytes.next_multiple_of(options.alignment.max(1));
             }
         }
         let samples = options.samples.clamp(1, 64);

@@ -124,7 +124,7 @@ impl Run<'_> {
         }
         offers.push((Candidate::Float, 0.0));
         let offers = offers.into_iter().map(|(candidate, loss)| Offer {
-            bytes: self.aligned(bytes(geometry, &candidate, scale)),
+            bytes: self.aligned(bytes(geometry, &candidate, scale, self.layers[l].groups)),
             loss,
             candidate,
         });

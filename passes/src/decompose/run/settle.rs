@@ -4,7 +4,7 @@ use super::inputs::padded;
 use super::int8::int8;
 use super::int8::scale_type;
 use super::{Inputs, Run};
-use crate::decompose::allocate::{Candidate, Offer};
+use crate::decompose::allocate::{Candidate, Offer, float_bytes};
 use crate::decompose::layers::Layer;
 use crate::decompose::metric::{Form, Metric};
 use crate::decompose::moments::Moments;
@@ -97,7 +97,7 @@ impl Run<'_> {
             shape: geometry.shape.clone(),
             bytes: match &choice {
                 Choice::Stored(stored) => stored.packed_len(),
-                Choice::Float => layer.len() * 4,
+                Choice::Float => float_bytes(geometry, layer.groups),
             },
             choice,
             bias,

@@ -327,7 +327,7 @@ fn loops() {
 
 #[test]
 fn kernels() {
-    let kernel = sdc_ir::registry::KERNELS[0];
+    let kernel = *sdc_ir::registry::find("conv2d_f32").unwrap();
     let required = |o: &sdc_ir::registry::Operand| o.role != sdc_ir::registry::Role::ReadOptional;
     let write = |o: &sdc_ir::registry::Operand| o.role == sdc_ir::registry::Role::Write;
     let call = |operand: &dyn Fn(&sdc_ir::registry::Operand) -> String, params: usize| {

@@ -2,7 +2,8 @@
 
 use crate::features;
 use crate::params::{
-    Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams, SdRebuildParams,
+    AddI8Params, Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams,
+    MaxPool2dI8Params, MulI8Params, QuantizeF32Params, SdRebuildParams,
 };
 
 include!(concat!(env!("OUT_DIR"), "/objects.rs"));
@@ -108,6 +109,11 @@ pub struct Kernel {
 /// Every kernel with the common calling convention, by name.
 pub const KERNELS: &[Kernel] = &[
     Kernel {
+        name: "add_i8",
+        operands: &["a", "b", "y"],
+        params: AddI8Params::NAMES,
+    },
+    Kernel {
         name: "conv2d_f32",
         operands: &["x", "w", "bias", "residual", "y"],
         params: Conv2dParams::NAMES,
@@ -131,6 +137,21 @@ pub const KERNELS: &[Kernel] = &[
         name: "gemm_f32",
         operands: &["a", "b", "bias", "residual", "c"],
         params: GemmParams::NAMES,
+    },
+    Kernel {
+        name: "max_pool2d_i8",
+        operands: &["x", "y"],
+        params: MaxPool2dI8Params::NAMES,
+    },
+    Kernel {
+        name: "mul_i8",
+        operands: &["a", "b", "y"],
+        params: MulI8Params::NAMES,
+    },
+    Kernel {
+        name: "quantize_f32",
+        operands: &["x", "y"],
+        params: QuantizeF32Params::NAMES,
     },
     Kernel {
         name: "sd_rebuild_f32",

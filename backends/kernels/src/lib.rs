@@ -39,18 +39,22 @@ pub mod features {
 /// The parameter records.
 pub mod params {
     pub use crate::native::params::{
-        Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams, SdRebuildParams,
+        AddI8Params, Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams,
+        MaxPool2dI8Params, MulI8Params, QuantizeF32Params, SdRebuildParams,
     };
 }
 
 /// The kernels as compiled into this library: no symbol, no build step, and clean under Miri.
 pub mod portable {
+    pub use crate::native::add_i8::{add_i8, mul_i8};
     pub use crate::native::conv2d::{NR, conv2d_f32};
     pub use crate::native::conv2d_i8::portable as conv2d_i8;
     pub use crate::native::depthwise2d::depthwise2d_f32;
     pub use crate::native::depthwise2d_i8::portable as depthwise2d_i8;
     pub use crate::native::gemm::gemm_f32;
+    pub use crate::native::max_pool2d_i8::max_pool2d_i8;
     pub use crate::native::prepare::{HEADER, prepare};
+    pub use crate::native::quantize_f32::quantize_f32;
     pub use crate::native::sd_rebuild::{sd_rebuild_f32, sd_rebuild_i8};
     pub use crate::native::simd::LANES;
 }

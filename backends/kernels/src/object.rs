@@ -63,6 +63,30 @@ export!(
     "sdc_k_v1_sd_rebuild_i8",
     native::sd_rebuild::sd_rebuild_i8
 );
+export!(
+    "sdc_k_v4_add_i8",
+    "sdc_k_v3_add_i8",
+    "sdc_k_v1_add_i8",
+    native::add_i8::add_i8
+);
+export!(
+    "sdc_k_v4_mul_i8",
+    "sdc_k_v3_mul_i8",
+    "sdc_k_v1_mul_i8",
+    native::add_i8::mul_i8
+);
+export!(
+    "sdc_k_v4_max_pool2d_i8",
+    "sdc_k_v3_max_pool2d_i8",
+    "sdc_k_v1_max_pool2d_i8",
+    native::max_pool2d_i8::max_pool2d_i8
+);
+export!(
+    "sdc_k_v4_quantize_f32",
+    "sdc_k_v3_quantize_f32",
+    "sdc_k_v1_quantize_f32",
+    native::quantize_f32::quantize_f32
+);
 
 #[cfg(instance = "v1")]
 #[unsafe(export_name = "sdc_k_v1_prepare")]

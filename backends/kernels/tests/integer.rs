@@ -238,7 +238,15 @@ fn expected(case: &Case) -> Vec<u8> {
 fn shapes() -> impl Strategy<Value = Shape> {
     let pair = |r: std::ops::Range<usize>| [r.clone(), r];
     (
-        (any::<bool>(), [1..9usize, 1..20, 1..70], 1..150usize),
+        (
+            any::<bool>(),
+            (
+                1..9usize,
+                1..20usize,
+                prop_oneof![1 => 1..5usize, 2 => 1..70usize],
+            ),
+            1..150usize,
+        ),
         (pair(1..4), pair(1..3), pair(1..3), pair(0..2)),
         (
             1..3usize,
@@ -247,17 +255,19 @@ fn shapes() -> impl Strategy<Value = Shape> {
         ),
     )
         .prop_map(
-            |((depthwise, input, filters), (window, stride, dilation, pad), (planes, signed, shift))| Shape {
-                depthwise,
-                input,
-                filters,
-                window,
-                stride,
-                dilation,
-                pad,
-                planes,
-                signed,
-                shift,
+            |((depthwise, (h, w, c), filters), (window, stride, dilation, pad), (planes, signed, shift))| {
+                Shape {
+                    depthwise,
+                    input: [h, w, c],
+                    filters,
+                    window,
+                    stride,
+                    dilation,
+                    pad,
+                    planes,
+                    signed,
+                    shift,
+                }
             },
         )
 }

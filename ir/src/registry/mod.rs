@@ -4,12 +4,15 @@
 //! meaning: the interpreter runs it, targets without the kernel compile it ([`expand`]), and randomised tests hold the
 //! native kernels against it. Native code lives in `backends/kernels`, which knows nothing of this crate.
 
+pub mod add_i8;
 mod call;
 mod conv2d;
 pub mod conv2d_i8;
 mod depthwise2d;
 mod depthwise2d_i8;
 mod gemm;
+mod max_pool2d_i8;
+mod quantize_f32;
 pub mod requantise;
 mod sd_rebuild;
 mod window;
@@ -76,10 +79,11 @@ impl Kernel {
                 "index_filters" => 0..=LARGEST,
                 name if name.starts_with("at_") => 0..=LARGEST,
                 "alphabet_lo" | "alphabet_hi" | "act_a" | "act_b" => 0..=i64::from(u32::MAX),
-                "has_bias" | "has_residual" | "x_signed" | "y_signed" => 0..=1,
+                "has_bias" | "has_residual" | "has_b" => 0..=1,
+                "a_signed" | "b_signed" | "x_signed" | "y_signed" => 0..=1,
                 "planes" => 1..=2,
                 "y_shift" => 0..=62,
-                "x_zero" | "y_zero" | "y_min" | "y_max" => -128..=255,
+                "a_zero" | "b_zero" | "x_zero" | "y_zero" | "y_min" | "y_max" => -128..=255,
                 name if name == "pt" || name == "pl" || name.contains('s') && name.contains('_') => {
                     -LARGEST..=LARGEST
                 }
@@ -99,11 +103,15 @@ impl Kernel {
 
 /// Every kernel, in name order.
 pub const KERNELS: &[Kernel] = &[
+    add_i8::KERNEL,
     conv2d::KERNEL,
     conv2d_i8::KERNEL,
     depthwise2d::KERNEL,
     depthwise2d_i8::KERNEL,
     gemm::KERNEL,
+    max_pool2d_i8::KERNEL,
+    add_i8::PRODUCT,
+    quantize_f32::KERNEL,
     sd_rebuild::KERNEL,
     sd_rebuild::INTEGERS,
 ];

@@ -12,6 +12,7 @@ mod operand;
 mod product;
 mod step;
 
+pub(crate) use operand::Grid;
 pub use step::output_steps;
 
 use crate::local::{self, Rule};

@@ -1,7 +1,7 @@
 //! Element-wise operators: one loop nest for a whole expression tree.
 
 use super::nest::{self, Access, Ref};
-use super::{Lowering, TileError, math, quantised};
+use super::{Lowering, TileError, math, quantised, quantised_elementwise};
 use sdc_ir::DType;
 use sdc_ir::graph::{BinaryOp, Graph, Node, NodeData, Op, UnaryOp, Value};
 use sdc_ir::tile::{Arith1, Arith2, Buffer, CompareOp, FuncBuilder, Inst, Ty, Val, build::mask_type};
@@ -46,8 +46,11 @@ impl Leaf {
     }
 }
 
-/// Lowers the tree of element-wise operators rooted at `node` to one function.
+/// Lowers the tree of element-wise operators rooted at `node` to one function: a call of a kernel, if there is one for it, else a loop.
 pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Result<(), TileError> {
+    if let Some(done) = quantised_elementwise::lower(cx, node) {
+        return done;
+    }
     let result = cx.graph.nodes()[node].outputs[0];
     let out = cx.place(result);
     let mut operands = vec![out.clone()];

@@ -23,6 +23,7 @@ mod pad;
 mod pool;
 mod quantised;
 mod quantised_conv;
+mod quantised_elementwise;
 mod quantised_norm;
 mod quantised_weights;
 mod rebuild;

@@ -123,7 +123,7 @@ pub fn emit(
     work: usize,
     body: &mut dyn FnMut(&mut FuncBuilder, u8, &[Access]),
 ) {
-    let levels = levels(operands);
+    let levels = loops(operands);
     let start: Vec<Affine> = operands.iter().map(|r| Affine::constant(r.offset)).collect();
     if levels.iter().any(|l| l.size == 0) {
         return;
@@ -244,8 +244,15 @@ fn simplest(exprs: Vec<Affine>) -> Bound {
     Bound::of(kept)
 }
 
+/// Sizes and strides of the loops over operands of one shape, outermost first, in the order of the first one's strides and with
+/// adjacent dimensions merged where every operand allows it.
+pub fn levels(operands: &[&Ref]) -> Vec<(usize, Vec<i64>)> {
+    let all = loops(operands).into_iter();
+    all.map(|level| (level.size, level.strides)).collect()
+}
+
 /// The loops of a nest, outermost first.
-fn levels(operands: &[&Ref]) -> Vec<Level> {
+fn loops(operands: &[&Ref]) -> Vec<Level> {
     let shape = &operands[0].shape;
     let mut dims: Vec<usize> = (0..shape.len()).filter(|&d| shape[d] != 1).collect();
     dims.sort_by_key(|&d| std::cmp::Reverse(operands[0].strides[d].abs()));

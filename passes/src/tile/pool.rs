@@ -5,7 +5,7 @@ use super::{Lowering, TileError, elementwise};
 use sdc_ir::graph::op::{AveragePool, QLinearAveragePool};
 use sdc_ir::graph::{Node, Op};
 use sdc_ir::registry::requantise::shifted;
-use sdc_ir::tile::{Affine, Bound, FuncBuilder, Ty, Val};
+use sdc_ir::tile::{Affine, Bound, FuncBuilder, KernelCall, Ty, Val, View};
 use sdc_ir::{DType, Tensor};
 use std::ops::Range;
 
@@ -79,6 +79,15 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
     let channels = x.shape[1];
     let main = channels - channels % usize::from(lanes);
     let mut b = FuncBuilder::new();
+    if average.is_none() && matches!(dtype, DType::U8 | DType::I8) && x.strides[1] == 1 && y.strides[1] == 1 {
+        let outputs = y.shape[1..].iter().product::<usize>();
+        let chunks = super::conv::chunks(&rows, outputs * pool.kernel.iter().product::<usize>(), 0);
+        super::conv::for_images(&mut b, x.shape[0], &chunks, &rows, |b, image, range| {
+            b.kernel(pool.bytes(&x, &y, dtype, &image, range));
+        });
+        cx.push_func(b, data.origins.clone(), &y, &[]);
+        return Ok(());
+    }
     let chunks = super::conv::chunks(
         &rows,
         LOOP_COST * y.shape[1..].iter().product::<usize>() * pool.kernel.iter().product::<usize>(),
@@ -121,6 +130,31 @@ impl<'a> Pool<'a> {
             pads: &op.pads,
             dilations: &op.dilations,
             unpadded: [false; 2],
+        }
+    }
+
+    /// The kernel's call for maxima of bytes, for some output rows of an image.
+    fn bytes(&self, x: &Ref, y: &Ref, dtype: DType, image: &Affine, range: Range<Bound>) -> KernelCall {
+        let mut params: Vec<i64> = [x.shape[2], x.shape[3], x.shape[1], y.shape[3]]
+            .map(|n| n as i64)
+            .to_vec();
+        for part in [self.kernel, self.strides, self.dilations, &self.pads[..2]] {
+            params.extend(part.iter().map(|&n| n as i64));
+        }
+        params.extend([x.strides[2], x.strides[3], 0, y.strides[2], y.strides[3], 0]);
+        params.push(i64::from(dtype == DType::I8));
+        let view = |r: &Ref| {
+            Some(View {
+                buffer: r.buffer,
+                offset: image.clone() * r.strides[0] + r.offset,
+            })
+        };
+        KernelCall {
+            kernel: "max_pool2d_i8".to_owned(),
+            params,
+            operands: vec![view(x), view(y)],
+            begin: range.start,
+            end: range.end,
         }
     }
 

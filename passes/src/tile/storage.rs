@@ -4,8 +4,8 @@
 //! written straight into its place in the result), or *inlined* (computed inside its only consumer's loop and never
 //! stored).
 
-use super::elementwise;
 use super::nest::Ref;
+use super::{elementwise, quantised_elementwise};
 use sdc_ir::entity::EntityId;
 use sdc_ir::graph::{Graph, Node, Op, TensorType, Value};
 use sdc_ir::tile::{Buffer, BufferData, BufferKind, Module};
@@ -168,17 +168,21 @@ fn part_of(graph: &Graph, uses: &[Vec<Node>], value: Value) -> Option<(Node, usi
     Some((*user, before, concat.axis))
 }
 
-/// Which values are computed inside their only consumer: element-wise results of the consumer's shape.
+/// Which values are computed inside their only consumer: element-wise results of the consumer's shape, but for those
+/// that a kernel computes.
 fn inline(graph: &Graph, uses: &[Vec<Node>]) -> Vec<bool> {
     let mut inlined = vec![false; graph.values().len()];
     let mut weight = vec![0usize; graph.values().len()];
-    for data in graph.nodes().values() {
+    for (node, data) in graph.nodes().iter() {
         let result = data.outputs[0];
         if !elementwise::is_elementwise(&data.op) {
             continue;
         }
         weight[result.index()] = 1;
-        for &v in &data.inputs {
+        // Kernels of integer operators read their operands from memory.
+        let kernel =
+            quantised_elementwise::root(graph, node, &|_| false).is_some_and(|root| root.is_integer());
+        for &v in data.inputs.iter().filter(|_| !kernel) {
             let candidate = weight[v.index()] > 0
                 && uses[v.index()].len() == 1
                 && !graph.is_output(v)
@@ -188,6 +192,10 @@ fn inline(graph: &Graph, uses: &[Vec<Node>]) -> Vec<bool> {
                 inlined[v.index()] = true;
                 weight[result.index()] += weight[v.index()];
             }
+        }
+        if quantised_elementwise::root(graph, node, &|v| inlined[v.index()]).is_some() {
+            // No part of a loop.
+            weight[result.index()] = 0;
         }
     }
     inlined

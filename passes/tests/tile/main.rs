@@ -2,6 +2,7 @@
 //! rows of a spatial operator against the whole.
 
 mod common;
+mod quantised;
 mod rebuild;
 
 use common::{Lcg, check, check_cuts, check_demand, constant, input, one};
@@ -147,7 +148,7 @@ prop_compose! {
 }
 
 /// The value through a pointwise convolution, whose result is channels-last.
-fn made_channels_last(g: &mut Graph, rng: &mut Lcg, x: Value) -> Value {
+pub fn made_channels_last(g: &mut Graph, rng: &mut Lcg, x: Value) -> Value {
     let c = g.ty(x).shape[1];
     let w = constant(g, rng, &[c, c, 1, 1]);
     let b = constant(g, rng, &[c]);

@@ -3,11 +3,11 @@
 //! Products are of unsigned inputs, so signed ones have their sign bit flipped (128 is added) and their zero point with
 //! them; the zero point's share of a sum is the zero point times the filter's sum of weights, subtracted beforehand. That
 //! is right for padding too, which reads as the zero point, from a row of such bytes.
-
 //!
 //! Loops, outermost first: a block of filters, a tile of pixels, then runs of contiguous input that all the tile's pixels
 //! have: the rows of a window, read in place or, where a window overhangs the input, from a copy; or a copy of the whole
-//! window where channels do not come in fours; or, for many channels, one tap.
+//! window where channels do not come in fours; or, for many channels, one tap. Fewer than four channels are read with what
+//! follows them, which meets weights of zero.
 
 use super::lanes_i8::{Best, Output, Sums};
 use super::params::Conv2dI8Params;
@@ -48,6 +48,8 @@ struct Call<'a> {
     zero: i32,
     out: Output,
     first_row: i64,
+    /// The last row of the input that the call reads.
+    last_row: i64,
 }
 
 /// The pixels of a tile.
@@ -83,9 +85,9 @@ pub unsafe fn conv2d_i8<S: Sums>(operands: *const *mut u8, params: *const i64, b
         let row = padding.as_mut_ptr().cast::<u8>();
         let (channels, taps) = (p.in_c as usize, (p.kh * p.kw) as usize);
         let quads = channels.div_ceil(4);
-        let way = if channels % 4 == 0
+        let way = if (channels % 4 == 0 || channels < 4)
             && (p.kw == 1 || p.dw * p.xs_w == p.in_c)
-            && p.kw as usize * channels <= COPY
+            && p.kw as usize * channels <= COPY - 4
         {
             Way::Rows
         } else if channels % 4 != 0 && taps * quads * 4 <= COPY {
@@ -115,6 +117,7 @@ pub unsafe fn conv2d_i8<S: Sums>(operands: *const *mut u8, params: *const i64, b
             zero: p.x_zero as i32 + if signed { 128 } else { 0 },
             out: Output::new(p.y_zero, p.y_min, p.y_max, p.y_shift),
             first_row: begin,
+            last_row: (p.in_h - 1).min((end - 1) * p.sh - p.pt + (p.kh - 1) * p.dh),
         };
         let pixels = (end - begin).max(0) * p.out_w;
         if signed {
@@ -230,10 +233,16 @@ impl Call<'_> {
             for plane in 0..p.planes {
                 match self.way {
                     Way::Rows => {
-                        let quads = (p.kw * p.in_c) as usize / 4;
+                        let channels = p.in_c as usize;
                         for ky in 0..p.kh {
                             let from = self.row::<P>(&pixels, ky);
-                            run::<S, FLIP, P, V>(&mut sums, &from, quads, &mut w, block.step);
+                            if channels < 4 {
+                                let each = (p.kw as usize, channels);
+                                run::<S, FLIP, P, V>(&mut sums, &from, each, &mut w, block.step);
+                            } else {
+                                let each = (p.kw as usize * channels / 4, 4);
+                                run::<S, FLIP, P, V>(&mut sums, &from, each, &mut w, block.step);
+                            }
                         }
                     }
                     Way::Copy => {
@@ -246,7 +255,7 @@ impl Call<'_> {
                             }
                             from[i] = copy;
                         }
-                        run::<S, FLIP, P, V>(&mut sums, &from, quads, &mut w, block.step);
+                        run::<S, FLIP, P, V>(&mut sums, &from, (quads, 4), &mut w, block.step);
                     }
                     Way::Taps => self.taps::<S, FLIP, P, V>(&pixels, &mut sums, &mut w, block.step),
                 }
@@ -278,37 +287,58 @@ impl Call<'_> {
     unsafe fn row<const P: usize>(&self, pixels: &Pixels<P>, ky: i64) -> [*const u8; P] {
         let p = self.p;
         let reach = (p.kw - 1) * p.dw;
+        // Four bytes are read of the last channels, which in the last row can be more than there are.
+        let narrow = p.in_c < 4;
         let mut from = [self.padding; P];
         for i in 0..P {
             let (row, column) = (pixels.rows[i] + ky * p.dh, pixels.columns[i]);
             if !(0..p.in_h).contains(&row) {
                 continue;
             }
-            // SAFETY: what is read exists; a copied row has at most COPY bytes.
+            let end = if narrow && row == self.last_row {
+                p.in_w - 1
+            } else {
+                p.in_w
+            };
+            // SAFETY: what is read exists.
             unsafe {
-                if column >= 0 && column + reach < p.in_w {
-                    from[i] = self.input(row, column);
-                    continue;
-                }
-                let copy = self.copies.add(i * COPY).cast::<u32>();
-                let quads = p.in_c as usize / 4;
-                for kx in 0..p.kw as usize {
-                    let column = column + kx as i64 * p.dw;
-                    let tap = if (0..p.in_w).contains(&column) {
-                        self.input(row, column)
-                    } else {
-                        self.padding
-                    };
-                    let tap = tap.cast::<u32>();
-                    for q in 0..quads {
-                        copy.add(kx * quads + q)
-                            .write_unaligned(tap.add(q).read_unaligned());
-                    }
-                }
-                from[i] = copy.cast();
+                from[i] = if column >= 0 && column + reach < end {
+                    self.input(row, column)
+                } else {
+                    let copy = self.copies.add(i * COPY);
+                    self.copy_row(row, column, copy);
+                    copy
+                };
             }
         }
         from
+    }
+
+    /// Copies the row of a window, of which a part may lie outside the input; at most COPY bytes.
+    #[inline(always)]
+    unsafe fn copy_row(&self, row: i64, column: i64, to: *mut u8) {
+        let (p, channels) = (self.p, self.p.in_c as usize);
+        for kx in 0..p.kw as usize {
+            let column = column + kx as i64 * p.dw;
+            // SAFETY: a tap inside the input has its channels, and the padding as many as any.
+            unsafe {
+                let tap = if (0..p.in_w).contains(&column) {
+                    self.input(row, column)
+                } else {
+                    self.padding
+                };
+                let to = to.add(kx * channels);
+                if channels < 4 {
+                    // What is written after the channels is overwritten by the next, or meets weights of zero.
+                    to.cast::<u32>().write_unaligned(some(tap, channels));
+                    continue;
+                }
+                for q in 0..channels / 4 {
+                    let four = tap.cast::<u32>().add(q).read_unaligned();
+                    to.cast::<u32>().add(q).write_unaligned(four);
+                }
+            }
+        }
     }
 
     /// Copies the window that begins at a row and column, each tap's channels filled up to a multiple of four.
@@ -381,14 +411,14 @@ impl Call<'_> {
                                 from[i] = source[i].add(done);
                             }
                         }
-                        run::<S, FLIP, P, V>(sums, &from, n / 4, w, step);
+                        run::<S, FLIP, P, V>(sums, &from, (n / 4, 4), w, step);
                         if n % 4 != 0 {
                             let mut last = [[0u8; 4]; P];
                             for i in 0..P {
                                 last[i] = some(from[i].add(n / 4 * 4), n % 4).to_le_bytes();
                                 from[i] = last[i].as_ptr();
                             }
-                            run::<S, FLIP, P, V>(sums, &from, 1, w, step);
+                            run::<S, FLIP, P, V>(sums, &from, (1, 4), w, step);
                         }
                         done += n;
                     }
@@ -409,12 +439,12 @@ unsafe fn some(from: *const u8, n: usize) -> u32 {
     x
 }
 
-/// Products of `quads` times four inputs that follow one another.
+/// Products of `quads` times four inputs, each four `distance` bytes after the one before.
 #[inline(always)]
 unsafe fn run<S: Sums, const FLIP: bool, const P: usize, const V: usize>(
     sums: &mut [[S; V]; P],
     from: &[*const u8; P],
-    quads: usize,
+    (quads, distance): (usize, usize),
     w: &mut *const i8,
     step: usize,
 ) {
@@ -427,7 +457,7 @@ unsafe fn run<S: Sums, const FLIP: bool, const P: usize, const V: usize>(
                 weights[v] = S::weights(at.add(64 * v));
             }
             for i in 0..P {
-                let x = S::inputs::<FLIP>(from[i].add(4 * q));
+                let x = S::inputs::<FLIP>(from[i].add(distance * q));
                 for v in 0..V {
                     all[i][v] = all[i][v].dot(weights[v], x);
                 }

@@ -14,6 +14,7 @@
     reason = "indices of register tiles must stay visible to the optimiser"
 )]
 
+pub mod add_i8;
 pub mod arith;
 pub mod conv2d;
 pub mod conv2d_i8;
@@ -23,9 +24,11 @@ pub mod epilogue;
 pub mod features;
 pub mod gemm;
 pub mod lanes_i8;
+pub mod max_pool2d_i8;
 pub mod micro;
 pub mod pairs_i8;
 pub mod params;
 pub mod prepare;
+pub mod quantize_f32;
 pub mod sd_rebuild;
 pub mod simd;

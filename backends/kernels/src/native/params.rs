@@ -80,3 +80,33 @@ params! {
         x_signed, x_zero, y_signed, y_zero, y_min, y_max, y_shift,
     }
 }
+
+params! {
+    /// Parameters of `add_i8`.
+    ///
+    /// `columns`: elements of a row. `as_r bs_r ys_r`: from a row to the next. `*_signed *_zero`: i8 instead of u8, and zero points.
+    /// `*_scale`: the bits of f32 or, with a `y_shift`, integers. `y_min y_max`: bounds.
+    AddI8Params {
+        columns, as_r, bs_r, ys_r, has_b, a_signed, a_zero, a_scale, b_signed, b_zero, b_scale, y_signed, y_zero, y_min,
+        y_max, y_shift, y_scale,
+    }
+}
+
+params! {
+    /// Parameters of `mul_i8`; names as in [`AddI8Params`].
+    MulI8Params {
+        columns, as_r, bs_r, ys_r, a_signed, a_zero, b_signed, b_zero, scale, y_signed, y_zero, y_min, y_max, y_shift,
+    }
+}
+
+params! {
+    /// Parameters of `max_pool2d_i8`; names as in [`Depthwise2dI8Params`].
+    MaxPool2dI8Params {
+        in_h, in_w, channels, out_w, kh, kw, sh, sw, dh, dw, pt, pl, xs_h, xs_w, x_row0, ys_h, ys_w, y_row0, x_signed,
+    }
+}
+
+params! {
+    /// Parameters of `quantize_f32`; strides as in [`Conv2dParams`], those of rows counted from the operands.
+    QuantizeF32Params { columns, channels, xs_h, xs_w, xs_c, ys_h, ys_w, y_signed, y_zero, y_scale }
+}

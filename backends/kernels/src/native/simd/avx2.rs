@@ -60,6 +60,60 @@ impl V {
         unsafe { V(_mm256_add_ps(self.0, b.0)) }
     }
 
+    /// Whether [`V::mul_add`] rounds once.
+    pub const FUSED: bool = true;
+
+    #[inline(always)]
+    pub unsafe fn sub(self, b: V) -> V {
+        unsafe { V(_mm256_sub_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    pub unsafe fn mul(self, b: V) -> V {
+        unsafe { V(_mm256_mul_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    pub unsafe fn div(self, b: V) -> V {
+        unsafe { V(_mm256_div_ps(self.0, b.0)) }
+    }
+
+    /// `other` where this is NaN.
+    #[inline(always)]
+    pub unsafe fn or(self, other: V) -> V {
+        unsafe {
+            let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0);
+            V(_mm256_blendv_ps(self.0, other.0, nan))
+        }
+    }
+
+    /// A byte per lane as numbers.
+    #[inline(always)]
+    pub unsafe fn bytes<const SIGNED: bool>(p: *const u8) -> V {
+        unsafe {
+            let x = _mm_loadl_epi64(p.cast());
+            let x = if SIGNED {
+                _mm256_cvtepi8_epi32(x)
+            } else {
+                _mm256_cvtepu8_epi32(x)
+            };
+            V(_mm256_cvtepi32_ps(x))
+        }
+    }
+
+    /// The low bytes of the nearest integers, halves to even, plus `zero`.
+    #[inline(always)]
+    pub unsafe fn store_bytes(self, zero: i32, p: *mut u8) {
+        unsafe {
+            let x = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(zero));
+            // Within each half the low bytes to its first four.
+            let low = _mm256_set1_epi32(0x0c08_0400);
+            let x = _mm256_shuffle_epi8(x, low);
+            let x = _mm_unpacklo_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
+            _mm_storel_epi64(p.cast(), x);
+        }
+    }
+
     /// Larger of the two; `b` where either is NaN.
     #[inline(always)]
     pub unsafe fn max(self, b: V) -> V {

@@ -60,6 +60,56 @@ impl V {
         unsafe { V(_mm512_add_ps(self.0, b.0)) }
     }
 
+    /// Whether [`V::mul_add`] rounds once.
+    pub const FUSED: bool = true;
+
+    #[inline(always)]
+    pub unsafe fn sub(self, b: V) -> V {
+        unsafe { V(_mm512_sub_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    pub unsafe fn mul(self, b: V) -> V {
+        unsafe { V(_mm512_mul_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    pub unsafe fn div(self, b: V) -> V {
+        unsafe { V(_mm512_div_ps(self.0, b.0)) }
+    }
+
+    /// `other` where this is NaN.
+    #[inline(always)]
+    pub unsafe fn or(self, other: V) -> V {
+        unsafe {
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            V(_mm512_mask_blend_ps(nan, self.0, other.0))
+        }
+    }
+
+    /// A byte per lane as numbers.
+    #[inline(always)]
+    pub unsafe fn bytes<const SIGNED: bool>(p: *const u8) -> V {
+        unsafe {
+            let x = _mm_loadu_si128(p.cast());
+            let x = if SIGNED {
+                _mm512_cvtepi8_epi32(x)
+            } else {
+                _mm512_cvtepu8_epi32(x)
+            };
+            V(_mm512_cvtepi32_ps(x))
+        }
+    }
+
+    /// The low bytes of the nearest integers, halves to even, plus `zero`.
+    #[inline(always)]
+    pub unsafe fn store_bytes(self, zero: i32, p: *mut u8) {
+        unsafe {
+            let x = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(zero));
+            _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(x));
+        }
+    }
+
     /// Larger of the two; `b` where either is NaN.
     #[inline(always)]
     pub unsafe fn max(self, b: V) -> V {

@@ -60,6 +60,46 @@ impl V {
         self.zip(b, |a, b| a + b)
     }
 
+    /// Whether [`V::mul_add`] rounds once.
+    pub const FUSED: bool = false;
+
+    #[inline(always)]
+    pub unsafe fn sub(self, b: V) -> V {
+        self.zip(b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    pub unsafe fn mul(self, b: V) -> V {
+        self.zip(b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    pub unsafe fn div(self, b: V) -> V {
+        self.zip(b, |a, b| a / b)
+    }
+
+    /// `other` where this is NaN.
+    #[inline(always)]
+    pub unsafe fn or(self, other: V) -> V {
+        self.zip(other, |a, b| if a.is_nan() { b } else { a })
+    }
+
+    /// A byte per lane as numbers.
+    #[inline(always)]
+    pub unsafe fn bytes<const SIGNED: bool>(p: *const u8) -> V {
+        let x = unsafe { p.cast::<[u8; 4]>().read_unaligned() };
+        V(x.map(|x| if SIGNED { f32::from(x as i8) } else { f32::from(x) }))
+    }
+
+    /// The low bytes of the nearest integers, halves to even, plus `zero`; lanes are below 2^21 in magnitude.
+    #[inline(always)]
+    pub unsafe fn store_bytes(self, zero: i32, p: *mut u8) {
+        // Where the last place counts ones, addition rounds.
+        const ONES: f32 = 12_582_912.0;
+        let bytes = self.0.map(|x| (((x + ONES) - ONES) as i32 + zero) as u8);
+        unsafe { p.cast::<[u8; 4]>().write_unaligned(bytes) };
+    }
+
     /// Larger of the two; `b` where either is NaN.
     #[inline(always)]
     pub unsafe fn max(self, b: V) -> V {

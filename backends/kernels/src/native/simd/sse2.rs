@@ -78,6 +78,62 @@ impl V {
         unsafe { V(_mm_add_ps(self.0, b.0)) }
     }
 
+    /// Whether [`V::mul_add`] rounds once.
+    pub const FUSED: bool = false;
+
+    #[inline(always)]
+    pub unsafe fn sub(self, b: V) -> V {
+        unsafe { V(_mm_sub_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    pub unsafe fn mul(self, b: V) -> V {
+        unsafe { V(_mm_mul_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    pub unsafe fn div(self, b: V) -> V {
+        unsafe { V(_mm_div_ps(self.0, b.0)) }
+    }
+
+    /// `other` where this is NaN.
+    #[inline(always)]
+    pub unsafe fn or(self, other: V) -> V {
+        unsafe {
+            let nan = _mm_cmpunord_ps(self.0, self.0);
+            V(_mm_or_ps(_mm_andnot_ps(nan, self.0), _mm_and_ps(nan, other.0)))
+        }
+    }
+
+    /// A byte per lane as numbers.
+    #[inline(always)]
+    pub unsafe fn bytes<const SIGNED: bool>(p: *const u8) -> V {
+        unsafe {
+            let x = _mm_cvtsi32_si128(p.cast::<i32>().read_unaligned());
+            // The byte on top of its lane, then shifted down with its sign or without.
+            let zero = _mm_setzero_si128();
+            let x = _mm_unpacklo_epi16(zero, _mm_unpacklo_epi8(zero, x));
+            let x = if SIGNED {
+                _mm_srai_epi32::<24>(x)
+            } else {
+                _mm_srli_epi32::<24>(x)
+            };
+            V(_mm_cvtepi32_ps(x))
+        }
+    }
+
+    /// The low bytes of the nearest integers, halves to even, plus `zero`.
+    #[inline(always)]
+    pub unsafe fn store_bytes(self, zero: i32, p: *mut u8) {
+        unsafe {
+            let x = _mm_add_epi32(_mm_cvtps_epi32(self.0), _mm_set1_epi32(zero));
+            let x = _mm_and_si128(x, _mm_set1_epi32(0xff));
+            let x = _mm_packs_epi32(x, x);
+            let x = _mm_packus_epi16(x, x);
+            p.cast::<i32>().write_unaligned(_mm_cvtsi128_si32(x));
+        }
+    }
+
     /// Larger of the two; `b` where either is NaN.
     #[inline(always)]
     pub unsafe fn max(self, b: V) -> V {

@@ -1,5 +1,6 @@
 //! Element-wise operators and pooling on bytes: tile level and graph level give the same bits, whether a kernel computes
 //! them or a loop.
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a failure is the test's")]
 
 use crate::common::{Lcg, check, input, one, origin};
 use crate::made_channels_last;

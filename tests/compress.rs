@@ -112,7 +112,7 @@ fn the_page_says_what_the_report_says() {
 fn gates_are_compressed_and_found_again() {
     let dir = Dir::new();
     let (model, out) = (
-        dir.write("gru.onnx", onnx::recurrent("GRU")),
+        dir.write("gru.onnx", onnx::recurrent("GRU", 1)),
         dir.path("out.onnx"),
     );
     let options = ["--size", "720", "--samples", "4", "--json"];

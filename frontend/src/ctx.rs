@@ -5,7 +5,7 @@ use crate::error::{Code, Fault};
 use crate::narrow::Narrow;
 use crate::proto::{AttributeProto, NodeProto, TensorProto, attribute_type as at};
 use crate::tensor::to_carrier;
-use sdc_ir::graph::op::{Cast, Expand, Reshape, Transpose};
+use sdc_ir::graph::op::{Cast, Concat, Expand, Reshape, Transpose};
 use sdc_ir::graph::{BinaryOp, Op, Origin, TensorType, UnaryOp, Value};
 use sdc_ir::{DType, Tensor};
 use std::cell::RefCell;
@@ -107,6 +107,13 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
     }
     pub fn rank(&self, value: Value) -> usize {
         self.builder.graph.ty(value).rank()
+    }
+
+    /// The operands of the concatenation along the first dimension that makes a value.
+    pub fn joined(&self, value: Value) -> Option<Vec<Value>> {
+        let graph = &self.builder.graph;
+        let node = &graph.nodes()[graph.def_node(value)?];
+        matches!(node.op, Op::Concat(Concat { axis: 0 })).then(|| node.inputs.clone())
     }
 
     // Constant operands.

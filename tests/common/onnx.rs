@@ -108,6 +108,19 @@ impl Net {
         self
     }
 
+    /// A text attribute of the last node.
+    pub fn text(mut self, name: &str, value: &str) -> Self {
+        if let Some(node) = self.graph.node.last_mut() {
+            node.attribute.push(AttributeProto {
+                name: Some(name.to_owned()),
+                r#type: Some(3),
+                s: Some(value.as_bytes().to_vec().into()),
+                ..Default::default()
+            });
+        }
+        self
+    }
+
     /// The model's file.
     pub fn bytes(self) -> Vec<u8> {
         let model = ModelProto {
@@ -214,8 +227,8 @@ pub fn classifier() -> Vec<u8> {
         .bytes()
 }
 
-/// A recurrent layer (`LSTM`, `GRU`, `RNN`) and a matrix product.
-pub fn recurrent(op: &str) -> Vec<u8> {
+/// A recurrent layer (`LSTM`, `GRU`, `RNN`) of one or two directions and a matrix product.
+pub fn recurrent(op: &str, directions: i64) -> Vec<u8> {
     let gates = match op {
         "LSTM" => 4,
         "GRU" => 3,
@@ -224,13 +237,21 @@ pub fn recurrent(op: &str) -> Vec<u8> {
     let hidden = 6;
     Net::new()
         .input("x", &[3, 1, 5])
-        .weights("w", &[1, gates * hidden, 5])
-        .weights("r", &[1, gates * hidden, hidden])
-        .weights("b", &[1, 2 * gates * hidden])
+        .weights("w", &[directions, gates * hidden, 5])
+        .weights("r", &[directions, gates * hidden, hidden])
+        .weights("b", &[directions, 2 * gates * hidden])
         .node(op, &["x", "w", "r", "b"], "h", &[("hidden_size", &[hidden])])
-        .ints("flat", &[3, hidden])
+        .text(
+            "direction",
+            if directions == 2 {
+                "bidirectional"
+            } else {
+                "forward"
+            },
+        )
+        .ints("flat", &[3, directions * hidden])
         .node("Reshape", &["h", "flat"], "f", &[])
-        .weights("m", &[hidden, 4])
+        .weights("m", &[directions * hidden, 4])
         .node("MatMul", &["f", "m"], "y", &[])
         .output("y")
         .bytes()

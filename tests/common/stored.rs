@@ -10,12 +10,19 @@ use sdc_ir::sd::{Axis, Decomposed, Format, Geometry, Index, Int8, Packing, Store
 use sdc_ir::{DType, Tensor};
 use std::collections::BTreeMap;
 
-/// The graph with the constant weights of all layers replaced by random compressed ones, of both kinds.
-pub fn compress(graph: &Graph, seed: u64) -> Graph {
+/// The graph with the constant weights of all layers but one replaced by random compressed ones, of both kinds.
+pub fn compress(graph: &Graph, seed: u64, but: Option<usize>) -> Graph {
     let mut rng = Rng::with_seed(seed);
     let mut chosen: BTreeMap<Value, Stored> = BTreeMap::new();
-    for node in graph.nodes().values() {
-        let Some(&weight) = node.inputs.get(1).filter(|&&v| graph.constant(v).is_some()) else {
+    let linear = |op: &Op| {
+        matches!(
+            op,
+            Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) | Op::Recurrent(_)
+        )
+    };
+    for (i, node) in graph.nodes().values().filter(|n| linear(&n.op)).enumerate() {
+        let constant = node.inputs.get(1).filter(|&&v| graph.constant(v).is_some());
+        let Some(&weight) = constant.filter(|_| but != Some(i)) else {
             continue;
         };
         let shape = &graph.ty(weight).shape;

@@ -131,6 +131,13 @@ fn dequantize(inputs: [&str; 2], output: &str, axis: usize) -> NodeProto {
     dequantize
 }
 
+/// Tensors one after another along the first dimension.
+pub(super) fn concat(parts: &[&str], output: &str) -> NodeProto {
+    let mut concat = node("Concat", parts, output);
+    concat.attribute.push(int_attribute("axis", 0));
+    concat
+}
+
 /// A node named after its result.
 pub(super) fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
     NodeProto {

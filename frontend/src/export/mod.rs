@@ -18,6 +18,8 @@ use crate::tensor::to_tensor;
 use crate::{ExternalData, ImportErrors, Remark, relabel};
 use net::Net;
 use prost::Message;
+use sdc_ir::Tensor;
+use sdc_ir::graph::op::Transpose;
 use sdc_ir::graph::{Graph, NodeData, Op, Origin};
 use sdc_ir::sd::{SdError, Stored};
 use site::Site;
@@ -141,7 +143,7 @@ fn packed<'g>(graph: &'g Graph, node: &NodeData) -> Option<&'g [u8]> {
 
 /// The site of a linear node, if its weight and bias can be exchanged there.
 fn place(net: &Net<'_>, graph: &Graph, node: &NodeData) -> Result<Site, String> {
-    let site = Site::find(net, node)?;
+    let site = Site::find(net, graph, node)?;
     let (bias, residual) = match &node.op {
         Op::Conv(c) => (c.bias, c.residual),
         Op::MatMul(m) => (m.bias, m.residual),
@@ -176,11 +178,17 @@ fn place(net: &Net<'_>, graph: &Graph, node: &NodeData) -> Result<Site, String> 
     Ok(site)
 }
 
+/// A weight as it is to be written, in the shape of the ONNX operand.
+enum Weight {
+    Stored(Box<Stored>),
+    /// As it was: one direction of a recurrent layer, another of which is compressed.
+    Float(Tensor),
+}
+
 /// A weight to be written.
 struct Edit {
     site: Site,
-    /// In the shape of the ONNX operand.
-    stored: Stored,
+    weight: Weight,
     /// The new bias; `None` leaves the operand as it is.
     bias: Option<Vec<f32>>,
     origins: Vec<Origin>,
@@ -207,6 +215,8 @@ pub fn export(
                 edits.push(edit(&net, graph, node, bytes)?);
             }
         }
+        let more = other_directions(&net, graph, &edits)?;
+        edits.extend(more);
     }
     let opset = crate::inline::default_opset(&model.opset_import).unwrap_or(crate::ops::NEWEST_OPSET);
     let done = !edits.is_empty();
@@ -256,8 +266,40 @@ fn edit(net: &Net<'_>, graph: &Graph, node: &NodeData, bytes: &[u8]) -> Result<E
         .map_err(|e| fail(e.to_string()))?;
     Ok(Edit {
         site,
-        stored: relabel::with_geometry(stored, geometry),
+        weight: Weight::Stored(Box::new(relabel::with_geometry(stored, geometry))),
         bias,
         origins: node.origins.clone(),
     })
+}
+
+/// The directions that stay as they are, of recurrent layers of which another is exchanged.
+fn other_directions(net: &Net<'_>, graph: &Graph, edits: &[Edit]) -> Result<Vec<Edit>, ExportError> {
+    let exchanged = |site: &Site| {
+        let same = |e: &&Edit| (e.site.node, e.site.operand) == (site.node, site.operand);
+        site.direction.1 > 1 && edits.iter().any(|e| same(&e))
+    };
+    let mut more = Vec::new();
+    for node in graph.nodes().values().filter(|n| packed(graph, n).is_none()) {
+        let Some(tensor) = linear_weight(node).and_then(|&w| graph.constant(w)) else {
+            continue;
+        };
+        let Some(site) = place(net, graph, node).ok().filter(exchanged) else {
+            continue;
+        };
+        let transposed = sdc_interp::eval_op(&Transpose { perm: vec![1, 0] }.into(), &[tensor]);
+        let shape = site.shape.clone().unwrap_or_default();
+        let weight = transposed
+            .map_err(|e| e.to_string())
+            .and_then(|t| t[0].reshaped(shape).map_err(|e| e.to_string()));
+        more.push(Edit {
+            weight: Weight::Float(weight.map_err(|reason| ExportError::Site {
+                origins: node.origins.clone(),
+                reason,
+            })?),
+            site,
+            bias: None,
+            origins: node.origins.clone(),
+        });
+    }
+    Ok(more)
 }

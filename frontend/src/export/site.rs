@@ -1,7 +1,7 @@
 //! Where in the ONNX graph a layer of the optimised graph came from.
 
 use super::net::{Net, attribute, is_op};
-use sdc_ir::graph::{NodeData, Op, Origin};
+use sdc_ir::graph::{Graph, NodeData, Op, Origin};
 
 /// The ONNX node that multiplies by a weight, and the nodes that were folded into it.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Site {
     pub operand: usize,
     /// The node is a recurrent layer.
     pub recurrent: bool,
+    /// Which of how many directions of a recurrent layer it is. `shape` is that of one.
+    pub direction: (usize, usize),
 }
 
 /// Operators whose second operand is a weight.
@@ -30,22 +32,15 @@ impl Site {
     ///
     /// # Errors
     /// Why its weight cannot be exchanged in the model.
-    pub fn find(net: &Net<'_>, layer: &NodeData) -> Result<Self, String> {
+    pub fn find(net: &Net<'_>, graph: &Graph, layer: &NodeData) -> Result<Self, String> {
         let (nodes, origins) = (&net.graph.node, &layer.origins);
-        let is_recurrent = |o: &Origin| RECURRENT.contains(&o.op.as_str());
-        let is_linear = |o: &&Origin| LINEAR.contains(&o.op.as_str()) || is_recurrent(o);
-        let mut linear = origins.iter().filter(is_linear);
-        let origin = match (linear.next(), linear.next()) {
-            (Some(one), None) => one,
-            (None, _) => return Err("no node of the model multiplies by it".into()),
-            _ => return Err("it stands for several nodes of the model".into()),
-        };
+        let origin = multiplier(origins)?;
         let index = origin.index as usize;
         let node = nodes
             .get(index)
             .filter(|node| is_op(node, &origin.op))
             .ok_or("it lies inside a function or a subgraph")?;
-        let recurrent = is_recurrent(origin);
+        let recurrent = RECURRENT.contains(&origin.op.as_str());
         let operand = if matches!(layer.op, Op::Recurrent(_)) {
             2
         } else {
@@ -57,13 +52,18 @@ impl Site {
         if !recurrent && !others.is_empty() {
             return Err("its node has several results".into());
         }
-        let shape = net.constant_shape(weight);
+        let mut shape = net.constant_shape(weight);
         if shape.as_ref().is_some_and(|s| s.len() < 2) {
             return Err("its weight is a vector".into());
         }
-        if recurrent && shape.as_ref().is_none_or(|s| s[0] != 1) {
-            return Err("its weights are computed, or those of two directions".into());
-        }
+        let direction = match &mut shape {
+            Some(shape) if recurrent => {
+                let all = std::mem::replace(&mut shape[0], 1);
+                (direction(graph, layer, all)?, all)
+            }
+            None if recurrent => return Err("its weights are computed".into()),
+            _ => (0, 1),
+        };
         if net.has_twin(index) {
             return Err("another node of the model does the same".into());
         }
@@ -84,8 +84,34 @@ impl Site {
             transposed: recurrent || gemm && trans_b != 0,
             operand,
             recurrent,
+            direction,
         })
     }
+}
+
+/// The one node of the model that multiplies by a layer's weight.
+fn multiplier(origins: &[Origin]) -> Result<&Origin, String> {
+    let is_linear = |o: &&Origin| LINEAR.contains(&o.op.as_str()) || RECURRENT.contains(&o.op.as_str());
+    let mut linear = origins.iter().filter(is_linear);
+    match (linear.next(), linear.next()) {
+        (Some(one), None) => Ok(one),
+        (None, _) => Err("no node of the model multiplies by it".into()),
+        _ => Err("it stands for several nodes of the model".into()),
+    }
+}
+
+/// Which of a recurrent node's directions a layer is: an import makes one layer of a kind for each, in their order.
+fn direction(graph: &Graph, layer: &NodeData, all: usize) -> Result<usize, String> {
+    let own = multiplier(&layer.origins)?;
+    let same = |n: &&NodeData| {
+        std::mem::discriminant(&n.op) == std::mem::discriminant(&layer.op)
+            && multiplier(&n.origins) == Ok(own)
+    };
+    let layers: Vec<&NodeData> = graph.nodes().values().filter(same).collect();
+    let found = layers.iter().position(|n| n.outputs == layer.outputs);
+    found
+        .filter(|_| layers.len() == all)
+        .ok_or_else(|| format!("{} of its {all} directions are left", layers.len()))
 }
 
 /// The nodes after `output` that fusion took up as scales and biases of the weight.

@@ -3,13 +3,17 @@
 use super::constant::{self, Names};
 use super::net::is_op;
 use super::prune::{count_reads, drop_unread, living};
-use super::{Edit, ExportError, PAYLOAD_PREFIX};
+use super::site::Site;
+use super::{Edit, ExportError, PAYLOAD_PREFIX, Weight};
 use crate::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto};
+use crate::tensor::to_proto;
 use sdc_ir::sd::SdError;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Ending of a weight's name after its dequantisation.
 const RESULT: &str = "/dequantised";
+/// Ending of the name of a weight put together from its directions.
+const BOTH: &str = "/both";
 
 /// Nodes that come before and after a node of the model.
 #[derive(Default)]
@@ -45,6 +49,8 @@ pub(super) fn write(graph: GraphProto, edits: Vec<Edit>, opset: i64) -> Result<G
     let mut around: BTreeMap<usize, Around> = BTreeMap::new();
     // Layers of the same weight share it.
     let mut written: Vec<(String, Vec<u8>, String)> = Vec::new();
+    // Results by direction, of recurrent nodes with several.
+    let mut directions: BTreeMap<(usize, usize), BTreeMap<usize, String>> = BTreeMap::new();
     for ((edit, base), sum) in edits.iter().zip(bases).zip(sums) {
         let packed = |error: SdError| ExportError::Packed {
             origins: edit.origins.clone(),
@@ -58,32 +64,51 @@ pub(super) fn write(graph: GraphProto, edits: Vec<Edit>, opset: i64) -> Result<G
             });
         };
         let place = around.entry(edit.site.node).or_default();
-        let payload = edit.stored.pack().map_err(packed)?;
-        let shared = written.iter().find(|(b, p, _)| *b == base && *p == payload);
-        if let Some((_, _, result)) = shared {
-            node.input[edit.site.operand] = result.clone();
+        let weight = match &edit.weight {
+            Weight::Float(tensor) => {
+                let name = names.take(&base);
+                graph.initializer.push(to_proto(&name, tensor));
+                name
+            }
+            Weight::Stored(stored) => {
+                let payload = stored.pack().map_err(packed)?;
+                let shared = written.iter().find(|(b, p, _)| *b == base && *p == payload);
+                if let Some((_, _, result)) = shared {
+                    result.clone()
+                } else {
+                    let weight = names.take(&base);
+                    let result = names.take(&format!("{weight}{RESULT}"));
+                    let (int8, scales) = stored.rebuild().map_err(packed)?;
+                    let own = Names {
+                        weight: &weight,
+                        result: &result,
+                    };
+                    let parts = constant::constant(&own, stored.geometry(), &int8, &scales, opset);
+                    graph.initializer.extend(parts.initializers);
+                    let name = format!("{PAYLOAD_PREFIX}{weight}");
+                    graph.initializer.push(constant::bytes(&name, payload.clone()));
+                    place.before.extend(parts.nodes);
+                    written.push((base.clone(), payload, result.clone()));
+                    result
+                }
+            }
+        };
+        let Site {
+            operand,
+            direction: (direction, all),
+            ..
+        } = edit.site;
+        if all == 1 {
+            node.input[operand] = weight;
         } else {
-            let weight = names.take(&base);
-            let result = names.take(&format!("{weight}{RESULT}"));
-            let (int8, scales) = edit.stored.rebuild().map_err(packed)?;
-            let parts = constant::constant(
-                &Names {
-                    weight: &weight,
-                    result: &result,
-                },
-                edit.stored.geometry(),
-                &int8,
-                &scales,
-                opset,
-            );
-            node.input[edit.site.operand] = result.clone();
-            graph.initializer.extend(parts.initializers);
-            graph.initializer.push(constant::bytes(
-                &format!("{PAYLOAD_PREFIX}{weight}"),
-                payload.clone(),
-            ));
-            place.before.extend(parts.nodes);
-            written.push((base, payload, result));
+            let parts = directions.entry((edit.site.node, operand)).or_default();
+            parts.insert(direction, weight);
+            if parts.len() == all {
+                let both = names.take(&format!("{base}{BOTH}"));
+                let parts: Vec<&str> = parts.values().map(String::as_str).collect();
+                place.before.push(constant::concat(&parts, &both));
+                node.input[operand] = both;
+            }
         }
         if let Some(bias) = &edit.bias {
             let bias_name = names.take(&sum.bias);

@@ -130,7 +130,11 @@ fn swapped(c: &mut NodeCtx, x: Value) -> Lowered {
 impl Layer {
     /// Part `d` of an operand with a leading dimension of directions, without that dimension.
     fn part(&self, c: &mut NodeCtx, x: Value, d: usize) -> Lowered {
-        let part = narrow(c, x, 0, d, d + 1)?;
+        // Compressed weights of two directions are put together from one each; apart they stay compressed.
+        let part = match c.joined(x) {
+            Some(parts) if d < parts.len() && parts.iter().all(|&p| c.shape(p)[0] == 1) => parts[d],
+            _ => narrow(c, x, 0, d, d + 1)?,
+        };
         let shape = c.shape(part)[1..].to_vec();
         c.reshape(part, shape)
     }

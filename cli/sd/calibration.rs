@@ -5,15 +5,27 @@ use crate::exit::Failure;
 use crate::images::{ImageArgs, Images};
 use crate::npy;
 use sdc_artifact::interface::TensorSpec;
-use sdc_ir::Tensor;
 use sdc_ir::graph::Graph;
+use sdc_ir::{DType, Tensor};
 use sdc_passes::decompose::{DecomposeError, Samples};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Sets of inputs of a graph, from several files.
 pub struct Calibration {
-    sources: Vec<Source>,
+    files: Vec<File>,
     inputs: Vec<TensorSpec>,
+    preprocessing: ImageArgs,
+}
+
+/// Sets that are read before a mapped file is opened anew: what was read of it counts as this process's memory while it is mapped.
+const READS: usize = 128;
+
+/// A file or recorded set.
+struct File {
+    path: PathBuf,
+    sets: usize,
+    source: Mutex<(Arc<Source>, usize)>,
 }
 
 enum Source {
@@ -39,28 +51,61 @@ impl Calibration {
             let ty = graph.ty(p.value);
             (p.name.clone(), ty.dtype, ty.shape.clone())
         }));
-        let mut sources = Vec::new();
+        let mut files = Vec::new();
         for path in paths {
-            sources.extend(open(path, preprocessing, &inputs)?);
+            for source in open(path, preprocessing, &inputs)? {
+                files.push(File {
+                    path: path.clone(),
+                    sets: sets(&source, &inputs),
+                    source: Mutex::new((Arc::new(source), 0)),
+                });
+            }
         }
-        let calibration = Self { sources, inputs };
+        let calibration = Self {
+            files,
+            inputs,
+            preprocessing: preprocessing.clone(),
+        };
         if calibration.count() == 0 {
             return Err(Failure::usage("--calib: not one whole batch of inputs"));
         }
         Ok(Some(calibration))
     }
 
-    fn sets(&self, source: &Source) -> usize {
-        match source {
-            Source::Images(images) => images.len() / batch(&self.inputs[0]),
-            Source::Arrays(all) => {
-                let count = |(t, spec): (&Tensor, &TensorSpec)| {
-                    t.len() / spec.elements().unwrap_or(usize::MAX).max(1)
-                };
-                all.iter().zip(&self.inputs).map(count).min().unwrap_or(0)
+    /// What is behind a file, for one more set.
+    fn source(&self, file: &File) -> Result<Arc<Source>, DecomposeError> {
+        let mut state = file.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let mapped = file.path.extension().is_some_and(|e| e == "npy");
+        if mapped && state.1 == READS {
+            let reopened = open(&file.path, &self.preprocessing, &self.inputs).map_err(failed)?;
+            match reopened.into_iter().next() {
+                Some(source) if sets(&source, &self.inputs) == file.sets => *state = (Arc::new(source), 0),
+                _ => {
+                    let text = format!("{} has changed meanwhile", file.path.display());
+                    return Err(DecomposeError::Samples(text));
+                }
             }
-            Source::Recorded(_) => 1,
         }
+        state.1 += 1;
+        Ok(state.0.clone())
+    }
+}
+
+fn failed(failure: Failure) -> DecomposeError {
+    let messages: Vec<String> = failure.problems.into_iter().map(|p| p.message).collect();
+    DecomposeError::Samples(messages.join("; "))
+}
+
+/// Whole sets in a source.
+fn sets(source: &Source, inputs: &[TensorSpec]) -> usize {
+    match source {
+        Source::Images(images) => images.len() / batch(&inputs[0]),
+        Source::Arrays(all) => {
+            let count =
+                |(t, spec): (&Tensor, &TensorSpec)| t.len() / spec.elements().unwrap_or(usize::MAX).max(1);
+            all.iter().zip(inputs).map(count).min().unwrap_or(0)
+        }
+        Source::Recorded(_) => 1,
     }
 }
 
@@ -128,17 +173,16 @@ fn arrays_for(path: &Path, arrays: Vec<Tensor>, inputs: &[TensorSpec]) -> Result
 
 impl Samples for Calibration {
     fn count(&self) -> usize {
-        self.sources.iter().map(|s| self.sets(s)).sum()
+        self.files.iter().map(|f| f.sets).sum()
     }
 
     fn get(&self, index: usize) -> Result<Vec<Tensor>, DecomposeError> {
         let mut index = index;
-        for source in &self.sources {
-            let sets = self.sets(source);
-            if index < sets {
-                return self.read(source, index);
+        for file in &self.files {
+            if index < file.sets {
+                return self.read(&*self.source(file)?, index);
             }
-            index -= sets;
+            index -= file.sets;
         }
         Err(DecomposeError::Samples(format!("there is no set {index}")))
     }
@@ -168,22 +212,24 @@ impl Calibration {
                 })
                 .collect(),
             Source::Recorded(set) => {
-                let inputs = set.inputs().map_err(|f| {
-                    DecomposeError::Samples(f.problems.iter().map(|p| p.message.clone()).collect())
-                })?;
+                let inputs = set.inputs().map_err(failed)?;
                 let fit = inputs.len() == self.inputs.len()
                     && inputs
                         .iter()
                         .zip(&self.inputs)
                         .all(|(t, spec)| t.dtype() == spec.dtype && t.shape() == spec.shape);
                 if fit {
-                    Ok(inputs)
-                } else {
-                    Err(DecomposeError::Samples(format!(
-                        "{}: other inputs than the model's",
-                        set.name()
-                    )))
+                    return Ok(inputs);
                 }
+                let text = |dtype: DType, shape: &[usize]| format!("{dtype}{shape:?}");
+                let found: Vec<String> = inputs.iter().map(|t| text(t.dtype(), t.shape())).collect();
+                let wanted: Vec<String> = self.inputs.iter().map(|s| text(s.dtype, &s.shape)).collect();
+                Err(DecomposeError::Samples(format!(
+                    "{} has {}, the model takes {}",
+                    set.name(),
+                    found.join(", "),
+                    wanted.join(", ")
+                )))
             }
         }
     }

@@ -1,18 +1,13 @@
 //! `sdc bench`: latency and memory of an artifact, measured in a process that does nothing else.
 
 use crate::exit::{Exit, Failure, Problem};
-use crate::profile::{self, Step};
+use crate::profile;
 use crate::session::{SessionArgs, Source};
-use sdc_artifact::interface::TensorSpec;
-use sdc_artifact::load::{Artifact, Memory};
-use sdc_artifact::pool::Pool;
-use sdc_artifact::probe::Probe;
-use sdc_ir::DType;
-use serde::{Deserialize, Serialize};
+use sdc_artifact::measure::{self, Measured, Wish};
+use serde::Serialize;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "\
@@ -22,7 +17,7 @@ Examples:
   sdc bench DIR --json                     # an artifact that `sdc compile` wrote
   sdc bench model.onnx --profile           # time of each layer; with --trace FILE also for Perfetto
 
-The child process loads the artifact, fills its inputs with normally distributed numbers (the same each time), warms up and
+The child process loads the artifact, fills its inputs with numbers of mean 0 and variance 1 (the same each time), warms up and
 repeats. By default a model is compiled for this machine's CPU; an artifact runs as it is.")]
 pub struct Args {
     #[command(flatten)]
@@ -53,25 +48,10 @@ struct Timing {
 #[derive(clap::Args, Debug)]
 pub struct ChildArgs {
     dir: PathBuf,
-    #[command(flatten)]
-    timing: Timing,
-    #[arg(long)]
-    probe: bool,
-}
-
-/// What the child prints.
-#[derive(Serialize, Deserialize)]
-struct Measured {
-    latency_us: f64,
-    min_us: f64,
-    runs: usize,
     threads: usize,
-    rss_kib: u64,
-    arena_bytes: usize,
-    weights_bytes: usize,
-    /// Times of the functions, if they were asked for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    steps: Vec<Step>,
+    seconds: f64,
+    #[arg(value_parser = ["probe"])]
+    probe: Option<String>,
 }
 
 /// A measurement with its profile, as JSON.
@@ -82,13 +62,6 @@ struct Profiled<'a> {
     layers: &'a [profile::Layer],
 }
 
-/// Warm-up, and fewest runs whatever the time.
-const WARM_UP: Duration = Duration::from_millis(200);
-const FEWEST_RUNS: usize = 3;
-
-/// Runs whose spans are kept.
-const MOST_PROFILED: usize = 4096;
-
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     if !args.timing.seconds.is_finite() || args.timing.seconds < 0.0 {
         return Err(Failure::usage("--seconds takes a time"));
@@ -98,19 +71,19 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         return run_profiled(args, source, out);
     }
     let directory = source.directory(|_, _| None)?;
-    let measured = measure(directory.path(), args.timing, false)?;
+    let measured = measured(directory.path(), args.timing, false)?;
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &measured).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
-        measured.print(out)?;
+        print(&measured, out)?;
     }
     Ok(())
 }
 
 fn run_profiled(args: &Args, source: Source, out: &mut dyn Write) -> Result<(), Failure> {
     let (directory, functions) = source.profiled()?;
-    let mut measured = measure(directory.path(), args.timing, true)?;
+    let mut measured = measured(directory.path(), args.timing, true)?;
     let layers = profile::layers(&functions, &std::mem::take(&mut measured.steps))?;
     if let Some(path) = &args.trace {
         profile::trace(&layers, path)?;
@@ -123,38 +96,40 @@ fn run_profiled(args: &Args, source: Source, out: &mut dyn Write) -> Result<(), 
         serde_json::to_writer_pretty(&mut *out, &profiled).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
-        measured.print(out)?;
+        print(&measured, out)?;
         writeln!(out)?;
         profile::print(&layers, out)?;
     }
     Ok(())
 }
 
-impl Measured {
-    fn print(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        writeln!(out, "latency_us: {:.1}", self.latency_us)?;
-        writeln!(out, "rss_kib: {}", self.rss_kib)?;
-        writeln!(
-            out,
-            "runs: {}, fastest {:.1} us, threads {}",
-            self.runs, self.min_us, self.threads
-        )?;
-        Ok(())
-    }
+fn print(measured: &Measured, out: &mut dyn Write) -> Result<(), Failure> {
+    writeln!(out, "latency_us: {:.1}", measured.latency_us)?;
+    writeln!(out, "rss_kib: {}", measured.rss_kib)?;
+    writeln!(
+        out,
+        "runs: {}, fastest {:.1} us, threads {}",
+        measured.runs, measured.min_us, measured.threads
+    )?;
+    Ok(())
 }
 
-fn measure(dir: &std::path::Path, timing: Timing, probe: bool) -> Result<Measured, Failure> {
+/// Measures in a process of its own: the program `sdc-measure` beside this one, or this one's hidden command.
+fn measured(dir: &Path, timing: Timing, probe: bool) -> Result<Measured, Failure> {
     let own = |e: std::io::Error| Failure::usage(format!("cannot start the measuring process: {e}"));
-    let output = Command::new(std::env::current_exe().map_err(own)?)
-        .arg("bench-child")
+    let this = std::env::current_exe().map_err(own)?;
+    let program = this.with_file_name(format!("sdc-measure{}", std::env::consts::EXE_SUFFIX));
+    let mut command = if program.is_file() {
+        Command::new(program)
+    } else {
+        let mut command = Command::new(this);
+        command.arg("bench-child");
+        command
+    };
+    let output = command
         .arg(dir)
-        .args([
-            "--threads",
-            &timing.threads.to_string(),
-            "--seconds",
-            &timing.seconds.to_string(),
-        ])
-        .args(probe.then_some("--probe"))
+        .args([timing.threads.to_string(), timing.seconds.to_string()])
+        .args(probe.then_some("probe"))
         .output()
         .map_err(own)?;
     if !output.status.success() {
@@ -183,88 +158,14 @@ fn measure(dir: &std::path::Path, timing: Timing, probe: bool) -> Result<Measure
         .map_err(|e| Failure::bug(format!("the measuring process printed no result: {e}")))
 }
 
-/// The hidden command that the child runs.
+/// The hidden command that does what `sdc-measure` does, for where only `sdc` itself was installed; it needs more memory.
 pub fn child(args: &ChildArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let artifact = Artifact::open(&args.dir)?;
-    let interface = artifact.interface();
-    let pool = match args.timing.threads {
-        1 => None,
-        n => Some(Pool::new(n).map_err(|e| Failure::limit(format!("cannot start threads: {e}")))?),
+    let wish = Wish {
+        threads: args.threads,
+        seconds: args.seconds,
+        probe: args.probe.is_some(),
     };
-    let mut random = fastrand::Rng::with_seed(7);
-    let inputs: Vec<Memory> = interface
-        .inputs
-        .iter()
-        .map(|spec| input(spec, &mut random))
-        .collect::<Result<_, _>>()?;
-    let inputs: Vec<&[u8]> = inputs.iter().map(|m| &m[..]).collect();
-    let mut outputs = artifact.outputs()?;
-    let mut outputs: Vec<&mut [u8]> = outputs.iter_mut().map(|m| &mut m[..]).collect();
-    let mut instance = artifact.instance()?;
-
-    let probe = args.probe.then(|| Probe::new(pool.as_ref()));
-    let mut run_once = || match &probe {
-        Some(probe) => instance.run_probed(&inputs, &mut outputs, probe),
-        None => instance.run(&inputs, &mut outputs, pool.as_ref()),
-    };
-    let spans = || probe.as_ref().map(Probe::take);
-
-    let start = Instant::now();
-    while start.elapsed() < WARM_UP {
-        run_once()?;
-        spans();
-    }
-    let (mut times, mut runs) = (Vec::new(), Vec::new());
-    let start = Instant::now();
-    while times.len() < FEWEST_RUNS || start.elapsed().as_secs_f64() < args.timing.seconds {
-        let run = Instant::now();
-        run_once()?;
-        times.push(run.elapsed());
-        // The probe starts anew for the next run; the first few thousand tell enough.
-        runs.extend(spans().filter(|_| runs.len() < MOST_PROFILED));
-    }
-    times.sort_unstable();
-    let us = |time: Duration| time.as_secs_f64() * 1e6;
-    let measured = Measured {
-        latency_us: us(times[times.len() / 2]),
-        min_us: us(times[0]),
-        runs: times.len(),
-        threads: pool.as_ref().map_or(1, Pool::threads),
-        rss_kib: peak_kib()?,
-        arena_bytes: interface.arena_size,
-        weights_bytes: interface.weights_size,
-        steps: profile::steps(&runs),
-    };
+    let measured = measure::measure(&args.dir, &wish)?;
     serde_json::to_writer(&mut *out, &measured).map_err(std::io::Error::from)?;
     Ok(writeln!(out)?)
-}
-
-/// Normally distributed floats; zeros for other types, which may be indices.
-fn input(spec: &TensorSpec, random: &mut fastrand::Rng) -> Result<Memory, Failure> {
-    let mut memory = Memory::new("input", spec.bytes().unwrap_or(usize::MAX))?;
-    let mut normal = || {
-        // Box-Muller; 1 - x is never 0.
-        let radius = (-2.0 * (1.0 - random.f64()).ln()).sqrt();
-        radius * (std::f64::consts::TAU * random.f64()).cos()
-    };
-    let elements = memory.chunks_exact_mut(spec.dtype.size());
-    match spec.dtype {
-        DType::F64 => elements.for_each(|e| e.copy_from_slice(&normal().to_le_bytes())),
-        DType::F32 => elements.for_each(|e| e.copy_from_slice(&(normal() as f32).to_le_bytes())),
-        DType::F16 => elements.for_each(|e| e.copy_from_slice(&half::f16::from_f64(normal()).to_le_bytes())),
-        DType::BF16 => {
-            elements.for_each(|e| e.copy_from_slice(&half::bf16::from_f64(normal()).to_le_bytes()))
-        }
-        _ => {}
-    }
-    Ok(memory)
-}
-
-/// Peak resident memory of this process.
-fn peak_kib() -> Result<u64, Failure> {
-    let path = std::path::Path::new("/proc/self/status");
-    let status = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    let number = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
-    number.ok_or_else(|| Failure::unsupported("this system does not tell a process's peak memory"))
 }

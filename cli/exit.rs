@@ -1,7 +1,8 @@
 //! How a command ends: exit codes, and the problems that lead to them.
 
 use sdc_artifact::emit::EmitError;
-use sdc_artifact::load::LoadError;
+use sdc_artifact::load::{Fault, LoadError};
+use sdc_artifact::measure::MeasureError;
 use sdc_frontend::{Class, Code, ImportError, ImportErrors, supported_since};
 use serde::Serialize;
 use std::fmt::Display;
@@ -250,16 +251,32 @@ impl From<EmitError> for Failure {
     }
 }
 
+impl From<Fault> for Exit {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Usage => Exit::Usage,
+            Fault::Malformed => Exit::Malformed,
+            Fault::Unsupported => Exit::Unsupported,
+            Fault::Limit => Exit::Limit,
+        }
+    }
+}
+
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
-        use LoadError::*;
-        match &error {
-            Host | Cpu { .. } => Self::unsupported(&error).help("choose another --cpu"),
-            Memory { .. } => Self::limit(error),
-            Io { .. } | MissingFile { .. } | Count { .. } | TensorSize { .. } | Alignment { .. } => {
-                Self::usage(error)
-            }
-            _ => Self::malformed(error),
+        let failure = Self::new(error.fault().into(), &error);
+        match error.fault() {
+            Fault::Unsupported => failure.help("choose another --cpu"),
+            _ => failure,
+        }
+    }
+}
+
+impl From<MeasureError> for Failure {
+    fn from(error: MeasureError) -> Self {
+        match error {
+            MeasureError::Load(error) => error.into(),
+            error => Self::new(error.fault().into(), error),
         }
     }
 }

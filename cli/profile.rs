@@ -4,20 +4,10 @@ use crate::build::Function;
 use crate::exit::Failure;
 use crate::files;
 use comfy_table::{CellAlignment, Table, presets};
-use sdc_artifact::probe::Span;
-use serde::{Deserialize, Serialize};
+use sdc_artifact::measure::Step;
+use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
-
-/// Times of one function, in microseconds.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Step {
-    /// Median over the runs.
-    pub us: f64,
-    /// When it began and how long it took in the last run.
-    pub begin_us: f64,
-    pub last_us: f64,
-}
 
 /// One line of the profile.
 #[derive(Debug, Serialize)]
@@ -40,30 +30,6 @@ pub struct Layer {
     gbytes_per_s: f64,
     #[serde(skip)]
     span: (f64, f64),
-}
-
-/// The medians of each function over several runs.
-pub fn steps(runs: &[Vec<Span>]) -> Vec<Step> {
-    let us = |time: std::time::Duration| time.as_secs_f64() * 1e6;
-    let Some(last) = runs.last() else {
-        return Vec::new();
-    };
-    last.iter()
-        .enumerate()
-        .map(|(i, span)| {
-            let mut times: Vec<_> = runs
-                .iter()
-                .filter_map(|run| run.get(i))
-                .map(|s| s.end - s.begin)
-                .collect();
-            times.sort_unstable();
-            Step {
-                us: us(times[times.len() / 2]),
-                begin_us: us(span.begin),
-                last_us: us(span.end - span.begin),
-            }
-        })
-        .collect()
 }
 
 /// Brings functions and times together.
@@ -148,14 +114,6 @@ pub fn trace(layers: &[Layer], path: &Path) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use sdc_ir::graph::Origin;
-    use std::time::Duration;
-
-    fn span(begin: u64, end: u64) -> Span {
-        Span {
-            begin: Duration::from_micros(begin),
-            end: Duration::from_micros(end),
-        }
-    }
 
     fn function(macs: u64) -> Function {
         let origin = Origin {
@@ -174,15 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn medians_shares_and_rates() {
-        let runs = [
-            vec![span(0, 10), span(10, 40)],
-            vec![span(1, 21), span(30, 90)],
-            vec![span(2, 12), span(12, 42)],
-        ];
-        let steps = steps(&runs);
-        assert_eq!(steps.iter().map(|s| s.us).collect::<Vec<_>>(), [10.0, 30.0]);
-        assert_eq!((steps[1].begin_us, steps[1].last_us), (12.0, 30.0));
+    fn shares_and_rates() {
+        let step = |us| Step {
+            us,
+            begin_us: 0.0,
+            last_us: us,
+        };
+        let steps = [10.0, 30.0].map(step);
         let layers = layers(&[function(5000), function(0)], &steps).unwrap();
         assert!((layers[0].share - 0.25).abs() < 1e-12);
         assert!((layers[0].gflops - 1.0).abs() < 1e-12);

@@ -264,6 +264,33 @@ fn bench_prints_the_lines_that_scripts_read() {
     assert!(late.contains("compiled already"), "{late}");
 }
 
+/// The process that is measured has no compiler in its memory; where its program is missing, `sdc` stands in.
+#[test]
+fn bench_measures_a_small_process_or_itself() {
+    let dir = Dir::new();
+    ok(["compile", &example("shapes.onnx"), "-o", &dir.path("out")]);
+    let args = ["bench", &dir.path("out"), "--seconds", "0", "--json"];
+    let alone = dir.path("sdc");
+    let binary = env!("CARGO_BIN_EXE_sdc");
+    std::fs::hard_link(binary, &alone)
+        .or_else(|_| std::fs::copy(binary, &alone).map(drop))
+        .unwrap();
+    let output = std::process::Command::new(&alone).args(args).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let kib = |measured: serde_json::Value| measured["rss_kib"].as_u64().unwrap();
+    let (small, large) = (
+        kib(json(&ok(args))),
+        kib(json(&String::from_utf8(output.stdout).unwrap())),
+    );
+    assert!(small < large, "{small} {large}");
+    // Both say what is wrong, with the same exit code.
+    std::fs::write(dir.path("out/manifest.json"), "{}").unwrap();
+    let said = fails(3, args);
+    let output = std::process::Command::new(&alone).args(args).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(said.contains("manifest.json"), "{said}");
+}
+
 #[test]
 fn bench_profiles_layers() {
     let (dir, model) = (Dir::new(), example("shapes.onnx"));

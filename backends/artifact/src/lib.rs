@@ -4,7 +4,7 @@
 //!   `.so`, without an assembler, a linker or a C compiler.
 //! - [`interface`], [`header`], [`weights`], [`manifest`], [`emit`]: what a user's program must know, and the files that
 //!   say it.
-//! - [`load`], [`pool`], [`probe`]: running exactly those files, as `sdc run` and `sdc bench` do.
+//! - [`load`], [`pool`], [`probe`], [`measure`]: running exactly those files, as `sdc run` and `sdc bench` do.
 //!
 //! Deliberately absent: graphs, passes, ONNX, code generation. This crate sees bytes, symbols and tensor shapes; all it
 //! takes from `sdc-ir` is the element types and digests.
@@ -17,6 +17,7 @@ pub mod header;
 pub mod interface;
 pub mod load;
 pub mod manifest;
+pub mod measure;
 pub mod merge;
 pub mod pool;
 pub mod probe;

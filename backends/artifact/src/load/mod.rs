@@ -89,6 +89,34 @@ pub enum LoadError {
     Alignment { what: &'static str, name: String },
 }
 
+/// Whose fault an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The caller's: files missing, or tensors of other sizes.
+    Usage,
+    /// The artifact's: damaged, or files of different compilations.
+    Malformed,
+    /// The host or its CPU cannot run it.
+    Unsupported,
+    /// Too little memory.
+    Limit,
+}
+
+impl LoadError {
+    /// Of what kind it is.
+    pub fn fault(&self) -> Fault {
+        use LoadError::*;
+        match self {
+            Host | Cpu { .. } => Fault::Unsupported,
+            Memory { .. } => Fault::Limit,
+            Io { .. } | MissingFile { .. } | Count { .. } | TensorSize { .. } | Alignment { .. } => {
+                Fault::Usage
+            }
+            _ => Fault::Malformed,
+        }
+    }
+}
+
 /// A loaded artifact, its weights checked and prepared. Cheap to clone; instances run independently.
 #[derive(Debug, Clone)]
 pub struct Artifact {

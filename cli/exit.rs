@@ -176,61 +176,64 @@ impl From<&ImportError> for Problem {
 /// Nodes named in full in a group of many.
 const NAMED: usize = 8;
 
-/// One problem for each kind: nodes of one operator that fail for one reason are counted, not repeated.
+/// One problem for each kind: those of equal keys are about nodes that fail alike, which are counted, not repeated.
+pub fn merged(problems: impl Iterator<Item = (Option<String>, Problem)>) -> Vec<Problem> {
+    let mut groups: Vec<(Option<String>, Problem)> = Vec::new();
+    for (key, problem) in problems {
+        let same = groups.iter_mut().find(|(k, _)| key.is_some() && *k == key);
+        match same {
+            Some((_, group)) => {
+                if let (Some(all), Some(one)) = (&mut group.at, problem.at) {
+                    all.count += one.count;
+                    all.names.extend(one.names);
+                    all.operands.extend(one.operands);
+                }
+            }
+            None => groups.push((key, problem)),
+        }
+    }
+    let named = |(_, mut problem): (Option<String>, Problem)| {
+        if let Some(at) = problem.at.as_ref().filter(|at| at.count > 1) {
+            let more = at.names.len().saturating_sub(1 + NAMED);
+            let tail = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            let others: Vec<&str> = at.names[1..].iter().take(NAMED).map(String::as_str).collect();
+            let note = format!("{} nodes, also {}{tail}", at.count, others.join(", "));
+            problem.notes.push(note);
+        }
+        problem
+    };
+    groups.into_iter().map(named).collect()
+}
+
 impl From<ImportErrors> for Failure {
     fn from(errors: ImportErrors) -> Self {
-        let mut groups: Vec<(&ImportError, Problem)> = Vec::new();
-        for error in &errors.0 {
-            let same = |(first, _): &&mut (&ImportError, Problem)| {
-                let op = |e: &ImportError| e.node.as_ref().map(|n| n.op.clone());
-                error.node.is_some()
-                    && op(first) == op(error)
-                    && (first.code, &first.message, &first.help) == (error.code, &error.message, &error.help)
-            };
-            let problem = Problem::from(error);
-            match groups.iter_mut().find(same) {
-                Some((_, group)) => {
-                    if let (Some(all), Some(one)) = (&mut group.at, problem.at) {
-                        all.count += 1;
-                        all.names.extend(one.names);
-                        all.operands.extend(one.operands);
-                    }
-                }
-                None => groups.push((error, problem)),
-            }
-        }
-        let finished = groups.into_iter().map(|(error, mut problem)| {
-            if let Some(at) = &problem.at
-                && at.count > 1
+        let keyed = errors.0.iter().map(|error| {
+            let node = error.node.as_ref();
+            let key = node.map(|n| format!("{:?}", (error.code, &n.op, &error.message, &error.help)));
+            (key, Problem::from(error))
+        });
+        let mut problems = merged(keyed);
+        let set_matters = [Code::NotInOpset, Code::Operator].map(|code| code.text());
+        for problem in &mut problems {
+            if problem
+                .code
+                .as_deref()
+                .is_some_and(|code| set_matters.contains(&code))
             {
-                let more = at.names.len().saturating_sub(1 + NAMED);
-                let tail = if more > 0 {
-                    format!(" and {more} more")
-                } else {
-                    String::new()
-                };
-                let others = at.names[1..]
-                    .iter()
-                    .take(NAMED)
-                    .cloned()
-                    .collect::<Vec<_>>()
-                    .join(", ");
-                problem
-                    .notes
-                    .push(format!("{} nodes, also {others}{tail}", at.count));
-            }
-            if error.code == Code::NotInOpset || error.code == Code::Operator {
                 let since = problem.at.as_ref().and_then(|at| at.supported_since);
                 problem.notes.push(match since {
                     Some(set) => format!("nearest supported operator set: {set}"),
                     None => "supported in no operator set".to_owned(),
                 });
             }
-            problem
-        });
+        }
         Self {
             exit: errors.class().into(),
-            problems: finished.collect(),
+            problems,
         }
     }
 }

@@ -3,14 +3,17 @@
 use crate::exit::{Exit, Failure, Nodes, Problem};
 use crate::macs;
 use crate::model::{ModelArgs, ModelFile};
+use crate::progress::Progress;
 use crate::sd::report::{LayerRow, decibels, density, form};
 use crate::sdir;
+use crate::target::HereArgs;
 use crate::units::size;
 use comfy_table::{CellAlignment, Table, presets};
 use sdc_frontend::proto::{DimensionValue, NodeProto, TypeValue, ValueInfoProto, data_type};
 use sdc_ir::Tensor;
 use sdc_ir::graph::{Graph, NodeData, Op, Value};
 use sdc_ir::sd::Stored;
+use sdc_passes::pipeline::{PipelineOptions, compile_pipeline};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -22,7 +25,7 @@ Examples:
   sdc inspect model.onnx --json | jq .macs
   sdc inspect model.onnx --dim batch=1     # sizes need values for symbolic dimensions
 
-Exit code 4 if something in the model is not supported; all of it is listed.")]
+Exit code 4 if something in the model is not supported; all of it is listed, as `sdc compile` would.")]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -112,18 +115,17 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let recorded = LayerRow::recorded(&file.proto);
     let failure = match file.import(args.model.dims.map()?) {
         Ok((model, imported)) => {
-            inspection.supported = true;
             inspection.remarks = imported.remarks.iter().map(ToString::to_string).collect();
             inspection.add_graph(&model.graph, &recorded);
-            None
+            compile(&model.graph)?.err()
         }
         // A wrong option is no property of the model.
         Err(failure) if failure.exit == Exit::Usage => return Err(failure),
-        Err(failure) => {
-            inspection.problems = failure.problems.iter().map(ProblemRow::from).collect();
-            Some(failure)
-        }
+        Err(failure) => Some(failure),
     };
+    let problems = failure.iter().flat_map(|f| &f.problems);
+    inspection.problems = problems.map(ProblemRow::from).collect();
+    inspection.supported = failure.is_none();
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &inspection).map_err(std::io::Error::from)?;
         writeln!(out)?;
@@ -131,6 +133,23 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         inspection.print(out)?;
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// The way to the tile level and the memory plan, for this machine: what it cannot compile, `sdc compile` cannot.
+fn compile(graph: &Graph) -> Result<Result<(), Failure>, Failure> {
+    let options = PipelineOptions {
+        tile: HereArgs::default().target()?.tile(),
+        ..PipelineOptions::default()
+    };
+    let progress = Progress::spinner();
+    progress.say("compile");
+    let compiled = compile_pipeline(graph, &options, &mut ());
+    match compiled.map_err(Failure::from) {
+        Ok(_) => Ok(Ok(())),
+        Err(failure) if matches!(failure.exit, Exit::Unsupported | Exit::Limit) => Ok(Err(failure)),
+        // A bug is no property of the model.
+        Err(failure) => Err(failure),
+    }
 }
 
 impl From<&Problem> for ProblemRow {

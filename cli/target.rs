@@ -7,7 +7,7 @@ use sdc_kernels::{Instance, features, instances};
 use sdc_passes::tile::TileOptions;
 
 /// Where the compiled model is to run: here.
-#[derive(Args, Debug, Clone)]
+#[derive(Args, Debug, Clone, Default)]
 pub struct HereArgs {
     /// CPU to compile for: x86-64, x86-64-v2, x86-64-v3, x86-64-v4 or native
     #[arg(long, value_name = "NAME")]

@@ -369,6 +369,22 @@ fn inspect_lists_everything_unsupported_at_once() {
     );
 }
 
+/// What the passes find is found by inspect too, with the same code.
+#[test]
+fn inspect_lists_what_has_no_lowering() {
+    let dir = Dir::new();
+    let model = dir.write("blurred.onnx", onnx::interpolated_integers());
+    let compiled = fails(4, ["compile", &model, "-o", &dir.path("out")]);
+    let ran = run(["inspect", &model, "--json"]);
+    assert_eq!((ran.code, &ran.err), (Some(4), &compiled));
+    let all = json(&ran.out);
+    assert_eq!(all["supported"], Value::Bool(false));
+    let problem = &all["problems"][0];
+    assert_eq!(problem["code"], "E0212");
+    assert_eq!(problem["nodes"]["names"], serde_json::json!(["y_node", "z_node"]));
+    assert!(all["macs"].as_u64().is_some(), "{all}");
+}
+
 /// Equal nodes are counted, and their nearest operator set is named.
 #[test]
 fn inspect_counts_equal_problems() {

@@ -1,7 +1,8 @@
 //! What the passes, Cranelift and the linker report, as failures of a command.
 
-use crate::exit::{Exit, Failure, Problem};
+use crate::exit::{Exit, Failure, Nodes, Problem, merged};
 use sdc_artifact::ObjectError;
+use sdc_frontend::{Code, supported_since};
 use sdc_passes::driver::DriverError;
 use sdc_passes::pass::PassError;
 use sdc_passes::pipeline::PipelineError;
@@ -15,7 +16,10 @@ impl From<PipelineError> for Failure {
             E::Plan(_) => Self::limit(error),
             E::Tile(errors) => Self {
                 exit: Exit::Unsupported,
-                problems: errors.iter().map(tile_problem).collect(),
+                problems: merged(errors.iter().map(|e| {
+                    let key = format!("{:?}", (e.op, &e.reason));
+                    (Some(key), tile_problem(e))
+                })),
             },
             E::Driver(DriverError::Malformed(faults)) => Self {
                 exit: Exit::Malformed,
@@ -45,7 +49,20 @@ fn tile_problem(error: &sdc_passes::tile::TileError) -> Problem {
             error.op,
             error.reason
         ),
+        code: Some(Code::Lowering.text().to_owned()),
         notes: vec![format!("operands: {}", error.operands.join(", "))],
+        at: Some(Nodes {
+            operator: error.origins.first().map_or(error.op, |o| &o.op).to_owned(),
+            count: 1,
+            names: error
+                .origins
+                .first()
+                .map(|o| o.name.clone())
+                .into_iter()
+                .collect(),
+            operands: vec![error.operands.join(", ")],
+            supported_since: error.origins.first().and_then(|o| supported_since(&o.op)),
+        }),
         ..Problem::default()
     }
 }

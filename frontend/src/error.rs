@@ -98,6 +98,9 @@ codes! {
     /// Compressed weights of a version sdc does not know.
     PayloadVersion = "E0211", Unsupported;
 
+    /// The operator has no code for these element types, ranks or sizes; found after the import, by the passes.
+    Lowering = "E0212", Unsupported;
+
     /// A tensor has too many elements or dimensions.
     TooLarge = "E0301", Limit;
     /// The model has too many nodes.

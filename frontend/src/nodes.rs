@@ -282,13 +282,18 @@ impl Importer<'_> {
         let domain = node.domain.as_deref().unwrap_or("");
         let op = origin.op.as_str();
         let function = self.function_of(node);
-        if !is_default_domain(domain) && function.is_none() {
-            let text = format!("operator {op} of domain `{domain}` is not supported");
-            return Err(Fault::new(Code::Domain, text).into());
-        }
-        let entry = ops::find(op).filter(|_| is_default_domain(domain));
+        let entry = ops::find(domain, op);
         if entry.is_none() && function.is_none() {
             let fault = match ops::unbounded(op) {
+                _ if !is_default_domain(domain) => {
+                    let text = format!("operator {op} of domain `{domain}` is not supported");
+                    let known = ops::domain(domain).unwrap_or_default();
+                    let fault = Fault::new(Code::Domain, text);
+                    match known.iter().map(|e| e.name).collect::<Vec<_>>().join(", ") {
+                        none if none.is_empty() => fault,
+                        list => fault.help(format!("of this domain there are {list}")),
+                    }
+                }
                 Some(what) => Fault::new(
                     Code::DataDependent,
                     format!("operator {op} is not supported: {what}"),

@@ -27,7 +27,7 @@ fn refused(nodes: Vec<NodeProto>, outputs: &str) -> ImportErrors {
 #[test]
 fn everything_is_said_at_once() {
     let mut foreign = node("FusedConv", "x", "b", vec![]);
-    foreign.domain = Some("com.microsoft".into());
+    foreign.domain = Some("com.example".into());
     let nodes = vec![
         node("TfIdfVectorizer", "x", "a", vec![]),
         foreign,
@@ -63,7 +63,7 @@ fn everything_is_said_at_once() {
     let text = errors.to_string();
     for part in [
         "E0201: TfIdfVectorizer_0 (TfIdfVectorizer #0): operator TfIdfVectorizer is not supported; operands: x: f32[2,3]",
-        "FusedConv of domain `com.microsoft`",
+        "FusedConv of domain `com.example`",
         "attribute `colour` is not supported",
         "operand 1 (shape) must be known at compile time",
         "E0108: MatMul_6 (MatMul #6): inner dimensions 3 and 2 differ; operands: x: f32[2,3], x: f32[2,3]",

@@ -114,6 +114,13 @@ fn assign(rewrite: &mut Rewrite<'_>, node: Node, ctx: &mut Ctx) -> Result<(), Pa
         let rank = rewrite.dst.ty(inputs[0]).rank();
         inputs[0] = relayout(&mut rewrite.dst, inputs[0], Layout::row_major(rank));
     }
+    // The kernels add what lies as their result does.
+    if let (Op::Conv(conv), Some(last)) = (&data.op, inputs.last_mut())
+        && conv.residual
+    {
+        let rank = rewrite.dst.ty(*last).rank();
+        *last = relayout(&mut rewrite.dst, *last, Layout::channels_last(rank));
+    }
     if matches!(data.op, Op::QLinearConv(_)) {
         let rank = rewrite.dst.ty(inputs[0]).rank();
         inputs[0] = relayout(&mut rewrite.dst, inputs[0], Layout::channels_last(rank));

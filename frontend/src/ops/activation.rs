@@ -121,6 +121,11 @@ pub(super) fn hard_swish(c: &mut NodeCtx) -> Lowered {
 
 fn swish_of(c: &mut NodeCtx, x: Value) -> Lowered {
     let alpha = c.float("alpha", 1.0)?;
+    swish_by(c, x, alpha)
+}
+
+/// `x * sigmoid(alpha * x)`.
+pub(super) fn swish_by(c: &mut NodeCtx, x: Value, alpha: f32) -> Lowered {
     let scaled = if alpha == 1.0 {
         x
     } else {
@@ -143,20 +148,25 @@ pub(super) fn swiglu(c: &mut NodeCtx) -> Lowered {
 
 pub(super) fn gelu(c: &mut NodeCtx) -> Lowered {
     let x = c.input(0)?;
-    let inner = match c.string("approximate", "none")? {
-        "none" => {
-            let scaled = c.with_scalar(BinaryOp::Mul, x, std::f64::consts::FRAC_1_SQRT_2)?;
-            c.unary(UnaryOp::Erf, scaled)?
-        }
-        "tanh" => {
-            let square = c.binary(BinaryOp::Mul, x, x)?;
-            let cube = c.binary(BinaryOp::Mul, square, x)?;
-            let cubic = c.with_scalar(BinaryOp::Mul, cube, 0.044_715)?;
-            let sum = c.binary(BinaryOp::Add, x, cubic)?;
-            let scaled = c.with_scalar(BinaryOp::Mul, sum, std::f64::consts::FRAC_2_PI.sqrt())?;
-            c.unary(UnaryOp::Tanh, scaled)?
-        }
-        other => return Err(c.bad_attr("approximate", format!("is `{other}`"))),
+    match c.string("approximate", "none")? {
+        "none" => gelu_of(c, x, false),
+        "tanh" => gelu_of(c, x, true),
+        other => Err(c.bad_attr("approximate", format!("is `{other}`"))),
+    }
+}
+
+/// Gelu by the error function, or by its approximation with a hyperbolic tangent.
+pub(super) fn gelu_of(c: &mut NodeCtx, x: Value, approximate: bool) -> Lowered {
+    let inner = if approximate {
+        let square = c.binary(BinaryOp::Mul, x, x)?;
+        let cube = c.binary(BinaryOp::Mul, square, x)?;
+        let cubic = c.with_scalar(BinaryOp::Mul, cube, 0.044_715)?;
+        let sum = c.binary(BinaryOp::Add, x, cubic)?;
+        let scaled = c.with_scalar(BinaryOp::Mul, sum, std::f64::consts::FRAC_2_PI.sqrt())?;
+        c.unary(UnaryOp::Tanh, scaled)?
+    } else {
+        let scaled = c.with_scalar(BinaryOp::Mul, x, std::f64::consts::FRAC_1_SQRT_2)?;
+        c.unary(UnaryOp::Erf, scaled)?
     };
     let gate = c.with_scalar(BinaryOp::Add, inner, 1.0)?;
     let half = c.with_scalar(BinaryOp::Mul, x, 0.5)?;

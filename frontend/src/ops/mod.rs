@@ -14,6 +14,7 @@ mod elementwise;
 mod index;
 mod loss;
 mod matmul;
+mod microsoft;
 mod normalize;
 mod order;
 mod pad;
@@ -21,7 +22,9 @@ mod pool;
 mod qlinear;
 mod quant;
 mod recurrent;
+mod recurrent_steps;
 mod reduce;
+mod resample;
 mod reshape;
 mod resize;
 mod sample;
@@ -63,10 +66,20 @@ pub(crate) struct Entry {
     pub lowering: Lowering,
 }
 
-/// The entry of an operator of the default domain.
-pub(crate) fn find(name: &str) -> Option<&'static Entry> {
-    let at = TABLE.binary_search_by(|e| e.name.cmp(name)).ok()?;
-    Some(&TABLE[at])
+/// The operators of a domain; `None` if none of them is known.
+pub(crate) fn domain(domain: &str) -> Option<&'static [Entry]> {
+    match domain {
+        "" | "ai.onnx" => Some(TABLE),
+        "com.microsoft" => Some(MICROSOFT),
+        _ => None,
+    }
+}
+
+/// The entry of an operator.
+pub(crate) fn find(domain: &str, name: &str) -> Option<&'static Entry> {
+    let table = self::domain(domain)?;
+    let at = table.binary_search_by(|e| e.name.cmp(name)).ok()?;
+    Some(&table[at])
 }
 
 /// Names of the operators with a lowering, in alphabetical order.
@@ -76,7 +89,7 @@ pub fn supported_operators() -> impl Iterator<Item = &'static str> {
 
 /// The operator set that introduced an operator of the default domain, from which on sdc supports it.
 pub fn supported_since(name: &str) -> Option<i64> {
-    find(name).map(|e| e.since)
+    find("", name).map(|e| e.since)
 }
 
 /// Why an operator is refused whose result has a size that depends on its operands' values, and the bound that is missing.
@@ -281,6 +294,8 @@ static TABLE: &[Entry] = &[
     one("Shrink", 9, (1, 1), activation::shrink),
     one("Sigmoid", 1, (1, 1), elementwise::unary),
     one("Sign", 9, (1, 1), elementwise::unary),
+    // What ONNX Runtime's optimiser calls RMSNormalization, in the default domain.
+    one("SimplifiedLayerNormalization", 1, (2, 2), normalize::rms),
     one("Sin", 7, (1, 1), elementwise::unary),
     one("Sinh", 9, (1, 1), trigonometry::sinh),
     one("Size", 1, (1, 1), constant::size),
@@ -311,13 +326,42 @@ static TABLE: &[Entry] = &[
     one("Xor", 1, (2, 2), elementwise::binary),
 ];
 
+/// Of domain `com.microsoft`, sorted by name. Its version says nothing about operators.
+#[rustfmt::skip]
+static MICROSOFT: &[Entry] = &[
+    one("BiasGelu", 1, (2, 2), microsoft::gelu),
+    one("DequantizeLinear", 1, (2, 3), quant::dequantize),
+    one("DynamicQuantizeMatMul", 1, (3, 5), microsoft::dynamic_quantize_matmul),
+    one("ExpandDims", 1, (2, 2), microsoft::expand_dims),
+    one("FastGelu", 1, (1, 2), microsoft::fast_gelu),
+    one("FusedConv", 1, (2, 4), microsoft::fused_conv),
+    one("FusedGemm", 1, (2, 3), microsoft::fused_gemm),
+    one("FusedMatMul", 1, (2, 2), microsoft::fused_matmul),
+    one("Gelu", 1, (1, 1), microsoft::gelu),
+    one("MatMulIntegerToFloat", 1, (4, 7), microsoft::matmul_integer_to_float),
+    one("MatMulNBits", 1, (3, 6), microsoft::matmul_n_bits),
+    one("QGemm", 1, (6, 9), microsoft::qgemm),
+    one("QLinearAdd", 1, (7, 8), microsoft::qlinear_binary),
+    one("QLinearConcat", 1, (5, ANY), microsoft::qlinear_concat),
+    one("QLinearGlobalAveragePool", 1, (5, 5), microsoft::qlinear_global_average),
+    one("QLinearLeakyRelu", 1, (4, 5), microsoft::qlinear_unary),
+    one("QLinearMul", 1, (7, 8), microsoft::qlinear_binary),
+    one("QLinearSigmoid", 1, (4, 5), microsoft::qlinear_unary),
+    one("QLinearSoftmax", 1, (5, 5), microsoft::qlinear_softmax),
+    one("QuantizeLinear", 1, (2, 3), quant::quantize),
+    one("QuickGelu", 1, (1, 1), microsoft::quick_gelu),
+    many("SkipLayerNormalization", 1, (3, 5), microsoft::skip_layer),
+    many("SkipSimplifiedLayerNormalization", 1, (3, 4), microsoft::skip_rms),
+    one("TransposeMatMul", 1, (2, 2), microsoft::fused_matmul),
+];
+
 #[cfg(test)]
 mod tests {
-    use super::TABLE;
+    use super::{MICROSOFT, TABLE};
 
     #[test]
-    fn the_table_is_sorted_and_without_repetition() {
-        for pair in TABLE.windows(2) {
+    fn the_tables_are_sorted_and_without_repetition() {
+        for pair in [TABLE, MICROSOFT].iter().flat_map(|t| t.windows(2)) {
             assert!(
                 pair[0].name < pair[1].name,
                 "{} before {}",

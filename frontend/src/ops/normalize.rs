@@ -55,11 +55,7 @@ pub(super) fn layer(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
     if !c.output_read(1) && !c.output_read(2) {
         return Ok(vec![y]);
     }
-    let axes: Vec<usize> = (axis..rank).collect();
-    let mean = mean_over(c, x, axes.clone())?;
-    let deviation = c.binary(BinaryOp::Sub, x, mean)?;
-    let square = c.binary(BinaryOp::Mul, deviation, deviation)?;
-    let variance = mean_over(c, square, axes)?;
+    let (mean, variance) = variance_over(c, x, (axis..rank).collect())?;
     let shifted = c.with_scalar(BinaryOp::Add, variance, f64::from(epsilon))?;
     let root = c.unary(UnaryOp::Sqrt, shifted)?;
     Ok(vec![y, mean, c.unary(UnaryOp::Reciprocal, root)?])
@@ -109,7 +105,15 @@ pub(super) fn group(c: &mut NodeCtx) -> Lowered {
     c.binary(BinaryOp::Add, scaled, bias)
 }
 
-fn mean_over(c: &mut NodeCtx, x: Value, axes: Vec<usize>) -> Lowered {
+/// Mean and variance over some dimensions, which keep size 1.
+pub(super) fn variance_over(c: &mut NodeCtx, x: Value, axes: Vec<usize>) -> Result<(Value, Value), Fault> {
+    let mean = mean_over(c, x, axes.clone())?;
+    let deviation = c.binary(BinaryOp::Sub, x, mean)?;
+    let square = c.binary(BinaryOp::Mul, deviation, deviation)?;
+    Ok((mean, mean_over(c, square, axes)?))
+}
+
+pub(super) fn mean_over(c: &mut NodeCtx, x: Value, axes: Vec<usize>) -> Lowered {
     let op = Reduce {
         kind: ReduceKind::Mean,
         axes,
@@ -123,8 +127,13 @@ pub(super) fn rms(c: &mut NodeCtx) -> Lowered {
     c.ignore(&["stash_type"]);
     let (x, scale) = (c.input(0)?, c.input(1)?);
     let epsilon = c.float("epsilon", 1e-5)?;
+    let axis = c.int("axis", -1)?;
+    rms_of(c, x, scale, axis, epsilon)
+}
+
+pub(super) fn rms_of(c: &mut NodeCtx, x: Value, scale: Value, axis: i64, epsilon: f32) -> Lowered {
     let rank = c.rank(x);
-    let axis = c.axis(c.int("axis", -1)?, rank)?;
+    let axis = c.axis(axis, rank)?;
     let square = c.binary(BinaryOp::Mul, x, x)?;
     let mean = mean_over(c, square, (axis..rank).collect())?;
     let shifted = c.with_scalar(BinaryOp::Add, mean, f64::from(epsilon))?;
@@ -139,10 +148,8 @@ pub(super) fn mean_variance(c: &mut NodeCtx) -> Lowered {
     let x = c.input(0)?;
     let axes = c.ints("axes")?.unwrap_or_else(|| vec![0, 2, 3]);
     let axes = c.axes(&axes, c.rank(x))?;
-    let mean = mean_over(c, x, axes.clone())?;
+    let (mean, variance) = variance_over(c, x, axes)?;
     let deviation = c.binary(BinaryOp::Sub, x, mean)?;
-    let square = c.binary(BinaryOp::Mul, deviation, deviation)?;
-    let variance = mean_over(c, square, axes)?;
     let root = c.unary(UnaryOp::Sqrt, variance)?;
     let divisor = c.with_scalar(BinaryOp::Add, root, 1e-9)?;
     c.binary(BinaryOp::Div, deviation, divisor)

@@ -11,7 +11,7 @@ use sdc_ir::graph::op::{Clip, DequantizeLinear, QuantizeLinear, Reduce, ReduceKi
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
 
 /// `(x - zero) * scale` of operands `i`, `i + 1` (scale) and `i + 2` (zero point), in `f32`.
-fn dequantized(c: &mut NodeCtx, i: usize, axis: i64) -> Lowered {
+pub(super) fn dequantized(c: &mut NodeCtx, i: usize, axis: i64) -> Lowered {
     let (x, scale) = (c.input(i)?, c.input(i + 1)?);
     let zero = match c.opt_input(i + 2) {
         Some(zero) => zero,
@@ -23,7 +23,7 @@ fn dequantized(c: &mut NodeCtx, i: usize, axis: i64) -> Lowered {
 }
 
 /// The result quantised by operands `i` (scale) and `i + 1` (zero point).
-fn quantized(c: &mut NodeCtx, y: Value, i: usize) -> Lowered {
+pub(super) fn quantized(c: &mut NodeCtx, y: Value, i: usize) -> Lowered {
     let (scale, zero) = (c.input(i)?, c.input(i + 1)?);
     let scale = c.cast(scale, DType::F32)?;
     let (scale, zero) = (along(c, scale, y, 1)?, along(c, zero, y, 1)?);

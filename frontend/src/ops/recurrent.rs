@@ -1,6 +1,8 @@
-//! LSTM, GRU, RNN: the input's part of the gates is one product over all steps, the rest a Recurrent per direction.
+//! LSTM, GRU, RNN: the input's part of the gates is one product over all steps, the rest a Recurrent per direction (or, in rarer
+//! forms, what `recurrent_steps` writes out).
 
 use super::index::{iota, join, narrow, reverse_along, take_along};
+use super::recurrent_steps::{Act, Operands, Parameters, Special, unrolled};
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::DType;
@@ -8,14 +10,15 @@ use sdc_ir::graph::op::{Activation, Cell, MatMul, Recurrent, Slice, Where};
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
 
 /// What all directions share.
-struct Layer {
-    cell: Cell,
-    steps: usize,
-    batch: usize,
-    hidden: usize,
+pub(super) struct Layer {
+    pub cell: Cell,
+    pub steps: usize,
+    pub batch: usize,
+    pub hidden: usize,
     /// `[T,N,I]`.
     x: Value,
     lengths: Option<Value>,
+    special: Special,
 }
 
 fn bad(text: impl Into<String>) -> Fault {
@@ -31,12 +34,14 @@ pub(super) fn layer(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
         "RNN" => Cell::Rnn,
         _ => return Err(super::unknown(c)),
     };
-    if c.opt_float("clip")?.is_some() {
-        return Err(c.unsupported_attr("clip", "a number"));
+    let clip = c.opt_float("clip")?;
+    if clip.is_some_and(|bound| bound.is_nan() || bound < 0.0) {
+        return Err(c.bad_attr("clip", "is no bound"));
     }
-    if lstm && c.flag("input_forget", false)? {
-        return Err(c.unsupported_attr("input_forget", 1));
-    }
+    let special = Special {
+        clip,
+        input_forget: lstm && c.flag("input_forget", false)?,
+    };
     let (reverse, directions): (&[bool], usize) = match c.string("direction", "forward")? {
         "forward" => (&[false], 1),
         "reverse" => (&[true], 1),
@@ -68,6 +73,7 @@ pub(super) fn layer(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
         hidden,
         x,
         lengths: c.opt_input(4),
+        special,
     };
     let states = (0..directions)
         .map(|d| layer.direction(c, d, reverse[d], acts[d], batch_first))
@@ -76,45 +82,36 @@ pub(super) fn layer(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
 }
 
 /// Activations f, g, h of each direction.
-fn activations(c: &NodeCtx, cell: Cell, directions: usize) -> Result<Vec<[UnaryOp; 3]>, Fault> {
-    for name in ["activation_alpha", "activation_beta"] {
-        if c.floats(name)?.is_some_and(|list| !list.is_empty()) {
-            return Err(c.unsupported_attr(name, "a list"));
+fn activations(c: &NodeCtx, cell: Cell, directions: usize) -> Result<Vec<[Act; 3]>, Fault> {
+    let (mut alpha, mut beta) = (
+        Parameters::of(c.floats("activation_alpha")?),
+        Parameters::of(c.floats("activation_beta")?),
+    );
+    let (used, default) = match cell {
+        Cell::Lstm => (3, [UnaryOp::Sigmoid, UnaryOp::Tanh, UnaryOp::Tanh]),
+        Cell::Gru | Cell::GruLinear => (2, [UnaryOp::Sigmoid, UnaryOp::Tanh, UnaryOp::Tanh]),
+        Cell::Rnn => (1, [UnaryOp::Tanh; 3]),
+    };
+    let default = default.map(Act::Plain);
+    let names = c.strings("activations")?.filter(|n| !n.is_empty());
+    let mut all = vec![default; directions];
+    if let Some(names) = names {
+        if names.len() != used * directions {
+            return Err(c.bad_attr("activations", format!("has {} entries", names.len())));
+        }
+        for (acts, part) in all.iter_mut().zip(names.chunks_exact(used)) {
+            for (act, name) in acts.iter_mut().zip(part) {
+                let known = Act::named(name, &mut alpha, &mut beta);
+                *act = known.ok_or_else(|| c.unsupported_attr("activations", name))?;
+            }
         }
     }
-    let default = match cell {
-        Cell::Lstm => [UnaryOp::Sigmoid, UnaryOp::Tanh, UnaryOp::Tanh],
-        Cell::Gru | Cell::GruLinear => [UnaryOp::Sigmoid, UnaryOp::Tanh, UnaryOp::Tanh],
-        Cell::Rnn => [UnaryOp::Tanh; 3],
-    };
-    let used = match cell {
-        Cell::Lstm => 3,
-        Cell::Gru | Cell::GruLinear => 2,
-        Cell::Rnn => 1,
-    };
-    let names = c.strings("activations")?;
-    let Some(names) = names.filter(|n| !n.is_empty()) else {
-        return Ok(vec![default; directions]);
-    };
-    if names.len() != used * directions {
-        return Err(c.bad_attr("activations", format!("has {} entries", names.len())));
+    for (name, list) in [("activation_alpha", alpha), ("activation_beta", beta)] {
+        if !list.all_used() {
+            return Err(c.unsupported_attr(name, "more values than the activations take"));
+        }
     }
-    let one = |name: &str| match name.to_ascii_lowercase().as_str() {
-        "sigmoid" => Ok(UnaryOp::Sigmoid),
-        "tanh" => Ok(UnaryOp::Tanh),
-        "relu" => Ok(UnaryOp::Relu),
-        _ => Err(c.unsupported_attr("activations", name)),
-    };
-    names
-        .chunks_exact(used)
-        .map(|part| {
-            let mut acts = default;
-            for (act, name) in acts.iter_mut().zip(part) {
-                *act = one(name)?;
-            }
-            Ok(acts)
-        })
-        .collect()
+    Ok(all)
 }
 
 /// The first two dimensions exchanged.
@@ -160,7 +157,7 @@ impl Layer {
         c: &mut NodeCtx,
         d: usize,
         reverse: bool,
-        acts: [UnaryOp; 3],
+        acts: [Act; 3],
         batch_first: bool,
     ) -> Lowered {
         let (w, r) = (c.input(1)?, c.input(2)?);
@@ -187,21 +184,37 @@ impl Layer {
             *state = c.reshape(*state, vec![1, self.batch, self.hidden])?;
         }
         let initial = join(c, &initial, 0)?;
-        let mut operands = vec![gates, r, bias, initial];
-        let peephole = self.cell == Cell::Lstm && c.opt_input(7).is_some();
-        if peephole {
-            let p = self.optional(c, 7, d, &[3 * self.hidden], false)?;
-            operands.push(c.reshape(p, vec![3, self.hidden])?);
-        }
-        let [f, g, h] = acts;
+        let peephole = match self.cell {
+            Cell::Lstm if c.opt_input(7).is_some() => {
+                let p = self.optional(c, 7, d, &[3 * self.hidden], false)?;
+                Some(c.reshape(p, vec![3, self.hidden])?)
+            }
+            _ => None,
+        };
+        let operands = Operands {
+            gates,
+            r,
+            bias,
+            initial,
+            peephole,
+        };
+        let plain = Special {
+            clip: None,
+            input_forget: false,
+        };
+        let canonical = acts.map(Act::canonical);
+        let ([Some(f), Some(g), Some(h)], true) = (canonical, self.special == plain) else {
+            return unrolled(c, self, &operands, acts, self.special);
+        };
         let op = Recurrent {
             cell: self.cell,
             f,
             g,
             h,
-            peephole,
+            peephole: peephole.is_some(),
         };
-        c.emit(op, &operands)
+        let all: Vec<Value> = [gates, r, bias, initial].into_iter().chain(peephole).collect();
+        c.emit(op, &all)
     }
 
     /// Time reversed: within each sequence's length, where lengths are given.

@@ -103,8 +103,13 @@ pub(super) fn squeeze(c: &mut NodeCtx) -> Lowered {
 
 pub(super) fn unsqueeze(c: &mut NodeCtx) -> Lowered {
     let x = c.input(0)?;
-    let shape = c.shape(x);
     let axes = axes_of(c)?.ok_or_else(|| bad("`axes` is missing"))?;
+    unsqueezed(c, x, &axes)
+}
+
+/// The value with dimensions of size 1 at these places of the result.
+pub(super) fn unsqueezed(c: &mut NodeCtx, x: Value, axes: &[i64]) -> Lowered {
+    let shape = c.shape(x);
     let rank = shape.len() + axes.len();
     if rank > c.builder.limits.max_rank {
         return Err(Fault::new(
@@ -112,7 +117,7 @@ pub(super) fn unsqueeze(c: &mut NodeCtx) -> Lowered {
             format!("rank {rank} exceeds the limit"),
         ));
     }
-    let axes = c.axes(&axes, rank)?;
+    let axes = c.axes(axes, rank)?;
     let mut old = shape.into_iter();
     let new = (0..rank).map(|i| {
         if axes.contains(&i) {

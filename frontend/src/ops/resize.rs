@@ -1,5 +1,6 @@
 //! Resize and its predecessor Upsample.
 
+use super::resample::{Mapping, Resampling, region};
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::Value;
@@ -26,7 +27,7 @@ fn scaled(dim: usize, scale: f32) -> Result<usize, Fault> {
 }
 
 /// The result's shape and the scales of the coordinate mapping, every dimension listed.
-type Target = (Vec<usize>, Vec<f32>);
+pub(super) type Target = (Vec<usize>, Vec<f32>);
 
 fn from_scales(shape: &[usize], axes: &[usize], given: &[f32]) -> Result<Target, Fault> {
     if given.len() != axes.len() {
@@ -136,7 +137,7 @@ pub(super) fn resize(c: &mut NodeCtx) -> Lowered {
     if c.opset < 11 {
         return upsample(c);
     }
-    c.ignore(&["extrapolation_value"]);
+    let extrapolation = c.float("extrapolation_value", 0.0)?.into();
     let x = c.input(0)?;
     let shape = c.shape(x);
     let mut op = plain(mode(c)?);
@@ -146,9 +147,7 @@ pub(super) fn resize(c: &mut NodeCtx) -> Lowered {
     let nearest = c.string("nearest_mode", "round_prefer_floor")?;
     op.nearest = NearestMode::from_name(nearest)
         .ok_or_else(|| c.bad_attr("nearest_mode", format!("is `{nearest}`")))?;
-    if c.opset >= 18 && c.flag("antialias", false)? {
-        return Err(c.unsupported_attr("antialias", 1));
-    }
+    let antialias = c.opset >= 18 && c.flag("antialias", false)?;
     let axes = match c.ints("axes")? {
         // The order of axes is the order of scales and sizes, so they are not sorted.
         Some(axes) => {
@@ -166,16 +165,7 @@ pub(super) fn resize(c: &mut NodeCtx) -> Lowered {
         None => None,
     };
     let target = match (scales, sizes) {
-        (Some(scales), None) if policy == "stretch" => {
-            let target = from_scales(&shape, &axes, &scales)?;
-            // ONNX maps corners by the exact length, which then is no number of samples.
-            let whole = |i: usize| (shape[i] as f64 * f64::from(target.1[i])).fract() < 1e-4;
-            if coordinates == "align_corners" && !(0..shape.len()).all(whole) {
-                let text = "align_corners with scales that give a fractional length is not supported";
-                return Err(Fault::new(Code::Form, text));
-            }
-            target
-        }
+        (Some(scales), None) if policy == "stretch" => from_scales(&shape, &axes, &scales)?,
         (Some(_), None) => return Err(c.bad_attr("keep_aspect_ratio_policy", "needs `sizes`")),
         (None, Some(sizes)) => from_sizes(c, &shape, &axes, &sizes)?,
         // Opset 11 exporters may give both; then sizes are meant.
@@ -183,26 +173,42 @@ pub(super) fn resize(c: &mut NodeCtx) -> Lowered {
         (Some(_), Some(_)) => return Err(bad("both scales and sizes are given")),
         (None, None) => return Err(bad("neither scales nor sizes are given")),
     };
-    op.coordinates = match CoordinateMode::from_name(coordinates) {
-        Some(known) => known,
-        None => symmetric(c, coordinates, &shape, &target)?,
+    let mapping = Mapping::from_name(coordinates)
+        .ok_or_else(|| c.bad_attr("coordinate_transformation_mode", format!("is `{coordinates}`")))?;
+    if let Some(plain) = canonical(mapping, coordinates, &shape, &target)
+        && !(antialias && target.1.iter().any(|&s| s < 1.0) && op.mode != ResizeMode::Nearest)
+    {
+        op.coordinates = plain;
+        return emit(c, x, target, op);
+    }
+    let roi = match mapping {
+        Mapping::CropAndResize => region(c, &axes, shape.len())?,
+        _ => Vec::new(),
     };
-    emit(c, x, target, op)
+    let resampling = Resampling {
+        mapping,
+        antialias,
+        roi,
+        extrapolation,
+    };
+    resampling.resample(c, x, &target, &op)
 }
 
-/// `half_pixel_symmetric` differs from `half_pixel` only where a scale does not give a whole size.
-fn symmetric(
-    c: &NodeCtx,
-    word: &str,
+/// The canonical operator's mapping that gives the same positions, if there is one.
+fn canonical(
+    mapping: Mapping,
+    name: &str,
     shape: &[usize],
     (sizes, scales): &Target,
-) -> Result<CoordinateMode, Fault> {
-    let whole = (0..shape.len()).all(|i| shape[i] as f32 * scales[i] == sizes[i] as f32);
-    match word {
-        "half_pixel_symmetric" if whole => Ok(CoordinateMode::HalfPixel),
-        "half_pixel_symmetric" | "tf_half_pixel_for_nn" | "tf_crop_and_resize" => {
-            Err(c.unsupported_attr("coordinate_transformation_mode", word))
+) -> Option<CoordinateMode> {
+    let lines = || (0..shape.len()).map(|i| (shape[i] as f64 * f64::from(scales[i]), sizes[i]));
+    match mapping {
+        // The two differ only where a scale does not give a whole size.
+        Mapping::HalfPixelSymmetric if lines().all(|(exact, size)| exact == size as f64) => {
+            Some(CoordinateMode::HalfPixel)
         }
-        _ => Err(c.bad_attr("coordinate_transformation_mode", format!("is `{word}`"))),
+        // ONNX maps corners by the exact length, which need not be a number of samples.
+        Mapping::AlignCorners if lines().any(|(exact, _)| exact.fract() >= 1e-4) => None,
+        _ => CoordinateMode::from_name(name),
     }
 }

@@ -11,6 +11,7 @@ LinearAttention, outputs of Attention) get the answers of ONNX's own reference e
 import random
 import struct
 
+import fused
 import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
@@ -33,22 +34,22 @@ def runtime(model, fed):
 RUNTIME, REFERENCE = runtime, lambda model, fed: ReferenceEvaluator(model).run(None, fed)
 
 
-def case(op, opset, inputs, constant=(), outputs=1, by=RUNTIME, **attributes):
+def case(op, opset, inputs, constant=(), outputs=1, by=RUNTIME, domain="", **attributes):
     """Adds a case; `inputs` are arrays or None, those at positions in `constant` become initialisers; `by` answers it."""
     names = ["" if a is None else f"i{k}" for k, a in enumerate(inputs)]
     fed = [(n, a) for k, (n, a) in enumerate(zip(names, inputs)) if a is not None and k not in constant]
     fixed = [numpy_helper.from_array(a, n) for k, (n, a) in enumerate(zip(names, inputs)) if a is not None and k in constant]
     attributes = {k: v for k, v in attributes.items() if v is not None}
-    results = [f"o{k}" for k in range(outputs)]
+    results = [f"o{k}" for k in range(outputs)] if isinstance(outputs, int) else outputs
     kind = helper.np_dtype_to_tensor_dtype
     graph = helper.make_graph(
-        [helper.make_node(op, names, results, **attributes)],
+        [helper.make_node(op, names, results, domain=domain, **attributes)],
         "g",
         [helper.make_tensor_value_info(n, kind(a.dtype), a.shape) for n, a in fed],
-        [helper.make_empty_tensor_value_info(n) for n in results],
+        [helper.make_empty_tensor_value_info(n) for n in results if n],
         fixed,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8, producer_name="")
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(d, opset if d == "" else 1) for d in sorted({"", domain})], ir_version=8, producer_name="")
     try:
         got = by(model, {n: np.asarray(a) for n, a in fed})
     except Exception:  # A random combination that the runtime refuses is no case.
@@ -505,6 +506,7 @@ for version in [7, 9, 10, 11, 13, 18]:
 activations()
 for part in [elementary, orders, places, quantised, layers, losses, attentions, newer_forms, sampling]:
     part()
+fused.add(case, rng)
 with open("cases.bin", "wb") as out:
     for parts in cases:
         out.write(struct.pack("<I", len(parts)))

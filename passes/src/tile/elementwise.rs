@@ -174,7 +174,7 @@ pub(super) fn compute_dtype(dtype: DType) -> DType {
 fn supported(cx: &Lowering<'_>, node: Node) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let dtype = compute_dtype(cx.graph.ty(data.inputs[0]).dtype);
-    let single_only = match &data.op {
+    let float_only = match &data.op {
         Op::Unary(u) => {
             use UnaryOp::*;
             matches!(u, Exp | Log | Tanh | Sigmoid | Erf | Softplus | Sin | Cos | Atan)
@@ -182,11 +182,8 @@ fn supported(cx: &Lowering<'_>, node: Node) -> Result<(), TileError> {
         Op::Binary(BinaryOp::Pow) | Op::Elu(_) => true,
         _ => false,
     };
-    if single_only && dtype != DType::F32 {
-        return Err(cx.unsupported(
-            node,
-            format!("{} elements; only f32, f16 and bf16 are supported", dtype),
-        ));
+    if float_only && !dtype.is_float() {
+        return Err(cx.unsupported(node, format!("{dtype} elements; only floats are supported")));
     }
     Ok(())
 }

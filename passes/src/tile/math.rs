@@ -1,9 +1,11 @@
-//! Transcendental functions in tile arithmetic, `f32`, any number of lanes.
+//! Transcendental functions in tile arithmetic, `f32`, any number of lanes; `f64` goes to `math64`.
 //!
 //! Generated code calls no library, so these are written out: argument reduction plus a polynomial. The coefficients
 //! are Chebyshev fits made for this file; the stated bounds are relative errors over the fitted range. NaN goes
 //! through, overflow gives infinity.
 
+use super::elementwise::constant;
+use super::math64;
 use sdc_ir::DType;
 use sdc_ir::tile::{Arith1, Arith2, CompareOp, FuncBuilder, Ty, Val};
 
@@ -42,6 +44,9 @@ fn exp2_int(b: &mut FuncBuilder, n: Val) -> Val {
 
 /// `e^x`; 2 ULP.
 pub fn exp(b: &mut FuncBuilder, x: Val) -> Val {
+    if b.ty(x).dtype == DType::F64 {
+        return math64::exp(b, x);
+    }
     let lanes = b.ty(x).lanes;
     let x = clamp(b, x, -104.0, 89.0);
     let log2e = b.f32(lanes, std::f32::consts::LOG2_E);
@@ -77,6 +82,9 @@ pub fn exp(b: &mut FuncBuilder, x: Val) -> Val {
 
 /// Natural logarithm; 2 ULP. Zero gives `-inf`, negative numbers NaN.
 pub fn log(b: &mut FuncBuilder, x: Val) -> Val {
+    if b.ty(x).dtype == DType::F64 {
+        return math64::log(b, x);
+    }
     let lanes = b.ty(x).lanes;
     let int = Ty::vector(DType::I32, lanes);
     // Denormals: scale up by 2^23 first.
@@ -144,6 +152,9 @@ pub fn log(b: &mut FuncBuilder, x: Val) -> Val {
 
 /// Hyperbolic tangent; 3 ULP.
 pub fn tanh(b: &mut FuncBuilder, x: Val) -> Val {
+    if b.ty(x).dtype == DType::F64 {
+        return math64::tanh(b, x);
+    }
     let lanes = b.ty(x).lanes;
     let magnitude = b.arith1(Arith1::Abs, x);
     let z = b.mul(x, x);
@@ -176,16 +187,18 @@ pub fn tanh(b: &mut FuncBuilder, x: Val) -> Val {
 
 /// Logistic function `1 / (1 + e^-x)`; 4 ULP.
 pub fn sigmoid(b: &mut FuncBuilder, x: Val) -> Val {
-    let lanes = b.ty(x).lanes;
     let minus = b.arith1(Arith1::Neg, x);
     let e = exp(b, minus);
-    let one = b.f32(lanes, 1.0);
+    let one = constant(b, b.ty(x), 1.0);
     let divisor = b.add(one, e);
     b.div(one, divisor)
 }
 
 /// Inverse tangent; 3 ULP.
 pub fn atan(b: &mut FuncBuilder, x: Val) -> Val {
+    if b.ty(x).dtype == DType::F64 {
+        return math64::atan(b, x);
+    }
     let lanes = b.ty(x).lanes;
     let magnitude = b.arith1(Arith1::Abs, x);
     let one = b.f32(lanes, 1.0);
@@ -223,6 +236,9 @@ pub fn atan(b: &mut FuncBuilder, x: Val) -> Val {
 
 /// Gauss error function; relative error 2.4e-7.
 pub fn erf(b: &mut FuncBuilder, x: Val) -> Val {
+    if b.ty(x).dtype == DType::F64 {
+        return math64::erf(b, x);
+    }
     let lanes = b.ty(x).lanes;
     let z = b.mul(x, x);
     let p = horner(
@@ -269,13 +285,13 @@ pub fn erf(b: &mut FuncBuilder, x: Val) -> Val {
 
 /// `ln(1 + e^x)` without overflow.
 pub fn softplus(b: &mut FuncBuilder, x: Val) -> Val {
-    let lanes = b.ty(x).lanes;
-    let zero = b.f32(lanes, 0.0);
+    let ty = b.ty(x);
+    let zero = constant(b, ty, 0.0);
     let positive = b.max(zero, x);
     let magnitude = b.arith1(Arith1::Abs, x);
     let minus = b.arith1(Arith1::Neg, magnitude);
     let t = exp(b, minus);
-    let one = b.f32(lanes, 1.0);
+    let one = constant(b, ty, 1.0);
     // log1p(t) = log(u) - ((u - 1) - t) / u with u = 1 + t rounded.
     let u = b.add(one, t);
     let lost = b.sub(u, one);
@@ -286,34 +302,27 @@ pub fn softplus(b: &mut FuncBuilder, x: Val) -> Val {
     b.add(positive, l)
 }
 
-/// `x^y`, by `e^(y ln |x|)`: relative error up to `|y ln x| * 1.2e-7`. Signs and the special cases of IEEE `pow`
+/// `x^y`, by `e^(y ln |x|)`: relative error up to `|y ln x|` units in the last place. Signs and the special cases of IEEE `pow`
 /// for zero, negative and infinite bases are kept.
 pub fn pow(b: &mut FuncBuilder, x: Val, y: Val) -> Val {
-    let lanes = b.ty(x).lanes;
-    let int = Ty::vector(DType::I32, lanes);
+    let ty = b.ty(x);
     let magnitude = b.arith1(Arith1::Abs, x);
     let l = log(b, magnitude);
     let product = b.mul(y, l);
     let result = exp(b, product);
-    let zero = b.f32(lanes, 0.0);
-    let one = b.f32(lanes, 1.0);
-    let nan = b.f32(lanes, f32::NAN);
+    let zero = constant(b, ty, 0.0);
+    let one = constant(b, ty, 1.0);
+    let nan = constant(b, ty, f64::NAN);
     // Negative base: NaN unless the exponent is an integer; the sign is that of (-1)^y.
     let whole = b.arith1(Arith1::Floor, y);
     let is_whole = b.compare(CompareOp::Eq, whole, y);
-    let half = b.f32(lanes, 0.5);
+    let half = constant(b, ty, 0.5);
     let halved = b.mul(y, half);
     let floor_half = b.arith1(Arith1::Floor, halved);
     let is_odd = b.compare(CompareOp::Ne, floor_half, halved);
-    let sign_bit = b.int(int, 0x8000_0000u32 as i32 as i64);
-    let x_bits = b.bitcast(DType::I32, x);
-    let sign = b.arith2(Arith2::And, x_bits, sign_bit);
-    let no_sign = b.int(int, 0);
     let both = b.arith2(Arith2::And, is_odd, is_whole);
-    let sign = b.select(both, sign, no_sign);
-    let bits = b.bitcast(DType::I32, result);
-    let signed = b.arith2(Arith2::Xor, bits, sign);
-    let result = b.bitcast(DType::F32, signed);
+    let signed = with_sign_of(b, result, x);
+    let result = b.select(both, signed, result);
     let negative = b.compare(CompareOp::Lt, x, zero);
     let undefined = b.select(is_whole, result, nan);
     let result = b.select(negative, undefined, result);
@@ -325,6 +334,9 @@ pub fn pow(b: &mut FuncBuilder, x: Val, y: Val) -> Val {
 
 /// Sine (`cosine` false) or cosine, scalar only: reduced in `f64`, so good to single precision below about 1e8.
 pub fn sin_cos(b: &mut FuncBuilder, x: Val, cosine: bool) -> Val {
+    if b.ty(x).dtype == DType::F64 {
+        return math64::sin_cos(b, x, cosine);
+    }
     let f64c =
         |b: &mut FuncBuilder, c: f64| b.inst(Ty::scalar(DType::F64), sdc_ir::tile::Inst::Const(c.to_bits()));
     let wide = b.convert(DType::F64, x);
@@ -383,13 +395,16 @@ pub fn sin_cos(b: &mut FuncBuilder, x: Val, cosine: bool) -> Val {
 }
 
 /// The magnitude of a non-negative value with the sign of another.
-fn with_sign_of(b: &mut FuncBuilder, magnitude: Val, sign: Val) -> Val {
-    let lanes = b.ty(magnitude).lanes;
-    let ty = Ty::vector(DType::I32, lanes);
-    let mask = b.int(ty, 0x8000_0000u32 as i32 as i64);
-    let bits = b.bitcast(DType::I32, sign);
+pub(super) fn with_sign_of(b: &mut FuncBuilder, magnitude: Val, sign: Val) -> Val {
+    let ty = b.ty(magnitude);
+    let (int, lowest) = match ty.dtype {
+        DType::F64 => (DType::I64, i64::MIN),
+        _ => (DType::I32, i64::from(i32::MIN)),
+    };
+    let mask = b.int(Ty::vector(int, ty.lanes), lowest);
+    let bits = b.bitcast(int, sign);
     let bit = b.arith2(Arith2::And, bits, mask);
-    let bits = b.bitcast(DType::I32, magnitude);
+    let bits = b.bitcast(int, magnitude);
     let bits = b.arith2(Arith2::Or, bits, bit);
-    b.bitcast(DType::F32, bits)
+    b.bitcast(ty.dtype, bits)
 }

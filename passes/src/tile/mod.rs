@@ -12,6 +12,7 @@ mod conv_transpose;
 mod elementwise;
 mod generic_conv;
 mod math;
+mod math64;
 mod matmul;
 mod matmul_packed;
 mod movement;

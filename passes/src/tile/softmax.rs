@@ -1,5 +1,6 @@
 //! Softmax and LogSoftmax.
 
+use super::elementwise::constant;
 use super::nest;
 use super::reduce::Reduction;
 use super::{Lowering, TileError, math};
@@ -11,16 +12,18 @@ use sdc_ir::tile::{FoldOp, FuncBuilder, Ty, Val};
 /// Lowers a softmax: for each position of the other dimensions the maximum, the sum of exponentials, the results.
 pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
-    if cx.dtype(data.inputs[0]) != DType::F32 {
-        return Err(cx.unsupported(node, "only f32 is supported"));
+    let dtype = cx.dtype(data.inputs[0]);
+    if !matches!(dtype, DType::F32 | DType::F64) {
+        return Err(cx.unsupported(node, "only f32 and f64 are supported"));
     }
+    let lanes = if dtype == DType::F32 { cx.options.lanes } else { 1 };
     let (x, out) = (cx.place(data.inputs[0]), cx.place(data.outputs[0]));
     let others: Vec<usize> = (0..x.shape.len()).filter(|&d| d != op.axis).collect();
     let (size, stride) = (x.shape[op.axis], x.strides[op.axis]);
     let contiguous = stride == 1 && out.strides[op.axis] == 1;
     // Either the lanes run along the axis, or they run across it.
-    let across = if contiguous { 1 } else { cx.options.lanes };
-    let along = if contiguous { cx.options.lanes } else { 1 };
+    let across = if contiguous { 1 } else { lanes };
+    let along = if contiguous { lanes } else { 1 };
     let axes = [(size, stride)];
     let largest = Reduction {
         kind: ReduceKind::Max,
@@ -36,7 +39,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), Tile
         // Finding the maximum, exponentials, scaling.
         4 * size,
         &mut |b, lanes, access| {
-            let ty = Ty::vector(DType::F32, lanes);
+            let ty = Ty::vector(dtype, lanes);
             let (to, from) = (&access[0].index, &access[1].index);
             let max = largest.emit(b, ty, from, 0, along);
             let shift = |b: &mut FuncBuilder, x| {
@@ -52,7 +55,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), Tile
             // The exponentials wait in the result for their sum.
             let exponential = |b: &mut FuncBuilder, i: sdc_ir::tile::Affine, wide: u8, sum: Val| {
                 let x = b.load(
-                    Ty::vector(DType::F32, wide),
+                    Ty::vector(dtype, wide),
                     x.buffer,
                     from.clone() + i.clone() * stride,
                 );
@@ -63,9 +66,9 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), Tile
                 }
                 vec![b.add(sum, e)]
             };
-            let mut total = b.f32(lanes, 0.0);
+            let mut total = constant(b, ty, 0.0);
             if main > 0 {
-                let zero = b.f32(along.max(lanes), 0.0);
+                let zero = constant(b, Ty::vector(dtype, along.max(lanes)), 0.0);
                 let sums = b.for_carried(0, main, along.into(), &[zero], |b, i, sum| {
                     exponential(b, i, along.max(lanes), sum[0])
                 })[0];
@@ -83,11 +86,11 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), Tile
             let scale = if op.log {
                 math::log(b, total)
             } else {
-                let one = b.f32(lanes, 1.0);
+                let one = constant(b, ty, 1.0);
                 b.div(one, total)
             };
             let element = |b: &mut FuncBuilder, i: sdc_ir::tile::Affine, wide: u8| {
-                let ty = Ty::vector(DType::F32, wide);
+                let ty = Ty::vector(dtype, wide);
                 let place = to.clone() + i.clone() * out.strides[op.axis];
                 let scale = if wide > b.ty(scale).lanes {
                     b.splat(wide, scale)

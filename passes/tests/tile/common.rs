@@ -106,6 +106,12 @@ const TARGETS: [TileOptions; 2] = [
     },
 ];
 
+/// The results of the lowered graph.
+pub fn lowered(g: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
+    let lowered = lower(&laid_out(g), &TARGETS[0]).unwrap_or_else(|e| panic!("{e:?}"));
+    run(&lowered.module, g, inputs)
+}
+
 /// The lowered graph computes what the graph computes.
 pub fn check(g: &Graph, seed: u64) {
     let inputs = inputs(g, seed);

@@ -2,6 +2,7 @@
 //! rows of a spatial operator against the whole.
 
 mod common;
+mod double;
 mod quantised;
 mod rebuild;
 
@@ -333,6 +334,23 @@ fn an_output_that_is_an_input_or_a_constant_or_given_twice() {
         g.add_output(name, v);
     }
     check(&g, 1);
+}
+
+/// An input lies as its caller has it, which is not how the kernel's result lies.
+#[test]
+fn a_residual_may_be_an_input() {
+    let mut g = Graph::new("residual");
+    let mut rng = Lcg::new(9);
+    let x = input(&mut g, "x", &[1, 5, 6, 7]);
+    let w = constant(&mut g, &mut rng, &[5, 5, 3, 3]);
+    let bias = constant(&mut g, &mut rng, &[5]);
+    let op = Conv {
+        residual: true,
+        ..conv([1, 1], [1, 1, 1, 1], [1, 1], 1)
+    };
+    let y = one(&mut g, op.into(), &[x, w, bias, x]);
+    g.add_output("y", y);
+    check(&g, 4);
 }
 
 #[test]

@@ -150,6 +150,24 @@ fn the_report_as_json() {
     settings.bind(|| insta::assert_snapshot!("report", text));
 }
 
+/// Rows are dropped over all layers together, but for the one with a share of its own.
+#[test]
+fn a_layer_may_have_a_density_of_its_own() {
+    let dir = Dir::new();
+    let densities = |options: &[&str]| -> Vec<(String, f64)> {
+        let (_, report) = compressed(&dir, options);
+        let rows = report["layers"].as_array().unwrap().iter();
+        rows.map(|l| (l["node"].as_str().unwrap().to_owned(), l["density"].as_f64().unwrap()))
+            .collect()
+    };
+    let all = densities(&["--density", "0.6"]);
+    let pruned = all.iter().find(|l| l.1 < 1.0).unwrap();
+    let share = format!("{}=1", pruned.0);
+    let own = densities(&["--density", "0.6", "--layer-density", &share]);
+    assert_eq!(own.iter().find(|l| l.0 == pruned.0).unwrap().1, 1.0);
+    assert!(own.iter().any(|l| l.1 < 1.0), "{own:?}");
+}
+
 #[test]
 fn what_cannot_be_met_is_refused() {
     let dir = Dir::new();
@@ -162,6 +180,9 @@ fn what_cannot_be_met_is_refused() {
         said
     };
     assert!(wish(5, &["--size", "100"]).contains("is the least"));
+    let nowhere = ["--density", "0.5", "--layer-density", "nowhere=0.5"];
+    assert!(wish(2, &nowhere).contains("no layer with weights to compress has this name"));
+    assert!(wish(2, &["--layer-density", "nowhere=0.5"]).contains("must be a density too"));
     wish(2, &["--ratio", "7", "--bits", "4"]);
     wish(2, &["--ratio", "-1"]);
     wish(

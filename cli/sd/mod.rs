@@ -60,7 +60,7 @@ impl From<DecomposeError> for Failure {
         use DecomposeError as E;
         match &error {
             E::TooSmall { .. } => Self::limit(&error).help("ask for less, or allow pruning with --density"),
-            E::Samples(_) | E::Wish(_) => Self::usage(error),
+            E::Samples(_) | E::Wish(_) | E::LayerDensity(..) => Self::usage(error),
             E::NotFinite(_) => Self::malformed(error),
             E::Stored(_) | E::Graph(_) => Self::bug(error),
             _ => Self::unsupported(error),

@@ -31,6 +31,9 @@ pub struct WishArgs {
 /// How weights are solved for.
 #[derive(Args, Debug, Clone, Default)]
 pub struct SolverArgs {
+    /// With --density: keep this share of the rows of one layer, named by its node; may be repeated
+    #[arg(long, value_name = "NODE=X", value_parser = parse_layer_density)]
+    layer_density: Vec<(String, f64)>,
     /// Method that finds the compressed weights
     #[arg(long, value_enum, default_value_t)]
     solver: SolverName,
@@ -162,6 +165,7 @@ impl SdOptions {
             solver: self.solver(),
             wish: self.wish(),
             samples: self.solver.samples.unwrap_or(defaults.samples),
+            densities: self.solver.layer_density.iter().cloned().collect(),
             seed: self.solver.seed.unwrap_or(defaults.seed),
             threads: self.solver.threads,
             input_mean: self.image.map_or(defaults.input_mean, |i| i.0),
@@ -190,6 +194,13 @@ impl SdOptions {
             SolverName::Feedback => "feedback",
         }
     }
+}
+
+/// `NODE=X`; names may hold `=`.
+fn parse_layer_density(text: &str) -> Result<(String, f64), String> {
+    let (name, share) = text.rsplit_once('=').ok_or("expected NODE=X")?;
+    let share = share.parse().map_err(|_| format!("`{share}` is no number"))?;
+    Ok((name.to_owned(), share))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use sdc_interp::EvalError;
 use sdc_ir::graph::infer::InferError;
 use sdc_ir::graph::{Node, Origin, Value};
 use sdc_ir::sd::{SdError, Stored};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Which method finds codes and bases.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,8 +65,8 @@ pub struct Options<'a> {
     pub input_mean: f64,
     /// Standard deviation of the same.
     pub input_deviation: f64,
-    /// Share of rows kept in each layer, by position among the layers; replaces the global choice of [`Wish::Density`].
-    pub densities: Option<Vec<f64>>,
+    /// Share of rows kept in single layers, by the name of the layer's node, in place of the global choice of [`Wish::Density`].
+    pub densities: BTreeMap<String, f64>,
     /// Consecutive filters that share the pattern of dropped rows.
     pub pattern_filters: usize,
     /// Nodes whose weights stay as they are.
@@ -90,7 +90,7 @@ impl Default for Options<'_> {
             samples: 256,
             input_mean: 0.0,
             input_deviation: 1.0,
-            densities: None,
+            densities: BTreeMap::new(),
             pattern_filters: 32,
             excluded: BTreeSet::new(),
             header_bytes: 64,
@@ -206,6 +206,9 @@ pub enum DecomposeError {
     /// The wish is no positive number, or a share above one.
     #[error("{0:?} cannot be met by any model")]
     Wish(Wish),
+    /// A density for a layer that is not there, or no share, or without [`Wish::Density`] for the others.
+    #[error("density {1} of layer `{0}`: {2}")]
+    LayerDensity(String, f64, &'static str),
     /// There is nothing to decompose.
     #[error("no layer with constant f32 weights (Conv, ConvTranspose, MatMul)")]
     NoLayers,

@@ -84,16 +84,16 @@ impl Run<'_> {
                 costs
             })
             .collect();
-        let kept = match &self.options.densities {
-            None => prune::global(&costs, density),
-            Some(each) => costs
-                .iter()
-                .enumerate()
-                .map(|(l, c)| {
-                    prune::global(std::slice::from_ref(c), each.get(l).copied().unwrap_or(1.0)).concat()
-                })
-                .collect(),
-        };
+        let own = |l: usize| self.options.densities.get(&self.layers[l].name()).copied();
+        let (single, together): (Vec<usize>, Vec<usize>) = (0..costs.len()).partition(|&l| own(l).is_some());
+        let mut kept = vec![Vec::new(); costs.len()];
+        for l in single {
+            kept[l] = prune::global(&costs[l..=l], own(l).unwrap_or(density)).concat();
+        }
+        let rest: Vec<Vec<f64>> = together.iter().map(|&l| costs[l].clone()).collect();
+        for (&l, pattern) in together.iter().zip(prune::global(&rest, density)) {
+            kept[l] = pattern;
+        }
         Some(kept)
     }
 }

@@ -102,6 +102,18 @@ impl<'a> Run<'a> {
         if layers.is_empty() {
             return Err(DecomposeError::NoLayers);
         }
+        for (name, &share) in &options.densities {
+            let wrong = if !matches!(options.wish, Wish::Density(_)) {
+                "the wish for the other layers must be a density too"
+            } else if !(share > 0.0 && share <= 1.0) {
+                "must be above 0 and at most 1"
+            } else if layers.iter().all(|l| l.name() != *name) {
+                "no layer with weights to compress has this name"
+            } else {
+                continue;
+            };
+            return Err(DecomposeError::LayerDensity(name.clone(), share, wrong));
+        }
         let mut rows = Vec::with_capacity(layers.len());
         for layer in &layers {
             let tensor = graph.constant(layer.weight).expect("layers are constants");

@@ -15,16 +15,23 @@ pub struct HereArgs {
     /// Compile the plain bodies of all kernels instead of using the embedded ones
     #[arg(long)]
     no_kernels: bool,
+    /// Sum all convolutions directly: never use Winograd's filtering, which rounds otherwise
+    #[arg(long)]
+    no_winograd: bool,
 }
 
 impl HereArgs {
     /// The target; this machine's CPU unless another was asked for.
     pub fn target(&self) -> Result<Target, Failure> {
-        Target::new(self.cpu.as_deref().unwrap_or("native"), !self.no_kernels)
+        let target = Target::new(self.cpu.as_deref().unwrap_or("native"), !self.no_kernels)?;
+        Ok(Target {
+            winograd: !self.no_winograd,
+            ..target
+        })
     }
     /// True if nothing was asked for.
     pub fn is_empty(&self) -> bool {
-        self.cpu.is_none() && !self.no_kernels
+        self.cpu.is_none() && !self.no_kernels && !self.no_winograd
     }
 }
 
@@ -39,6 +46,8 @@ pub struct Target {
     pub base: Option<&'static Instance>,
     /// Compressed weights are rebuilt tile by tile while the model runs.
     pub streamed: bool,
+    /// Convolutions may be computed by Winograd's filtering, where there is a kernel for it.
+    pub winograd: bool,
 }
 
 impl Target {
@@ -62,6 +71,7 @@ impl Target {
             kernels,
             base: Some(base),
             streamed: false,
+            winograd: true,
         })
     }
 
@@ -78,6 +88,7 @@ impl Target {
             kernels: None,
             base: None,
             streamed: false,
+            winograd: true,
         })
     }
 
@@ -91,6 +102,7 @@ impl Target {
         if let Some(instance) = self.kernels {
             options.block = instance.nr;
             options.kernel_lanes = instance.lanes;
+            options.winograd = self.winograd;
         }
         options
     }

@@ -81,6 +81,9 @@ pub struct Args {
     /// Compile the plain bodies of all kernels instead of using the embedded ones
     #[arg(long)]
     no_kernels: bool,
+    /// Sum all convolutions directly: never use Winograd's filtering, which rounds otherwise
+    #[arg(long)]
+    no_winograd: bool,
     /// Fail, and explain, if the arena needs more than this (suffixes K, M, G)
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     ram: Option<usize>,
@@ -329,6 +332,7 @@ fn target(args: &Args) -> Result<Target, Failure> {
     };
     Ok(Target {
         streamed: args.weights == Residence::Streamed,
+        winograd: !args.no_winograd,
         ..target
     })
 }
@@ -372,6 +376,9 @@ fn options(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, Stri
             target.kernels.map_or("none", |k| k.name).to_owned(),
         ),
     ]);
+    if args.no_winograd {
+        options.insert("winograd".to_owned(), "no".to_owned());
+    }
     if target.streamed {
         options.insert("weights".to_owned(), "streamed".to_owned());
     }

@@ -162,6 +162,35 @@ proptest! {
     }
 
     #[test]
+    fn winograd(
+        (in_h, in_w) in (1..12usize, 1..12usize), pads in [0..3usize, 0..3usize, 0..3usize, 0..3usize], in_c in 1..6usize,
+        out_c in 1..40usize, large: bool, optional in 0..2usize, rows in proptest::option::of(1..4usize),
+    ) {
+        let tile = if large { 4 } else { 2 };
+        let (nr, lanes) = (16, 8);
+        let packed = out_c / nr * nr + (out_c % nr).next_multiple_of(lanes);
+        let size = |n: usize, before: usize, after: usize| (n + before + after).saturating_sub(2);
+        let (oh, ow) = (size(in_h, pads[0], pads[2]), size(in_w, pads[1], pads[3]));
+        prop_assume!(oh > 0 && ow > 0);
+        let params = [
+            ("in_h", in_h), ("in_w", in_w), ("in_c", in_c), ("out_w", ow), ("out_c", out_c), ("pt", pads[0]), ("pl", pads[1]),
+            ("xs_h", in_w * in_c), ("xs_w", in_c), ("ys_h", ow * out_c), ("ys_w", out_c), ("rs_h", ow * out_c),
+            ("rs_w", out_c), ("row_hi", oh), ("tile", tile), ("tiles", 1), ("nr", nr), ("lanes", lanes),
+            ("has_bias", optional), ("has_residual", optional), ("act", 1),
+        ];
+        let scratch = sdc_ir::registry::winograd::scratch_len(tile, 1, in_c, nr);
+        let mut lens = vec![
+            ("x", in_h * in_w * in_c), ("w", (tile + 2) * (tile + 2) * in_c * packed), ("scratch", scratch),
+            ("y", oh * ow * out_c),
+        ];
+        if optional == 1 {
+            lens.extend([("bias", out_c), ("residual", oh * ow * out_c)]);
+        }
+        let end = oh.div_ceil(tile);
+        proved(&module(find("winograd_f32").unwrap(), &params, &lens, (0.into(), end.into()), rows))?;
+    }
+
+    #[test]
     fn gemm(m in 1..20usize, n in 1..70usize, k in 1..30usize, nr in 1..3usize, cut in proptest::option::of(1..3usize)) {
         let (nr, lanes) = (16 * nr, 8);
         let packed = n / nr * nr + (n % nr).next_multiple_of(lanes);

@@ -253,6 +253,7 @@ fn lower(driver: &mut Driver<'_>, graph: &Graph, options: &TileOptions) -> Resul
     compare_tile(driver, TILE, Class::Rounding, graph, |inputs| {
         run_tile(&lowered.module, inputs)
     })?;
+    driver.remarks.extend(lowered.remarks.iter().cloned());
     driver.observer().lowered(&lowered);
     Ok(lowered)
 }

@@ -3,7 +3,7 @@
 use crate::features;
 use crate::params::{
     AddI8Params, Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams,
-    MaxPool2dI8Params, MulI8Params, QuantizeF32Params, SdRebuildParams,
+    MaxPool2dI8Params, MulI8Params, QuantizeF32Params, SdRebuildParams, WinogradParams,
 };
 
 include!(concat!(env!("OUT_DIR"), "/objects.rs"));
@@ -162,5 +162,10 @@ pub const KERNELS: &[Kernel] = &[
         name: "sd_rebuild_i8",
         operands: &["packed", "w"],
         params: SdRebuildParams::NAMES,
+    },
+    Kernel {
+        name: "winograd_f32",
+        operands: &["x", "w", "bias", "residual", "scratch", "y"],
+        params: WinogradParams::NAMES,
     },
 ];

@@ -6,7 +6,7 @@
 //!
 //! Calling convention of every kernel but `prepare`:
 //! `extern "C" fn(operands: *const *mut u8, params: *const i64, begin: i64, end: i64)`, where `operands` are base
-//! pointers and `params` one of the records of [`params`]. Kernels write nothing but their output, use less than
+//! pointers and `params` one of the records of [`params`]. Kernels write nothing but their output and scratch operands, use less than
 //! 24 KiB of stack, and give the same bits however a range is cut.
 //!
 //! Deliberately absent: graphs, layouts of whole models, thread pools, and any choice of instance.
@@ -40,7 +40,7 @@ pub mod features {
 pub mod params {
     pub use crate::native::params::{
         AddI8Params, Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams,
-        MaxPool2dI8Params, MulI8Params, QuantizeF32Params, SdRebuildParams,
+        MaxPool2dI8Params, MulI8Params, QuantizeF32Params, SdRebuildParams, WinogradParams,
     };
 }
 
@@ -57,6 +57,7 @@ pub mod portable {
     pub use crate::native::quantize_f32::quantize_f32;
     pub use crate::native::sd_rebuild::{sd_rebuild_f32, sd_rebuild_i8};
     pub use crate::native::simd::LANES;
+    pub use crate::native::winograd::winograd_f32;
 }
 
 /// Bits (see [`features`]) of what this machine's CPU has and its operating system has enabled.

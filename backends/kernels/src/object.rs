@@ -88,6 +88,13 @@ export!(
     native::quantize_f32::quantize_f32
 );
 
+export!(
+    "sdc_k_v4_winograd_f32",
+    "sdc_k_v3_winograd_f32",
+    "sdc_k_v1_winograd_f32",
+    native::winograd::winograd_f32
+);
+
 #[cfg(instance = "v1")]
 #[unsafe(export_name = "sdc_k_v1_prepare")]
 unsafe extern "C" fn prepare(weights: *const u8, expected: *const u8, required: u64) -> i32 {

@@ -16,6 +16,7 @@ mod quantize_f32;
 pub mod requantise;
 mod sd_rebuild;
 mod window;
+pub mod winograd;
 
 use crate::tile::{For, Func, FuncBuilder, KernelCall, Stmt};
 
@@ -71,6 +72,8 @@ impl Kernel {
             let allowed = match name {
                 "sh" | "sw" | "dh" | "dw" | "nr" | "lanes" => 1..=LARGEST,
                 "act" => 0..=3,
+                "tile" => 2..=4,
+                "tiles" => 1..=LARGEST,
                 // Bodies are unrolled over these.
                 "s" | "r" | "magnitudes" | "basis_bits" => 1..=8,
                 "row_bits" => 1..=40,
@@ -92,6 +95,8 @@ impl Kernel {
             (!allowed.contains(&value)).then(|| format!("parameter {name} = {value} is out of range"))
         });
         let of = |name| self.params.iter().position(|&n| n == name).map(|at| params[at]);
+        let bad =
+            bad.or_else(|| (of("tile") == Some(3)).then(|| "parameter tile = 3 is out of range".to_owned()));
         bad.or_else(|| match (of("nr"), of("lanes")) {
             (Some(nr), Some(lanes)) if nr % lanes != 0 => {
                 Some(format!("nr = {nr} is not a multiple of lanes = {lanes}"))
@@ -114,6 +119,7 @@ pub const KERNELS: &[Kernel] = &[
     quantize_f32::KERNEL,
     sd_rebuild::KERNEL,
     sd_rebuild::INTEGERS,
+    winograd::KERNEL,
 ];
 
 /// The kernel with this name.

@@ -3,7 +3,7 @@
 use super::nest::Ref;
 use super::rebuild::{self, Blocks, Matrices};
 use super::split::{self, Layer, Split};
-use super::{Lowering, TileError, generic_conv, pack};
+use super::{Lowering, TileError, generic_conv, pack, winograd};
 use sdc_ir::graph::op::{Activation, Conv};
 use sdc_ir::graph::{Node, Value};
 use sdc_ir::tile::{Affine, Bound, Buffer, FuncBuilder, KernelCall, View};
@@ -152,6 +152,9 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
         .filter(|t| t.dtype() == DType::F32)
         .cloned();
     let shape = cx.graph.ty(o.w).shape.clone();
+    if let (Some(&tile), Some(dense)) = (cx.winograd.get(&node), &weights) {
+        return winograd::lower(cx, node, op, dense, rows, tile);
+    }
     let depthwise = op.group > 1
         && x.shape.len() == 4
         && op.group == x.shape[1]
@@ -275,6 +278,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
             channels: out_c,
             groups: op.group,
             block,
+            entry: 0,
         });
         let part = out_c / split.channel_parts;
         let call = Conv2d {

@@ -36,9 +36,11 @@ mod scatter;
 mod softmax;
 mod split;
 mod storage;
+mod winograd;
 
 pub use quantised::range as quantised_range;
 
+use crate::pass::Remark;
 use crate::plan::InPlace;
 use nest::Ref;
 use sdc_ir::entity::{Arena, EntityId};
@@ -60,6 +62,9 @@ pub struct TileOptions {
     pub kernel_lanes: usize,
     /// Compressed weights are rebuilt tile by tile while the model runs, not when it is loaded.
     pub streamed: bool,
+    /// 3x3 convolutions may be computed by Winograd's filtering, which rounds otherwise than direct summation; needs whole rows of
+    /// tiles as input, so not for schedules of single rows.
+    pub winograd: bool,
 }
 
 impl Default for TileOptions {
@@ -70,6 +75,7 @@ impl Default for TileOptions {
             block: 8,
             kernel_lanes: 4,
             streamed: false,
+            winograd: false,
         }
     }
 }
@@ -81,6 +87,8 @@ pub struct Lowered {
     pub module: Module,
     /// Where a function may write its result over an operand.
     pub in_place: Vec<InPlace>,
+    /// What was chosen, and why.
+    pub remarks: Vec<Remark>,
 }
 
 /// A node that cannot be lowered.
@@ -129,7 +137,12 @@ pub fn lower_cut(
         constants: BTreeMap::new(),
         rebuilt: BTreeMap::new(),
         phases: BTreeMap::new(),
+        winograd: BTreeMap::new(),
     };
+    let mut remarks = Vec::new();
+    if options.winograd {
+        (cx.winograd, remarks) = winograd::choose(&mut cx);
+    }
     let mut errors = Vec::new();
     for node in graph.nodes().ids() {
         if let Err(e) = cx.node(node, cuts) {
@@ -144,6 +157,7 @@ pub fn lower_cut(
     Ok(Lowered {
         module: without_unused_buffers(cx.module, &mut cx.in_place),
         in_place: cx.in_place,
+        remarks,
     })
 }
 
@@ -159,6 +173,8 @@ struct Lowering<'g> {
     rebuilt: BTreeMap<(Digest, rebuild::Matrices), Buffer>,
     /// Prepared matrices of transposed convolutions, by phase.
     phases: BTreeMap<(Node, [usize; 2]), Buffer>,
+    /// Sides of tiles of the convolutions computed by Winograd's filtering.
+    winograd: BTreeMap<Node, usize>,
 }
 
 impl Lowering<'_> {

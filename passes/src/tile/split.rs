@@ -31,6 +31,8 @@ pub struct Layer {
     pub groups: usize,
     /// Channels per block of packed weights: parts are made of whole blocks.
     pub block: usize,
+    /// What each pixel takes besides in every part of the channels, in multiply-accumulates.
+    pub entry: usize,
 }
 
 /// A cut into `row_parts * channel_parts` tasks.
@@ -87,7 +89,7 @@ impl Split {
         let pixels = (self.rows * layer.columns).next_multiple_of(TILE);
         // What a task takes besides: its start, and finding its pixels.
         const START: usize = 1 << 16;
-        let task = (pixels + stream) * weights * layer.groups + START;
+        let task = (pixels + stream) * weights * layer.groups + pixels * layer.entry + START;
         let tasks = self.row_parts * self.channel_parts;
         let several: usize = THREADS.iter().map(|&t| t * task * tasks.div_ceil(t)).sum();
         several + task * tasks * THREADS.len()
@@ -154,6 +156,7 @@ mod tests {
             channels,
             groups: 1,
             block: 64,
+            entry: 0,
         }
     }
 

@@ -56,7 +56,7 @@ pub fn one(g: &mut Graph, op: Op, inputs: &[Value]) -> Value {
     g.add1(op, inputs, origin(name)).unwrap()
 }
 
-fn inputs(g: &Graph, seed: u64) -> Vec<Tensor> {
+pub fn inputs(g: &Graph, seed: u64) -> Vec<Tensor> {
     let mut rng = Lcg::new(seed);
     g.inputs
         .iter()
@@ -68,7 +68,7 @@ fn inputs(g: &Graph, seed: u64) -> Vec<Tensor> {
         .collect()
 }
 
-fn run(module: &sdc_ir::tile::Module, g: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
+pub fn run(module: &sdc_ir::tile::Module, g: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
     let faults = sdc_ir::tile::verify::verify(module);
     assert!(faults.is_empty(), "{faults:#?}");
     let bytes: Vec<&[u8]> = inputs.iter().map(|t| &t.bytes()[..]).collect();
@@ -83,7 +83,7 @@ fn run(module: &sdc_ir::tile::Module, g: &Graph, inputs: &[Tensor]) -> Vec<Tenso
         .collect()
 }
 
-fn laid_out(g: &Graph) -> Graph {
+pub fn laid_out(g: &Graph) -> Graph {
     let laid = AssignLayouts.run(g, &mut Ctx::new("layout")).unwrap();
     let faults = sdc_ir::graph::verify::verify(&laid);
     assert!(faults.is_empty(), "{faults:#?}");
@@ -97,12 +97,14 @@ const TARGETS: [TileOptions; 2] = [
         block: 8,
         kernel_lanes: 4,
         streamed: false,
+        winograd: false,
     },
     TileOptions {
         lanes: 4,
         block: 16,
         kernel_lanes: 8,
         streamed: false,
+        winograd: false,
     },
 ];
 

@@ -5,6 +5,7 @@ mod common;
 mod double;
 mod quantised;
 mod rebuild;
+mod winograd;
 
 use common::{Lcg, check, check_cuts, check_demand, constant, input, one};
 use proptest::prelude::*;

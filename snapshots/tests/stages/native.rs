@@ -28,6 +28,7 @@ pub const SHOWN: TileOptions = TileOptions {
     block: 16,
     kernel_lanes: 8,
     streamed: false,
+    winograd: true,
 };
 const SHOWN_CPU: &str = "x86-64-v3";
 
@@ -54,6 +55,7 @@ impl Target {
         };
         match self.kernels {
             Some(kernels) => TileOptions {
+                winograd: true,
                 block: kernels.nr,
                 kernel_lanes: kernels.lanes,
                 ..options

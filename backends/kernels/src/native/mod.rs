@@ -32,3 +32,5 @@ pub mod prepare;
 pub mod quantize_f32;
 pub mod sd_rebuild;
 pub mod simd;
+pub mod winograd;
+pub mod winograd_form;

@@ -40,6 +40,17 @@ params! {
 }
 
 params! {
+    /// Parameters of `winograd_f32`; names as in [`Conv2dParams`], every channel stride is one.
+    ///
+    /// `row_lo row_hi`: rows outside these are not written. `tile`: outputs of a tile in each direction, 2 or 4. `tiles`: tiles that
+    /// the scratch buffer has room for.
+    WinogradParams {
+        in_h, in_w, in_c, out_w, out_c, pt, pl, xs_h, xs_w, x_row0, ys_h, ys_w, y_row0, rs_h, rs_w, r_row0, row_lo, row_hi,
+        tile, tiles, nr, lanes, has_bias, has_residual, act, act_a, act_b,
+    }
+}
+
+params! {
     /// Parameters of `sd_rebuild_f32`.
     ///
     /// `len`: packed bytes. `at_*`: where the sections begin in them. `half`: scales are f16. `s r rows vector slice_rows`: entries of a row,

@@ -86,14 +86,14 @@ pub fn base(operand: &mut [f32]) -> *mut u8 {
 pub const BASE: usize = GUARD_LEN;
 
 /// A value between -2 and 2.
-fn noise(seed: u64, i: usize) -> f32 {
+pub fn noise(seed: u64, i: usize) -> f32 {
     let mut x = seed ^ (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     ((x >> 40) as f32 / (1u64 << 22) as f32) - 2.0
 }
 
 /// A guarded buffer of guards with room for elements up to the largest of `at`, which get values.
-fn fill(seed: u64, at: impl Iterator<Item = i64>) -> Vec<f32> {
+pub fn fill(seed: u64, at: impl Iterator<Item = i64>) -> Vec<f32> {
     let mut data = Vec::new();
     for i in at {
         let i = usize::try_from(i).unwrap();
@@ -107,14 +107,14 @@ fn fill(seed: u64, at: impl Iterator<Item = i64>) -> Vec<f32> {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Extras {
-    seed: u64,
-    bias: bool,
+    pub seed: u64,
+    pub bias: bool,
     /// 0 none, 1 separate, 2 in place.
-    residual: u8,
-    act: i64,
+    pub residual: u8,
+    pub act: i64,
 }
 
-fn extras() -> impl Strategy<Value = Extras> {
+pub fn extras() -> impl Strategy<Value = Extras> {
     (any::<u64>(), any::<bool>(), 0..3u8, 0..4i64).prop_map(|(seed, bias, residual, act)| Extras {
         seed,
         bias,
@@ -123,7 +123,7 @@ fn extras() -> impl Strategy<Value = Extras> {
     })
 }
 
-fn activation(extras: Extras) -> (i64, i64, impl Fn(f64) -> f64) {
+pub fn activation(extras: Extras) -> (i64, i64, impl Fn(f64) -> f64) {
     let (a, b) = match extras.act {
         3 => (0.125f32, 0.0f32),
         _ => (-0.5, 1.5),
@@ -188,7 +188,7 @@ fn axis(largest: i64) -> impl Strategy<Value = Axis> {
 }
 
 /// A part of 0 .. n, given by two fractions.
-fn part(n: i64, cut: (u8, u8)) -> (i64, i64) {
+pub fn part(n: i64, cut: (u8, u8)) -> (i64, i64) {
     let (a, b) = (i64::from(cut.0) * n / 256, i64::from(cut.1) * (n + 1) / 256);
     (a.min(b), a.max(b))
 }
@@ -201,20 +201,20 @@ fn rows_needed(a: Axis, (begin, end): (i64, i64)) -> (i64, i64) {
 }
 
 /// Strides of rows and columns of `columns` pixels of `channels`, with gaps.
-fn strides(columns: i64, channels: i64, gaps: (i64, i64)) -> (i64, i64) {
+pub fn strides(columns: i64, channels: i64, gaps: (i64, i64)) -> (i64, i64) {
     let w = channels + gaps.0;
     (columns * w + gaps.1, w)
 }
 
-struct Plane {
-    rows: (i64, i64),
-    columns: i64,
-    channels: i64,
-    strides: (i64, i64, i64),
+pub struct Plane {
+    pub rows: (i64, i64),
+    pub columns: i64,
+    pub channels: i64,
+    pub strides: (i64, i64, i64),
 }
 
 impl Plane {
-    fn indices(&self) -> impl Iterator<Item = i64> {
+    pub fn indices(&self) -> impl Iterator<Item = i64> {
         let (h, w, c) = self.strides;
         let (columns, channels) = (self.columns, self.channels);
         (0..self.rows.1 - self.rows.0).flat_map(move |y| {
@@ -537,25 +537,25 @@ pub fn depthwise2d() -> impl Strategy<Value = Case> {
         })
 }
 
-fn grid(rows: (i64, i64), columns: i64, channels: i64) -> impl Iterator<Item = (i64, i64, i64)> {
+pub fn grid(rows: (i64, i64), columns: i64, channels: i64) -> impl Iterator<Item = (i64, i64, i64)> {
     (rows.0..rows.1).flat_map(move |y| (0..columns).flat_map(move |x| (0..channels).map(move |c| (y, x, c))))
 }
 
 /// A record as the array of i64 it is.
-fn words<T>(record: &T) -> Vec<i64> {
+pub fn words<T>(record: &T) -> Vec<i64> {
     // SAFETY: the records are `repr(C)` with i64 fields only.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast::<i64>(), size_of::<T>() / 8) }
         .to_vec()
 }
 
 #[derive(Default)]
-struct Sum {
-    value: f64,
-    magnitude: f64,
+pub struct Sum {
+    pub value: f64,
+    pub magnitude: f64,
 }
 
 impl Sum {
-    fn add(&mut self, a: f32, b: f32) {
+    pub fn add(&mut self, a: f32, b: f32) {
         let product = f64::from(a) * f64::from(b);
         self.value += product;
         self.magnitude += product.abs();

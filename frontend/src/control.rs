@@ -61,7 +61,7 @@ impl<'a> Importer<'a> {
         results
     }
 
-    fn ctx<'c>(&'c mut self, node: &'c NodeProto, origin: &Origin) -> NodeCtx<'c, 'a> {
+    pub fn ctx<'c>(&'c mut self, node: &'c NodeProto, origin: &Origin) -> NodeCtx<'c, 'a> {
         let opset = self.opset;
         NodeCtx::new(
             &mut self.builder,
@@ -71,6 +71,18 @@ impl<'a> Importer<'a> {
             Vec::new(),
             Vec::new(),
         )
+    }
+
+    /// The results of a body of a node, whose inputs are these values.
+    pub fn body(
+        &mut self,
+        node: &NodeProto,
+        name: &str,
+        origin: &Origin,
+        inputs: &[Value],
+    ) -> Result<Vec<Value>, Stop> {
+        let mut body = body_of(node, name)?;
+        self.with_weights(&mut body, |s, body| s.trip(body, origin, 0, inputs))
     }
 
     /// Runs `f` in a scope that holds the initialisers of a body.

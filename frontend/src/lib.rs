@@ -13,6 +13,7 @@ mod ctx;
 mod dims;
 pub mod error;
 pub mod export;
+mod flex;
 mod import;
 mod inline;
 mod narrow;
@@ -29,7 +30,7 @@ pub mod tensor;
 
 pub use error::{Class, Code, ImportError, ImportErrors};
 pub use import::{Imported, decode, import, import_model};
-pub use ops::{supported_operators, supported_since};
+pub use ops::{operators, supported_operators, supported_since};
 pub use options::{ExternalData, ImportOptions, Limits};
 pub use tensor::{read_tensor_pb, write_tensor_pb};
 

@@ -331,6 +331,10 @@ impl Importer<'_> {
                     false => self.both_branches(node, origin, condition),
                 };
             }
+            Lowering::FlexAttention => {
+                let inputs = ctx.into_inputs();
+                return Ok(vec![self.flex_attention(node, origin, &inputs)?]);
+            }
             Lowering::Loop => {
                 let inputs = ctx.into_inputs();
                 return self.unrolled_loop(node, origin, &inputs);

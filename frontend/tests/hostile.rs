@@ -244,7 +244,7 @@ fn damaged_parts() {
 #[test]
 fn operators_on_arbitrary_operands() {
     let mut rng = Rng(0xface);
-    let all: Vec<&str> = sdc_frontend::supported_operators().collect();
+    let all: Vec<(&str, &str)> = sdc_frontend::operators().collect();
     let words = [
         "axis",
         "axes",
@@ -274,9 +274,23 @@ fn operators_on_arbitrary_operands() {
         "noop_with_empty_axes",
         "value_ints",
         "allowzero",
+        "antialias",
+        "coordinate_transformation_mode",
+        "storage_order",
+        "hidden_size",
+        "clip",
+        "activations",
+        "output_height",
+        "sampling_ratio",
+        "offset_group",
+        "K",
+        "N",
+        "bits",
+        "block_size",
+        "training_mode",
     ];
     let mut fine = 0;
-    for _ in 0..6000 {
+    for _ in 0..9000 {
         let dims = |rng: &mut Rng| -> Vec<i64> {
             (0..rng.below(5))
                 .map(|_| [0, 1, 2, 3, 4, 6, 1 << 33][rng.below(7)])
@@ -325,18 +339,24 @@ fn operators_on_arbitrary_operands() {
             let value = match rng.below(4) {
                 0 => A::Int(NUMBERS[rng.below(NUMBERS.len())]),
                 1 => A::Ints(&values),
-                2 => A::Text(["SAME_UPPER", "linear", "CRD", "reflect", "?"][rng.below(5)]),
+                2 => A::Text(
+                    [
+                        "SAME_UPPER",
+                        "linear",
+                        "CRD",
+                        "reflect",
+                        "?",
+                        "tf_crop_and_resize",
+                    ][rng.below(6)],
+                ),
                 _ => A::Float([0.0, -1.5, f32::NAN, f32::INFINITY, 1e30][rng.below(5)]),
             };
             attributes.push((name, value));
         }
         let outputs = ["y", "y z"][rng.below(2)];
-        let n = node(
-            all[rng.below(all.len())],
-            &operands.join(" "),
-            outputs,
-            attributes,
-        );
+        let (domain, op) = all[rng.below(all.len())];
+        let mut n = node(op, &operands.join(" "), outputs, attributes);
+        n.domain = Some(domain.to_owned());
         let weights = lists.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
         let m = model(
             [7, 9, 10, 11, 13, 18, 24, 28][rng.below(8)],

@@ -154,7 +154,7 @@ pub(super) fn identity(c: &mut NodeCtx) -> Lowered {
     c.input(0)
 }
 
-/// Dropout in inference: the operand, and a mask that keeps everything.
+/// Dropout in inference, or of nothing: the operand, and a mask that keeps everything.
 pub(super) fn dropout(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
     c.ignore(&["ratio", "seed"]);
     if c.opset < 7 {
@@ -162,9 +162,14 @@ pub(super) fn dropout(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
     }
     let x = c.input(0)?;
     if c.opt_input(2).is_some() && c.const_scalar(2, "training_mode")? != 0.0 {
-        return Err(
-            Fault::new(Code::Form, "training mode is not supported").help("export the model for inference")
-        );
+        let ratio = match c.opt_input(1) {
+            Some(_) => c.const_scalar(1, "ratio")?,
+            None => 0.5,
+        };
+        if ratio != 0.0 {
+            let text = "training mode, which drops elements at random, is not supported";
+            return Err(Fault::new(Code::Form, text).help("export the model for inference"));
+        }
     }
     let mut outputs = vec![x];
     if c.output_read(1) {

@@ -1,9 +1,10 @@
 //! Conv and ConvTranspose.
 
-use super::conv_forms::{Spread, conv3d};
+use super::conv_forms::{Spread, conv3d, spread};
 use super::window::{Geometry, Padding, drop_lift, extent, geometry, halves, lift, lift_list, spatial_rank};
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
+use sdc_ir::DType;
 use sdc_ir::graph::Value;
 use sdc_ir::graph::op::{Activation, Conv, ConvTranspose};
 
@@ -76,6 +77,14 @@ pub(super) fn conv_of(c: &mut NodeCtx, x: Value, w: Value, bias: Option<Value>) 
 
 /// A convolution in one dimension or more; three are made of two.
 pub(super) fn emit_conv(c: &mut NodeCtx, mut op: Conv, mut operands: Vec<Value>) -> Lowered {
+    let plain = c.known(operands[1]).is_some() && c.dtype(operands[0]) == DType::F32;
+    if op.dilations.iter().any(|&d| d > 1) && !plain {
+        // The kernels dilate constant filters of f32; others get zeros between their elements.
+        for i in 0..op.dilations.len() {
+            operands[1] = spread(c, operands[1], 2 + i, op.dilations[i])?;
+            op.dilations[i] = 1;
+        }
+    }
     match op.strides.len() {
         1 => {
             op.strides = lift_list(&op.strides, 1);
@@ -164,7 +173,7 @@ pub(super) fn conv_transpose(c: &mut NodeCtx) -> Lowered {
         None => vec![0; spatial],
     };
     let pads = crops(c, &g, &c.shape(x)[2..], &kernel, &output_padding)?;
-    if c.known(w).is_none() || spatial > 2 {
+    if c.known(w).is_none() || spatial > 2 || c.dtype(x) == DType::F64 {
         let spread = Spread {
             strides: g.strides,
             dilations: g.dilations,

@@ -87,6 +87,26 @@ pub(super) fn conv3d(c: &mut NodeCtx, op: Conv, operands: &[Value]) -> Lowered {
     c.transpose(y, vec![0, 2, 1, 3, 4])
 }
 
+/// `stride - 1` zeros between elements along a dimension.
+pub(super) fn spread(c: &mut NodeCtx, x: Value, axis: usize, stride: usize) -> Lowered {
+    let mut shape = c.shape(x);
+    if stride == 1 || shape[axis] == 0 {
+        return Ok(x);
+    }
+    let last = (shape[axis] - 1)
+        .checked_mul(stride)
+        .ok_or_else(|| bad("the strides are too large"))?;
+    let mut apart = shape.clone();
+    apart.insert(axis + 1, 1);
+    let x = c.reshape(x, apart.clone())?;
+    let mut after = vec![0; apart.len()];
+    after[axis + 1] = stride - 1;
+    let x = bordered(c, x, vec![0; apart.len()], after)?;
+    shape[axis] = last + stride;
+    let x = c.reshape(x, shape)?;
+    narrow(c, x, axis, 0, last + 1)
+}
+
 /// A transposed convolution as a plain one: of the input with zeros between its elements, by the filter mirrored.
 pub(super) struct Spread {
     pub strides: Vec<usize>,
@@ -102,7 +122,7 @@ impl Spread {
         let spatial = self.strides.len();
         let mut x = x;
         for i in 0..spatial {
-            x = self.spread(c, x, i)?;
+            x = spread(c, x, 2 + i, self.strides[i])?;
         }
         let w = self.mirrored(c, w)?;
         // What the plain convolution has for padding; where it is negative, a cut.
@@ -144,27 +164,6 @@ impl Spread {
         };
         let operands = [x, w].into_iter().chain(bias).collect();
         emit_conv(c, op, operands)
-    }
-
-    /// `stride - 1` zeros between elements along spatial dimension `i`.
-    fn spread(&self, c: &mut NodeCtx, x: Value, i: usize) -> Lowered {
-        let (stride, axis) = (self.strides[i], 2 + i);
-        let mut shape = c.shape(x);
-        if stride == 1 || shape[axis] == 0 {
-            return Ok(x);
-        }
-        let last = (shape[axis] - 1)
-            .checked_mul(stride)
-            .ok_or_else(|| bad("the strides are too large"))?;
-        let mut apart = shape.clone();
-        apart.insert(axis + 1, 1);
-        let x = c.reshape(x, apart.clone())?;
-        let mut after = vec![0; apart.len()];
-        after[axis + 1] = stride - 1;
-        let x = bordered(c, x, vec![0; apart.len()], after)?;
-        shape[axis] = last + stride;
-        let x = c.reshape(x, shape)?;
-        narrow(c, x, axis, 0, last + 1)
     }
 
     /// The filter `[C,M/group,k..]` as `[M,C/group,k..]`, every spatial dimension backwards.

@@ -87,7 +87,55 @@ pub(super) fn pow(c: &mut NodeCtx) -> Lowered {
         return c.cast(result, b);
     }
     let exponent = c.cast(exponent, b)?;
+    if b.is_int() {
+        return integer_power(c, base, exponent);
+    }
     c.binary(BinaryOp::Pow, base, exponent)
+}
+
+/// Powers of integers, modulo their range, by squaring for each bit of the exponent. A negative exponent leaves 0 of all bases but
+/// 1 and -1.
+fn integer_power(c: &mut NodeCtx, base: Value, exponent: Value) -> Lowered {
+    let dtype = c.dtype(base);
+    let known = c.known(exponent).and_then(|e| e.to_i64_vec());
+    let largest = known.map_or(i64::MAX, |e| {
+        e.iter().map(|e| e.wrapping_abs()).max().unwrap_or(0)
+    });
+    let bits = 8 * dtype.size() as u32 - u32::from(dtype.is_signed_int());
+    let bits = bits.min(64 - largest.max(0).leading_zeros());
+    let one = c.scalar(dtype, 1.0)?;
+    let mut result = one;
+    let mut square = base;
+    for bit in 0..bits {
+        let moved = c.with_scalar(BinaryOp::ShiftRight, exponent, f64::from(bit))?;
+        let low = c.with_scalar(BinaryOp::BitwiseAnd, moved, 1.0)?;
+        let set = c.with_scalar(BinaryOp::Equal, low, 1.0)?;
+        let factor = c.emit(Where {}, &[set, square, one])?;
+        result = c.binary(BinaryOp::Mul, result, factor)?;
+        if bit + 1 < bits {
+            square = c.binary(BinaryOp::Mul, square, square)?;
+        }
+    }
+    if bits == 0 {
+        // Every exponent is 0: ones of the common shape.
+        let ones = c.with_scalar(BinaryOp::Equal, exponent, 0.0)?;
+        let ones = c.cast(ones, dtype)?;
+        let nothing = c.with_scalar(BinaryOp::Mul, base, 0.0)?;
+        result = c.binary(BinaryOp::Add, ones, nothing)?;
+    }
+    if !dtype.is_signed_int() {
+        return Ok(result);
+    }
+    let low = c.with_scalar(BinaryOp::BitwiseAnd, exponent, 1.0)?;
+    let odd = c.with_scalar(BinaryOp::Equal, low, 1.0)?;
+    let zero = c.scalar(dtype, 0.0)?;
+    let minus = c.with_scalar(BinaryOp::Equal, base, -1.0)?;
+    let plus = c.with_scalar(BinaryOp::Equal, base, 1.0)?;
+    let sign = c.emit(Where {}, &[odd, base, one])?;
+    let unit = c.binary(BinaryOp::Or, minus, plus)?;
+    let inverse = c.emit(Where {}, &[unit, sign, zero])?;
+    let negative = c.with_scalar(BinaryOp::Less, exponent, 0.0)?;
+    c.emit(Where {}, &[negative, inverse, result])
 }
 
 /// Mod of floats, in `f64`: there the product of divisor and quotient is exact unless the quotient has more than 29 bits.

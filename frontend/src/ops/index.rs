@@ -350,7 +350,7 @@ pub(super) fn tensor_scatter(c: &mut NodeCtx) -> Lowered {
 }
 
 /// A dimension repeated element by element: `[.., n, ..]` to `[.., n * times, ..]`, each element `times` times in a row.
-pub(super) fn repeat(c: &mut NodeCtx, x: Value, axis: usize, times: usize) -> Lowered {
+pub(crate) fn repeat(c: &mut NodeCtx, x: Value, axis: usize, times: usize) -> Lowered {
     let mut shape = c.shape(x);
     let mut split = shape.clone();
     split.insert(axis + 1, 1);

@@ -12,6 +12,8 @@ mod conv_forms;
 mod einsum;
 mod elementwise;
 mod index;
+mod learn;
+mod linear;
 mod loss;
 mod matmul;
 mod microsoft;
@@ -24,16 +26,18 @@ mod quant;
 mod recurrent;
 mod recurrent_steps;
 mod reduce;
+mod region;
 mod resample;
 mod reshape;
 mod resize;
 mod sample;
 mod signal;
 mod slice;
+mod training;
 mod trigonometry;
 mod window;
 
-pub(crate) use index::{join, narrow};
+pub(crate) use index::{join, narrow, repeat};
 
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
@@ -54,6 +58,8 @@ pub(crate) enum Lowering {
     /// Loops are unrolled, by the importer too.
     Loop,
     Scan,
+    /// Has bodies that are put in place, by the importer too.
+    FlexAttention,
 }
 
 /// One line of the table.
@@ -70,6 +76,9 @@ pub(crate) struct Entry {
 pub(crate) fn domain(domain: &str) -> Option<&'static [Entry]> {
     match domain {
         "" | "ai.onnx" => Some(TABLE),
+        "ai.onnx.ml" => Some(LEARN),
+        "ai.onnx.preview" => Some(PREVIEW),
+        "ai.onnx.preview.training" => Some(TRAINING),
         "com.microsoft" => Some(MICROSOFT),
         _ => None,
     }
@@ -82,7 +91,21 @@ pub(crate) fn find(domain: &str, name: &str) -> Option<&'static Entry> {
     Some(&table[at])
 }
 
-/// Names of the operators with a lowering, in alphabetical order.
+/// Domains and names of all operators with a lowering.
+pub fn operators() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let domains = [
+        "",
+        "ai.onnx.ml",
+        "ai.onnx.preview",
+        "ai.onnx.preview.training",
+        "com.microsoft",
+    ];
+    domains
+        .into_iter()
+        .flat_map(|d| domain(d).unwrap_or_default().iter().map(move |e| (d, e.name)))
+}
+
+/// Names of the default domain's operators with a lowering, in alphabetical order.
 pub fn supported_operators() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|e| e.name)
 }
@@ -166,7 +189,7 @@ static TABLE: &[Entry] = &[
     one("Atanh", 9, (1, 1), trigonometry::atanh),
     many("Attention", 23, (3, 7), attention::attention),
     one("AveragePool", 1, (1, 1), pool::average_pool),
-    one("BatchNormalization", 1, (5, 5), normalize::batch),
+    many("BatchNormalization", 1, (5, 5), normalize::batch),
     one("BitCast", 26, (1, 1), bits::bit_cast),
     one("BitShift", 11, (2, 2), bits::shift),
     one("BitwiseAnd", 18, (2, 2), bits::bitwise),
@@ -181,6 +204,7 @@ static TABLE: &[Entry] = &[
     one("Celu", 12, (1, 1), activation::celu),
     one("CenterCropPad", 18, (2, 2), pad::center_crop_pad),
     one("Clip", 1, (1, 3), activation::clip),
+    one("Col2Im", 18, (3, 3), region::col2im),
     one("Compress", 9, (2, 2), index::compress),
     one("Concat", 1, (1, ANY), slice::concat),
     one("Constant", 1, (0, 0), constant::constant),
@@ -193,8 +217,10 @@ static TABLE: &[Entry] = &[
     one("CumProd", 26, (2, 2), order::cumulative),
     one("CumSum", 11, (2, 2), order::cumulative),
     one("DFT", 17, (1, 3), signal::dft),
+    one("DeformConv", 19, (3, 5), region::deform_conv),
     one("DepthToSpace", 1, (1, 1), reshape::depth_to_space),
     one("DequantizeLinear", 10, (2, 3), quant::dequantize),
+    one("Det", 11, (1, 1), linear::det),
     one("Div", 1, (2, 2), elementwise::binary),
     many("Dropout", 1, (1, 3), constant::dropout),
     many("DynamicQuantizeLinear", 11, (1, 1), qlinear::dynamic),
@@ -245,9 +271,11 @@ static TABLE: &[Entry] = &[
     one("MatMul", 1, (2, 2), matmul::matmul),
     one("MatMulInteger", 10, (2, 4), qlinear::matmul_integer),
     one("Max", 1, (1, ANY), elementwise::extremum),
-    one("MaxPool", 1, (1, 1), pool::max_pool),
+    many("MaxPool", 1, (1, 1), pool::max_pool),
+    one("MaxUnpool", 9, (2, 3), region::max_unpool),
     one("Mean", 1, (1, ANY), elementwise::mean),
     one("MeanVarianceNormalization", 9, (1, 1), normalize::mean_variance),
+    one("MelWeightMatrix", 17, (5, 5), linear::mel_weights),
     one("Min", 1, (1, ANY), elementwise::extremum),
     one("Mish", 18, (1, 1), activation::mish),
     one("Mod", 10, (2, 2), elementwise::modulo),
@@ -282,6 +310,7 @@ static TABLE: &[Entry] = &[
     one("Reshape", 1, (1, 2), reshape::reshape),
     one("Resize", 10, (1, 4), resize::resize),
     one("ReverseSequence", 10, (2, 2), index::reverse_sequence),
+    one("RoiAlign", 10, (3, 3), region::roi_align),
     one("RotaryEmbedding", 23, (3, 4), attention::rotary),
     one("Round", 11, (1, 1), elementwise::unary),
     one("STFT", 17, (2, 4), signal::stft),
@@ -326,6 +355,27 @@ static TABLE: &[Entry] = &[
     one("Xor", 1, (2, 2), elementwise::binary),
 ];
 
+/// Of domain `ai.onnx.ml`.
+#[rustfmt::skip]
+static LEARN: &[Entry] = &[
+    one("ArrayFeatureExtractor", 1, (2, 2), learn::feature_extractor),
+    one("Binarizer", 1, (1, 1), learn::binarizer),
+];
+
+/// Of domain `ai.onnx.preview`.
+#[rustfmt::skip]
+static PREVIEW: &[Entry] = &[
+    Entry { name: "FlexAttention", since: 1, operands: (3, 3), lowering: Lowering::FlexAttention },
+];
+
+/// Of domain `ai.onnx.preview.training`.
+#[rustfmt::skip]
+static TRAINING: &[Entry] = &[
+    many("Adagrad", 1, (5, ANY), training::adagrad),
+    many("Adam", 1, (6, ANY), training::adam),
+    many("Momentum", 1, (5, ANY), training::momentum),
+];
+
 /// Of domain `com.microsoft`, sorted by name. Its version says nothing about operators.
 #[rustfmt::skip]
 static MICROSOFT: &[Entry] = &[
@@ -357,11 +407,14 @@ static MICROSOFT: &[Entry] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::{MICROSOFT, TABLE};
+    use super::{LEARN, MICROSOFT, TABLE, TRAINING};
 
     #[test]
     fn the_tables_are_sorted_and_without_repetition() {
-        for pair in [TABLE, MICROSOFT].iter().flat_map(|t| t.windows(2)) {
+        for pair in [TABLE, LEARN, TRAINING, MICROSOFT]
+            .iter()
+            .flat_map(|t| t.windows(2))
+        {
             assert!(
                 pair[0].name < pair[1].name,
                 "{} before {}",

@@ -3,23 +3,22 @@
 use super::pool::{power_of_magnitude, root};
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
+use sdc_ir::DType;
 use sdc_ir::graph::op::{
     BatchNormalization, InstanceNormalization, LayerNormalization, Reduce, ReduceKind, Softmax, Where,
 };
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
 
-/// BatchNormalization in inference.
-pub(super) fn batch(c: &mut NodeCtx) -> Lowered {
-    c.ignore(&["momentum"]);
+/// BatchNormalization.
+pub(super) fn batch(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
+    let momentum = c.float("momentum", 0.9)?;
     if c.opset < 7 && !c.flag("is_test", false)? {
         // Exporters of that time left it out of inference models too; there is nothing else to run.
         c.ignore(&["is_test"]);
     }
     let epsilon = c.float("epsilon", 1e-5)?;
     if c.flag("training_mode", false)? {
-        return Err(c
-            .unsupported_attr("training_mode", 1)
-            .help("export the model for inference"));
+        return batch_in_training(c, epsilon, momentum);
     }
     if c.opset < 9 && !c.flag("spatial", true)? {
         return Err(c.unsupported_attr("spatial", 0));
@@ -31,13 +30,70 @@ pub(super) fn batch(c: &mut NodeCtx) -> Lowered {
         let parameter = c.input(i)?;
         operands.push(c.cast(parameter, dtype)?);
     }
-    c.emit(BatchNormalization { epsilon }, &operands)
+    Ok(vec![c.emit(BatchNormalization { epsilon }, &operands)?])
+}
+
+/// By the batch's own mean and variance; then the running ones, which these are mixed into.
+fn batch_in_training(c: &mut NodeCtx, epsilon: f32, momentum: f32) -> Result<Vec<Value>, Fault> {
+    let x = c.input(0)?;
+    let (dtype, shape) = (c.dtype(x), c.shape(x));
+    let Some(&channels) = shape.get(1) else {
+        return Err(Fault::new(
+            Code::BadOperands,
+            "the input has no channel dimension",
+        ));
+    };
+    let axes = (0..shape.len()).filter(|&d| d != 1).collect();
+    let (mean, variance) = variance_over(c, x, axes)?;
+    let (mean, variance) = (
+        c.reshape(mean, vec![channels])?,
+        c.reshape(variance, vec![channels])?,
+    );
+    let (scale, bias) = (c.input(1)?, c.input(2)?);
+    let (scale, bias) = (c.cast(scale, dtype)?, c.cast(bias, dtype)?);
+    let y = c.emit(BatchNormalization { epsilon }, &[x, scale, bias, mean, variance])?;
+    let mut outputs = vec![y];
+    for (i, of_batch) in [(3, mean), (4, variance)] {
+        let running = c.input(i)?;
+        let kept = c.with_scalar(BinaryOp::Mul, running, momentum.into())?;
+        let of_batch = c.cast(of_batch, c.dtype(running))?;
+        let new = c.with_scalar(BinaryOp::Mul, of_batch, 1.0 - f64::from(momentum))?;
+        outputs.push(c.binary(BinaryOp::Add, kept, new)?);
+    }
+    Ok(outputs)
 }
 
 pub(super) fn instance(c: &mut NodeCtx) -> Lowered {
     let epsilon = c.float("epsilon", 1e-5)?;
-    let operands = [c.input(0)?, c.input(1)?, c.input(2)?];
-    c.emit(InstanceNormalization { epsilon }, &operands)
+    let operands @ [x, scale, bias] = [c.input(0)?, c.input(1)?, c.input(2)?];
+    let rank = c.rank(x);
+    if c.dtype(x) != DType::F64 || rank < 3 {
+        return c.emit(InstanceNormalization { epsilon }, &operands);
+    }
+    let mut per_channel = vec![1; rank - 1];
+    per_channel[0] = c.shape(x)[1];
+    let (scale, bias) = (
+        c.reshape(scale, per_channel.clone())?,
+        c.reshape(bias, per_channel)?,
+    );
+    normalised(c, x, (2..rank).collect(), epsilon, (scale, bias))
+}
+
+/// `(x - mean) / sqrt(variance + epsilon) * scale + bias`, for the element types that the canonical operators do not have.
+fn normalised(
+    c: &mut NodeCtx,
+    x: Value,
+    axes: Vec<usize>,
+    epsilon: f32,
+    (scale, bias): (Value, Value),
+) -> Lowered {
+    let (mean, variance) = variance_over(c, x, axes)?;
+    let deviation = c.binary(BinaryOp::Sub, x, mean)?;
+    let shifted = c.with_scalar(BinaryOp::Add, variance, epsilon.into())?;
+    let root = c.unary(UnaryOp::Sqrt, shifted)?;
+    let unit = c.binary(BinaryOp::Div, deviation, root)?;
+    let scaled = c.binary(BinaryOp::Mul, unit, scale)?;
+    c.binary(BinaryOp::Add, scaled, bias)
 }
 
 /// LayerNormalization; mean and inverse standard deviation are computed beside it where something reads them.
@@ -51,7 +107,11 @@ pub(super) fn layer(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
         Some(bias) => bias,
         None => c.scalar(c.dtype(x), 0.0)?,
     };
-    let y = c.emit(LayerNormalization { axis, epsilon }, &[x, scale, bias])?;
+    let y = if c.dtype(x) == DType::F64 {
+        normalised(c, x, (axis..rank).collect(), epsilon, (scale, bias))?
+    } else {
+        c.emit(LayerNormalization { axis, epsilon }, &[x, scale, bias])?
+    };
     if !c.output_read(1) && !c.output_read(2) {
         return Ok(vec![y]);
     }

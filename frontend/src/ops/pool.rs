@@ -1,10 +1,12 @@
 //! Pooling over windows and over whole images, and LRN, which is a pooling over channels.
 
+use super::index::iota;
 use super::window::{Padding, drop_lift, extent, geometry, lift, lift_list, spatial_rank};
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
-use sdc_ir::graph::op::{AveragePool, MaxPool, Reduce, ReduceKind};
+use sdc_ir::graph::op::{AveragePool, Gather, MaxPool, Reduce, ReduceKind, Where};
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
+use sdc_ir::{DType, Tensor};
 
 /// Window attributes of a pooling node, ready for the canonical operator.
 struct Pool {
@@ -72,14 +74,131 @@ fn ceil_end_pad(input: usize, extent: usize, stride: usize, begin: usize, end: u
     Some(end.max(needed))
 }
 
-pub(super) fn max_pool(c: &mut NodeCtx) -> Lowered {
+/// MaxPool, with the places of the maxima where something reads them.
+pub(super) fn max_pool(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
     let x = c.input(0)?;
     // The order only concerns the indices.
     let column_major = c.flag("storage_order", false)?;
-    if column_major && c.output_read(1) {
-        return Err(c.unsupported_attr("storage_order", 1));
-    }
     let p = pool(c, x)?;
+    if c.output_read(1) {
+        return with_places(c, x, &p, column_major);
+    }
+    Ok(vec![maxima(c, x, p)?])
+}
+
+/// Most elements of a window whose maximum's place is wanted.
+const MAX_WINDOW: usize = 256;
+
+/// Maxima and their places in the flattened input, by comparing the elements of the window one after the other.
+fn with_places(c: &mut NodeCtx, x: Value, p: &Pool, column_major: bool) -> Result<Vec<Value>, Fault> {
+    let shape = c.shape(x);
+    let rank = p.kernel.len();
+    let window = p.kernel.iter().try_fold(1usize, |n, &k| n.checked_mul(k));
+    if window.is_none_or(|n| n > MAX_WINDOW) {
+        let text =
+            format!("places of maxima in windows of more than {MAX_WINDOW} elements are not supported");
+        return Err(Fault::new(Code::Form, text));
+    }
+    let mut sizes = shape[..2].to_vec();
+    for d in 0..rank {
+        let padded = shape[2 + d]
+            .saturating_add(p.pads[d])
+            .saturating_add(p.pads[rank + d]);
+        let room = padded.checked_sub(extent(p.kernel[d], p.dilations[d])?);
+        let room = room.ok_or_else(|| Fault::new(Code::BadOperands, "no window fits the input"))?;
+        sizes.push(room / p.strides[d] + 1);
+    }
+    // Of every element of the window the positions along every dimension are computed here.
+    let limit = 16 * c.builder.limits.max_folded_elements;
+    let positions = sizes[2..].iter().fold(0usize, |n, &s| n.saturating_add(s));
+    if positions.saturating_mul(window.unwrap_or(0)) > limit {
+        let text = format!("places of maxima need more than {limit} positions computed at compile time");
+        return Err(Fault::new(Code::FoldLimit, text));
+    }
+    // The place of an element of the first image's first channel, along each dimension.
+    let mut weights = vec![1usize; rank];
+    let order: Vec<usize> = if column_major {
+        (1..rank).collect()
+    } else {
+        (0..rank - 1).rev().collect()
+    };
+    for &d in &order {
+        let before = if column_major { d - 1 } else { d + 1 };
+        weights[d] = weights[before].saturating_mul(shape[2 + before]);
+    }
+    let area: usize = shape[2..].iter().product();
+    let images = iota(c, shape[0], (0, (area * shape[1]) as i64), 0, rank + 2)?;
+    let channels = iota(c, shape[1], (0, area as i64), 1, rank + 2)?;
+    let first = c.binary(BinaryOp::Add, images, channels)?;
+    // The largest element so far, its place, and whether there is one (left out where there is one everywhere).
+    let mut best: Option<(Value, Value, Option<Value>)> = None;
+    for element in 0..window.unwrap_or(0) {
+        let mut rest = element;
+        let mut offset = vec![0; rank];
+        for d in (0..rank).rev() {
+            offset[d] = rest % p.kernel[d] * p.dilations[d];
+            rest /= p.kernel[d];
+        }
+        let (mut value, mut place, mut inside) = (x, first, None);
+        for d in 0..rank {
+            // Positions beyond the border are of the border, and do not count.
+            let at: Vec<i64> = (0..sizes[2 + d])
+                .map(|o| (o * p.strides[d] + offset[d]) as i64 - p.pads[d] as i64)
+                .collect();
+            let last = shape[2 + d] as i64 - 1;
+            let clamped: Vec<i64> = at.iter().map(|&i| i.clamp(0, last)).collect();
+            let line = |values: Vec<i64>| {
+                let mut shape = vec![1; rank + 2];
+                shape[2 + d] = values.len();
+                Tensor::from_elements(shape, values).map_err(|e| Fault::new(Code::TooLarge, e.to_string()))
+            };
+            if at != clamped {
+                let valid = at.iter().zip(&clamped).map(|(a, b)| i64::from(a == b)).collect();
+                let valid = c.constant(line(valid)?)?;
+                let valid = c.cast(valid, DType::Bool)?;
+                inside = Some(match inside {
+                    None => valid,
+                    Some(other) => c.binary(BinaryOp::And, other, valid)?,
+                });
+            }
+            let weighted = clamped.iter().map(|&i| i * weights[d] as i64).collect();
+            let weighted = c.constant(line(weighted)?)?;
+            place = c.binary(BinaryOp::Add, place, weighted)?;
+            let positions = Tensor::from_elements(vec![clamped.len()], clamped);
+            let positions = positions.map_err(|e| Fault::new(Code::TooLarge, e.to_string()))?;
+            let positions = c.constant(positions)?;
+            value = c.emit(Gather { axis: 2 + d }, &[value, positions])?;
+        }
+        // What lies in the padding never counts; any element does where none has yet.
+        best = Some(match best {
+            None => (value, c.expand(place, sizes.clone())?, inside),
+            Some((value_before, place_before, seen)) => {
+                let mut better = c.binary(BinaryOp::Greater, value, value_before)?;
+                if let Some(seen) = seen {
+                    let none = c.unary(UnaryOp::Not, seen)?;
+                    better = c.binary(BinaryOp::Or, better, none)?;
+                }
+                if let Some(inside) = inside {
+                    better = c.binary(BinaryOp::And, better, inside)?;
+                }
+                let seen = match (seen, inside) {
+                    (Some(seen), Some(inside)) => Some(c.binary(BinaryOp::Or, seen, inside)?),
+                    _ => None,
+                };
+                let place = c.expand(place, sizes.clone())?;
+                (
+                    c.emit(Where {}, &[better, value, value_before])?,
+                    c.emit(Where {}, &[better, place, place_before])?,
+                    seen,
+                )
+            }
+        });
+    }
+    let (value, place, _) = best.ok_or_else(|| Fault::new(Code::BadOperands, "the window is empty"))?;
+    Ok(vec![value, place])
+}
+
+fn maxima(c: &mut NodeCtx, x: Value, p: Pool) -> Lowered {
     let op = MaxPool {
         kernel: p.kernel,
         strides: p.strides,

@@ -203,7 +203,8 @@ impl Layer {
             input_forget: false,
         };
         let canonical = acts.map(Act::canonical);
-        let ([Some(f), Some(g), Some(h)], true) = (canonical, self.special == plain) else {
+        let known = self.special == plain && c.dtype(gates) != DType::F64;
+        let ([Some(f), Some(g), Some(h)], true) = (canonical, known) else {
             return unrolled(c, self, &operands, acts, self.special);
         };
         let op = Recurrent {

@@ -181,18 +181,19 @@ impl Resampling {
     }
 
     fn along(&self, c: &mut NodeCtx, x: Value, d: usize, line: &Line, op: &Resize) -> Lowered {
-        let limit = c.builder.limits.max_folded_elements;
-        if line.to > limit {
-            let text = format!(
-                "{} samples exceed the limit of {limit} computed at compile time",
-                line.to
-            );
-            return Err(Fault::new(Code::FoldLimit, text));
-        }
-        let reach = 2.0 * 2.0 / line.scale.min(1.0);
-        if self.antialias && reach > MAX_TAPS as f64 {
+        let reach = if self.antialias {
+            4.0 / line.scale.min(1.0)
+        } else {
+            4.0
+        };
+        if reach > MAX_TAPS as f64 {
             let text = format!("antialiasing over more than {MAX_TAPS} samples is not supported");
             return Err(Fault::new(Code::Form, text));
+        }
+        let limit = 16 * c.builder.limits.max_folded_elements;
+        if line.to as f64 * reach > limit as f64 {
+            let text = format!("more than {limit} weights would be computed at compile time");
+            return Err(Fault::new(Code::FoldLimit, text));
         }
         let samples: Vec<Vec<(usize, f64)>> = (0..line.to).map(|o| self.samples(op, line, o)).collect();
         let count = samples.iter().map(Vec::len).max().unwrap_or(0);

@@ -3,6 +3,7 @@
 use super::resample::{Mapping, Resampling, region};
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
+use sdc_ir::DType;
 use sdc_ir::graph::Value;
 use sdc_ir::graph::op::{CoordinateMode, NearestMode, Resize, ResizeMode};
 
@@ -176,7 +177,8 @@ pub(super) fn resize(c: &mut NodeCtx) -> Lowered {
     let mapping = Mapping::from_name(coordinates)
         .ok_or_else(|| c.bad_attr("coordinate_transformation_mode", format!("is `{coordinates}`")))?;
     if let Some(plain) = canonical(mapping, coordinates, &shape, &target)
-        && !(antialias && target.1.iter().any(|&s| s < 1.0) && op.mode != ResizeMode::Nearest)
+        && (op.mode == ResizeMode::Nearest
+            || c.dtype(x) != DType::F64 && !(antialias && target.1.iter().any(|&s| s < 1.0)))
     {
         op.coordinates = plain;
         return emit(c, x, target, op);

@@ -103,3 +103,44 @@ def add(case, rng):
     for mode in ["linear", "cubic", "nearest"]:
         cropped = [image, roi, None, np.array([1, 1, 5, 6])]
         case("Resize", 18, cropped, {1, 3}, mode=mode, coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=9.0)
+
+
+def placed(case, rng):
+    """Sampling at computed places, windows put back, and what else came with them."""
+    real = lambda *shape: rng.standard_normal(shape).astype(np.float32)
+    ints = lambda *values: np.array(values, np.int64)
+    windows = [
+        ([2, 2], [1, 1], [1, 1, 1, 1], [1, 1], 0), ([3, 2], [2, 1], [1, 0, 1, 1], [1, 1], 1),
+        ([2, 2], [2, 2], [1, 1, 1, 1], [2, 2], 0), ([3, 3], [1, 2], [2, 2, 2, 2], [2, 1], 0),
+    ]
+    for kernel, strides, pads, dilations, order in windows:
+        window = {"kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": dilations}
+        case("MaxPool", 17, [real(2, 2, 5, 6)], outputs=2, storage_order=order, **window)
+    case("MaxPool", 17, [real(2, 3, 9)], outputs=2, kernel_shape=[3], strides=[2], pads=[1, 1])
+    case("MaxPool", 17, [real(1, 2, 4, 5, 4)], outputs=2, kernel_shape=[2, 2, 2], strides=[1, 2, 1])
+    case("MaxUnpool", 17, [real(1, 1, 2, 2), ints(0, 3, 9, 15).reshape(1, 1, 2, 2)], kernel_shape=[2, 2], strides=[2, 2])
+    regions = np.array([[0, 0, 7, 8], [-2, 1, 3.5, 12], [4, 4, 4.2, 4.1], [-9, -9, -5, -5]], np.float32)
+    for mode in ["avg", "max"]:
+        for pixel in ["half_pixel", "output_half_pixel"]:
+            sizes = {"output_height": 3, "output_width": 2, "sampling_ratio": 2, "spatial_scale": 0.9}
+            case("RoiAlign", 16, [real(2, 2, 7, 6), regions, ints(0, 1, 1, 0)], mode=mode, coordinate_transformation_mode=pixel, **sizes)
+    for group, offsets, strides, pads, dilations in [
+        (1, 1, [1, 1], [0, 0, 0, 0], [1, 1]), (2, 2, [2, 1], [1, 1, 1, 1], [1, 2]), (1, 4, [1, 2], [1, 0, 1, 2], [1, 1]),
+    ]:
+        rows = (6 + pads[0] + pads[2] - 2 * dilations[0] - 1) // strides[0] + 1
+        columns = (7 + pads[1] + pads[3] - dilations[1] - 1) // strides[1] + 1
+        moved, mask = real(2, offsets * 12, rows, columns), rng.random((2, offsets * 6, rows, columns)).astype(np.float32)
+        given = [real(2, 4, 6, 7), real(2, 4 // group, 3, 2), moved, real(2), mask]
+        case("DeformConv", 19, given, group=group, offset_group=offsets, strides=strides, pads=pads, dilations=dilations)
+    case("Col2Im", 18, [real(2, 18, 30), ints(6, 5), ints(2, 3)], {1, 2}, pads=[1, 1, 0, 1])
+    case("Col2Im", 18, [real(1, 8, 9), ints(7, 7), ints(2, 2)], {1, 2}, strides=[2, 2], dilations=[2, 2])
+    for size in range(1, 7):
+        case("Det", 17, [real(2, size, size)])
+    mel = [np.int64(8), np.int64(16), np.int64(8192), np.float32(0), np.float32(4096)]
+    case("MelWeightMatrix", 17, mel, {0, 1, 2, 3, 4})
+    for kind in [np.int32, np.int64]:
+        bases = np.array([2, -3, 1, -1, 7, 0, 5], kind)
+        case("Pow", 17, [bases, np.array([5, 3, 9, 7, 2, 4, 0], kind)])
+        for exponent in [0, 3]:
+            case("Pow", 17, [bases, np.array([exponent], kind)], {1})
+    case("Conv", 17, [real(1, 4, 9, 9), real(4, 2, 3, 2)], dilations=[2, 3], group=2, pads=[1, 1, 1, 1])

@@ -507,6 +507,7 @@ activations()
 for part in [elementary, orders, places, quantised, layers, losses, attentions, newer_forms, sampling]:
     part()
 fused.add(case, rng)
+fused.placed(case, rng)
 with open("cases.bin", "wb") as out:
     for parts in cases:
         out.write(struct.pack("<I", len(parts)))

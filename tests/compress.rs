@@ -157,8 +157,13 @@ fn a_layer_may_have_a_density_of_its_own() {
     let densities = |options: &[&str]| -> Vec<(String, f64)> {
         let (_, report) = compressed(&dir, options);
         let rows = report["layers"].as_array().unwrap().iter();
-        rows.map(|l| (l["node"].as_str().unwrap().to_owned(), l["density"].as_f64().unwrap()))
-            .collect()
+        rows.map(|l| {
+            (
+                l["node"].as_str().unwrap().to_owned(),
+                l["density"].as_f64().unwrap(),
+            )
+        })
+        .collect()
     };
     let all = densities(&["--density", "0.6"]);
     let pruned = all.iter().find(|l| l.1 < 1.0).unwrap();

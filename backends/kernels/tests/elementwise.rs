@@ -331,7 +331,7 @@ fn pooling(h: Axis, w: Axis, channels: usize, signed: bool, seed: u64) -> Case {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(support::cases(300))]
 
     #[test]
     fn sums_and_products(

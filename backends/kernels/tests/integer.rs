@@ -273,7 +273,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+    #![proptest_config(support::cases(120))]
 
     #[test]
     fn kernels_have_the_bits_of_their_bodies(shape in shapes(), seed in any::<u64>()) {

@@ -131,7 +131,7 @@ fn params(d: &Decomposed, len: usize, nr: usize, lanes: usize) -> SdRebuildParam
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(support::cases(200))]
 
     #[test]
     fn panels_have_the_bits_of_the_definition(d in decomposed()) {

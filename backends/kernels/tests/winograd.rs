@@ -386,7 +386,7 @@ fn check_body(case: &Case, (nr, lanes): (usize, usize)) -> Result<(), TestCaseEr
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(support::cases(150))]
 
     #[test]
     fn kernels(case in cases(false)) {
@@ -403,7 +403,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
+    #![proptest_config(support::cases(30))]
 
     #[test]
     fn kernels_with_many_channels(case in cases(true)) {

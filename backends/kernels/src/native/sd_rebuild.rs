@@ -223,7 +223,8 @@ impl Rebuild<'_> {
                     }
                 }
                 column += count;
-                block = block.offset((p.nr * p.vector) as isize);
+                // The last block may be narrower than this step.
+                block = block.wrapping_offset((p.nr * p.vector) as isize);
             }
         }
     }

@@ -8,6 +8,7 @@
 mod support;
 
 use support::Loaded;
+use support::clock::thread_seconds;
 
 /// Name, input height = width, input channels, output channels, window, stride, padding; `d` in the name: depthwise;
 /// `nchw`: the input is planar.
@@ -50,26 +51,6 @@ const LAYERS: &[Layer] = &[
     ("mobilenet d3x3 14 384", 14, 384, 384, 3, 1, 1),
     ("mobilenet d3x3 7 960", 7, 960, 960, 3, 1, 1),
 ];
-
-#[repr(C)]
-struct Timespec {
-    seconds: i64,
-    nanoseconds: i64,
-}
-
-unsafe extern "C" {
-    fn clock_gettime(clock: i32, time: *mut Timespec) -> i32;
-}
-
-fn thread_seconds() -> f64 {
-    let mut time = Timespec {
-        seconds: 0,
-        nanoseconds: 0,
-    };
-    // SAFETY: a valid pointer; 3 is CLOCK_THREAD_CPUTIME_ID.
-    unsafe { clock_gettime(3, &mut time) };
-    time.seconds as f64 + time.nanoseconds as f64 * 1e-9
-}
 
 fn main() {
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();

@@ -11,6 +11,7 @@ mod support;
 
 use sdc_kernels::params::{Conv2dParams, WinogradParams};
 use support::Loaded;
+use support::clock::thread_seconds;
 
 /// Size of the image, channels in and out.
 const LAYERS: &[(i64, i64, i64)] = &[
@@ -39,26 +40,6 @@ const LAYERS: &[(i64, i64, i64)] = &[
     (26, 256, 256),
     (13, 512, 1024),
 ];
-
-#[repr(C)]
-struct Timespec {
-    seconds: i64,
-    nanoseconds: i64,
-}
-
-unsafe extern "C" {
-    fn clock_gettime(clock: i32, time: *mut Timespec) -> i32;
-}
-
-fn thread_seconds() -> f64 {
-    let mut time = Timespec {
-        seconds: 0,
-        nanoseconds: 0,
-    };
-    // SAFETY: a valid pointer; 3 is CLOCK_THREAD_CPUTIME_ID.
-    unsafe { clock_gettime(3, &mut time) };
-    time.seconds as f64 + time.nanoseconds as f64 * 1e-9
-}
 
 /// Bytes over which the copies of the weights extend.
 const FAR: i64 = 32 << 20;

@@ -13,7 +13,7 @@ use sdc_ir::registry;
 use sdc_ir::tile::{BufferData, BufferKind, FuncBuilder, KernelCall, Module, View};
 use sdc_ir::{DType, tile};
 use sdc_kernels::portable;
-use support::{KernelFn, Loaded};
+use support::{Aligned, KernelFn, Loaded};
 
 const KERNELS: [&str; 4] = ["add_i8", "mul_i8", "quantize_f32", "max_pool2d_i8"];
 
@@ -134,17 +134,14 @@ impl Case {
         for (name, kernels) in SETS.iter() {
             for ranges in [vec![(0, self.rows)], backwards.clone()] {
                 self.operands[last].1.fill(UNTOUCHED);
-                let pointer = |bytes: &mut Vec<u8>| match bytes.is_empty() {
-                    true => std::ptr::null_mut(),
-                    false => bytes.as_mut_ptr(),
-                };
-                let pointers: Vec<*mut u8> = self.operands.iter_mut().map(|o| pointer(&mut o.1)).collect();
+                let mut operands: Vec<Aligned> = self.operands.iter().map(|o| Aligned::new(&o.1)).collect();
+                let pointers: Vec<*mut u8> = operands.iter_mut().map(Aligned::pointer).collect();
                 for (begin, end) in ranges {
                     // SAFETY: the case describes its operands.
                     unsafe { kernels[self.kernel](pointers.as_ptr(), self.params.as_ptr(), begin, end) };
                 }
                 let (elements, period) = self.gap;
-                for (i, &y) in self.operands[last].1.iter().enumerate() {
+                for (i, y) in operands[last].bytes().into_iter().enumerate() {
                     let written = i % period < elements;
                     let right = if written { expected[i] } else { UNTOUCHED };
                     prop_assert!(

@@ -13,7 +13,7 @@ use sdc_ir::registry::{self, conv2d_i8};
 use sdc_ir::tile::{BufferData, BufferKind, FuncBuilder, KernelCall, Module, View};
 use sdc_ir::{DType, tile};
 use sdc_kernels::portable;
-use support::{KernelFn, Loaded};
+use support::{Aligned, KernelFn, Loaded};
 
 macro_rules! with_c_abi {
     ($name:ident) => {{
@@ -285,12 +285,13 @@ proptest! {
             let backwards: Vec<_> = (0..case.rows).rev().map(|row| (row, row + 1)).collect();
             for ranges in [vec![(0, case.rows)], backwards] {
                 case.operands[last].1.fill(0xaa);
-                let pointers: Vec<*mut u8> = case.operands.iter_mut().map(|o| o.1.as_mut_ptr()).collect();
+                let mut operands: Vec<Aligned> = case.operands.iter().map(|o| Aligned::new(&o.1)).collect();
+                let pointers: Vec<*mut u8> = operands.iter_mut().map(Aligned::pointer).collect();
                 for (begin, end) in ranges {
                     // SAFETY: the case describes its operands.
                     unsafe { function(pointers.as_ptr(), case.params.as_ptr(), begin, end) };
                 }
-                prop_assert!(case.operands[last].1 == expected, "{set} {kernel}");
+                prop_assert!(operands[last].bytes() == expected, "{set} {kernel}");
             }
         }
     }

@@ -182,7 +182,19 @@ pub(super) fn deform_conv(c: &mut NodeCtx) -> Lowered {
 fn sampled(c: &mut NodeCtx, x: Value, along: &[Taps], [h, w]: [usize; 2], shape: &[usize]) -> Lowered {
     let (rows, _) = pixels(c, x)?;
     let images = iota(c, shape[0], (0, (h * w) as i64), 0, shape.len())?;
-    let mut sum = None;
+    weighted(c, rows, images, along, w, BinaryOp::Add)
+}
+
+/// The weighted neighbours of places in images of rows of `w` pixels, joined; `images` is where each place's image begins.
+fn weighted(
+    c: &mut NodeCtx,
+    rows: Value,
+    images: Value,
+    along: &[Taps],
+    w: usize,
+    join: BinaryOp,
+) -> Lowered {
+    let mut all = None;
     for (row, row_weight) in along[0].ends {
         for (column, column_weight) in along[1].ends {
             let at = c.with_scalar(BinaryOp::Mul, row, w as f64)?;
@@ -194,13 +206,13 @@ fn sampled(c: &mut NodeCtx, x: Value, along: &[Taps], [h, w]: [usize; 2], shape:
             lifted.push(1);
             let weight = c.reshape(weight, lifted)?;
             let part = c.binary(BinaryOp::Mul, values, weight)?;
-            sum = Some(match sum {
+            all = Some(match all {
                 None => part,
-                Some(sum) => c.binary(BinaryOp::Add, sum, part)?,
+                Some(others) => c.binary(join, others, part)?,
             });
         }
     }
-    sum.ok_or_else(|| bad("there is nothing to sample"))
+    all.ok_or_else(|| bad("there is nothing to sample"))
 }
 
 /// Numbers as a constant.
@@ -314,31 +326,14 @@ pub(super) fn roi_align(c: &mut NodeCtx) -> Lowered {
     let images = c.with_scalar(BinaryOp::Min, images, batch as f64 - 1.0)?;
     let images = c.with_scalar(BinaryOp::Mul, images, area as f64)?;
     let images = c.reshape(images, vec![regions, 1, 1])?;
-    let mut value = None;
-    for (row, row_weight) in along[0].ends {
-        for (column, column_weight) in along[1].ends {
-            let at = c.with_scalar(BinaryOp::Mul, row, w as f64)?;
-            let at = c.binary(BinaryOp::Add, at, column)?;
-            let at = c.binary(BinaryOp::Add, at, images)?;
-            let values = c.emit(Gather { axis: 0 }, &[rows, at])?;
-            let weight = c.binary(BinaryOp::Mul, row_weight, column_weight)?;
-            let weight = c.reshape(weight, vec![shape[0], shape[1], shape[2], 1])?;
-            let part = c.binary(BinaryOp::Mul, values, weight)?;
-            // With `max`, of the weighted neighbours too.
-            let join = if kind == ReduceKind::Max {
-                BinaryOp::Max
-            } else {
-                BinaryOp::Add
-            };
-            value = Some(match value {
-                None => part,
-                Some(other) => c.binary(join, other, part)?,
-            });
-        }
-    }
-    let (Some(value), Some(inside)) = (value, inside) else {
-        return Err(bad("there is nothing to sample"));
+    // With `max`, of the weighted neighbours too.
+    let join = if kind == ReduceKind::Max {
+        BinaryOp::Max
+    } else {
+        BinaryOp::Add
     };
+    let value = weighted(c, rows, images, &along, w, join)?;
+    let inside = inside.ok_or_else(|| bad("there is nothing to sample"))?;
     let inside = c.reshape(inside, vec![shape[0], shape[1], shape[2], 1])?;
     let zero = c.scalar(computing, 0.0)?;
     let value = c.emit(Where {}, &[inside, value, zero])?;

@@ -130,6 +130,16 @@ pub(super) fn write(graph: GraphProto, edits: Vec<Edit>, opset: i64) -> Result<G
             }
         }
     }
+    for edit in &edits {
+        let site = &edit.site;
+        let parts = directions.get(&(site.node, site.operand));
+        if parts.is_some_and(|parts| parts.len() < site.direction.1) {
+            return Err(ExportError::Site {
+                origins: edit.origins.clone(),
+                reason: "its other direction cannot be exchanged".into(),
+            });
+        }
+    }
     let mut all = Vec::with_capacity(graph.node.len() + edits.len());
     for (i, node) in positions.into_iter().zip(std::mem::take(&mut graph.node)) {
         let Around { before, after } = around.remove(&i).unwrap_or_default();

@@ -356,8 +356,8 @@ fn packed_weights(cx: &Lowering<'_>, node: Node, dense: &Tensor, tile: usize) ->
     for first in (0..out_c).step_by(block) {
         let columns = block.min(out_c - first);
         let mut at_points = Vec::with_capacity(columns * in_c * points);
-        for window in elements[first * in_c * 9..(first + columns) * in_c * 9].chunks_exact(9) {
-            let window = window.try_into().expect("chunks of nine");
+        let (windows, _) = elements[first * in_c * 9..(first + columns) * in_c * 9].as_chunks();
+        for window in windows {
             at_points.extend(weights(tile, window));
         }
         let packed = pack::columns(points * in_c, columns, block, lanes, |row, column| {

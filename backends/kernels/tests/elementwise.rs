@@ -13,7 +13,8 @@ use sdc_ir::registry;
 use sdc_ir::tile::{BufferData, BufferKind, FuncBuilder, KernelCall, Module, View};
 use sdc_ir::{DType, tile};
 use sdc_kernels::portable;
-use support::{Aligned, KernelFn, Loaded};
+use support::memory::Aligned;
+use support::{KernelFn, Loaded};
 
 const KERNELS: [&str; 4] = ["add_i8", "mul_i8", "quantize_f32", "max_pool2d_i8"];
 

@@ -13,7 +13,8 @@ use sdc_ir::registry::{self, conv2d_i8};
 use sdc_ir::tile::{BufferData, BufferKind, FuncBuilder, KernelCall, Module, View};
 use sdc_ir::{DType, tile};
 use sdc_kernels::portable;
-use support::{Aligned, KernelFn, Loaded};
+use support::memory::Aligned;
+use support::{KernelFn, Loaded};
 
 macro_rules! with_c_abi {
     ($name:ident) => {{

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use sdc_kernels::portable;
 use support::case::{self, Case};
+use support::memory::Operands;
 use support::{KernelFn, Loaded};
 
 /// The kernels of one instance.
@@ -52,8 +53,9 @@ static SETS: LazyLock<Vec<Set>> = LazyLock::new(|| {
 /// The output after running the ranges one after the other.
 fn run(set: &Set, case: &Case, ranges: &[(i64, i64)]) -> Vec<f32> {
     let kernel = set.kernels.iter().find(|k| k.0 == case.kernel).unwrap().1;
-    let (mut operands, params) = case.packed(set.nr, set.lanes);
-    let mut pointers: Vec<*mut u8> = operands.iter_mut().map(|o| case::base(o)).collect();
+    let (operands, params) = case.packed(set.nr, set.lanes);
+    let mut operands = Operands::new(operands, set.name);
+    let mut pointers = operands.pointers();
     if case.in_place {
         pointers[3] = pointers[4];
     }
@@ -61,7 +63,7 @@ fn run(set: &Set, case: &Case, ranges: &[(i64, i64)]) -> Vec<f32> {
         // SAFETY: the case describes its operands.
         unsafe { kernel(pointers.as_ptr(), params.as_ptr(), begin, end) };
     }
-    operands[4].clone()
+    operands.guarded(4)
 }
 
 fn check(case: &Case) -> Result<(), TestCaseError> {

@@ -16,6 +16,7 @@ use sdc_ir::tile::{Buffer, BufferData, BufferKind, FuncBuilder, KernelCall, Modu
 use sdc_kernels::params::WinogradParams;
 use sdc_kernels::portable;
 use support::case::{self, BASE, Extras, Plane, guarded};
+use support::memory::Operands;
 use support::{KernelFn, Loaded};
 
 /// A random call and what it must give. Operands are guarded; weights are `[3][3][in][out]`.
@@ -266,12 +267,13 @@ static SETS: LazyLock<Vec<(&'static str, usize, usize, KernelFn)>> = LazyLock::n
 
 fn run(
     case: &Case,
-    (_, nr, lanes, kernel): (&str, usize, usize, KernelFn),
+    (name, nr, lanes, kernel): (&str, usize, usize, KernelFn),
     ranges: &[(i64, i64)],
 ) -> Vec<f32> {
-    let (mut operands, params) = case.packed(nr, lanes);
+    let (operands, params) = case.packed(nr, lanes);
     let scratch = operands[4].clone();
-    let mut pointers: Vec<*mut u8> = operands.iter_mut().map(|o| case::base(o)).collect();
+    let mut operands = Operands::new(operands, name);
+    let mut pointers = operands.pointers();
     if case.in_place {
         pointers[3] = pointers[5];
     }
@@ -281,11 +283,11 @@ fn run(
     }
     let guards = |s: &[f32]| [bits(&s[..BASE]), bits(&s[s.len() - BASE..])];
     assert_eq!(
-        guards(&operands[4]),
+        guards(&operands.guarded(4)),
         guards(&scratch),
         "wrote outside the scratch buffer"
     );
-    operands[5].clone()
+    operands.guarded(5)
 }
 
 fn check_kernels(case: &Case) -> Result<(), TestCaseError> {

@@ -48,8 +48,8 @@ struct Call<'a> {
     zero: i32,
     out: Output,
     first_row: i64,
-    /// The last row of the input that the call reads.
-    last_row: i64,
+    /// Where the elements end that the call may read, as an offset from `x`.
+    input_end: i64,
 }
 
 /// The pixels of a tile.
@@ -103,6 +103,7 @@ pub unsafe fn conv2d_i8<S: Sums>(operands: *const *mut u8, params: *const i64, b
             row.add(i).write(p.x_zero as u8);
         }
         let signed = p.x_signed != 0;
+        let last_row = (p.in_h - 1).min((end - 1) * p.sh - p.pt + (p.kh - 1) * p.dh);
         let call = Call {
             p,
             x: (*operands).cast_const(),
@@ -117,7 +118,7 @@ pub unsafe fn conv2d_i8<S: Sums>(operands: *const *mut u8, params: *const i64, b
             zero: p.x_zero as i32 + if signed { 128 } else { 0 },
             out: Output::new(p.y_zero, p.y_min, p.y_max, p.y_shift),
             first_row: begin,
-            last_row: (p.in_h - 1).min((end - 1) * p.sh - p.pt + (p.kh - 1) * p.dh),
+            input_end: (last_row - p.x_row0) * p.xs_h + (p.in_w - 1) * p.xs_w + p.in_c,
         };
         let pixels = (end - begin).max(0) * p.out_w;
         if signed {
@@ -287,22 +288,21 @@ impl Call<'_> {
     unsafe fn row<const P: usize>(&self, pixels: &Pixels<P>, ky: i64) -> [*const u8; P] {
         let p = self.p;
         let reach = (p.kw - 1) * p.dw;
-        // Four bytes are read of the last channels, which in the last row can be more than there are.
-        let narrow = p.in_c < 4;
+        // Four bytes are read of a row's last channels, which at the end of the input can be more than there are.
+        let last_read = match p.in_c {
+            1..4 => self.input_end - 4,
+            _ => i64::MAX,
+        };
         let mut from = [self.padding; P];
         for i in 0..P {
             let (row, column) = (pixels.rows[i] + ky * p.dh, pixels.columns[i]);
             if !(0..p.in_h).contains(&row) {
                 continue;
             }
-            let end = if narrow && row == self.last_row {
-                p.in_w - 1
-            } else {
-                p.in_w
-            };
+            let last = (row - p.x_row0) * p.xs_h + (column + reach) * p.xs_w;
             // SAFETY: what is read exists.
             unsafe {
-                from[i] = if column >= 0 && column + reach < end {
+                from[i] = if column >= 0 && column + reach < p.in_w && last <= last_read {
                     self.input(row, column)
                 } else {
                     let copy = self.copies.add(i * COPY);

@@ -77,11 +77,6 @@ pub fn guarded(data: Vec<f32>) -> Vec<f32> {
     guard.clone().chain(data).chain(guard).collect()
 }
 
-/// Base pointer of a guarded operand.
-pub fn base(operand: &mut [f32]) -> *mut u8 {
-    operand[GUARD_LEN..].as_mut_ptr().cast()
-}
-
 /// Index of an operand's first element.
 pub const BASE: usize = GUARD_LEN;
 

@@ -6,6 +6,7 @@
 
 pub mod case;
 pub mod clock;
+pub mod memory;
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::process::Command;
@@ -22,7 +23,8 @@ unsafe extern "C" {
 }
 
 /// So many random cases; three under Miri, which takes minutes for them:
-/// `MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p sdc-kernels --test kernels`.
+/// `MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p sdc-kernels --test kernels`. How to have AddressSanitizer watch the linked
+/// instance is in `.ci/run`.
 pub fn cases(cases: u32) -> ProptestConfig {
     match cfg!(miri) {
         true => ProptestConfig {
@@ -31,39 +33,6 @@ pub fn cases(cases: u32) -> ProptestConfig {
             ..ProptestConfig::default()
         },
         false => ProptestConfig::with_cases(cases),
-    }
-}
-
-/// Bytes where any type of element may lie, as in an artifact's buffers.
-pub struct Aligned {
-    words: Vec<u64>,
-    len: usize,
-}
-
-impl Aligned {
-    pub fn new(bytes: &[u8]) -> Self {
-        let word = |chunk: &[u8]| {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            u64::from_ne_bytes(word)
-        };
-        Self {
-            words: bytes.chunks(8).map(word).collect(),
-            len: bytes.len(),
-        }
-    }
-
-    /// Where they begin; null if there are none, which means an absent operand.
-    pub fn pointer(&mut self) -> *mut u8 {
-        match self.len {
-            0 => std::ptr::null_mut(),
-            _ => self.words.as_mut_ptr().cast(),
-        }
-    }
-
-    pub fn bytes(&self) -> Vec<u8> {
-        let bytes = self.words.iter().flat_map(|w| w.to_ne_bytes());
-        bytes.take(self.len).collect()
     }
 }
 

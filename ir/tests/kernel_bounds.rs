@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use sdc_ir::DType;
 use sdc_ir::graph::Origin;
+use sdc_ir::registry::map::{Source, Step, StepOp};
 use sdc_ir::registry::{Kernel, Role, expand, find};
 use sdc_ir::tile::verify::{unproven, verify};
 use sdc_ir::tile::{Affine, Bound, Buffer, BufferData, BufferKind, FuncBuilder, KernelCall, Module, View};
@@ -200,5 +201,28 @@ proptest! {
         ];
         let lens = [("a", m * k), ("b", k * packed), ("c", m * n)];
         proved(&module(find("gemm_f32").unwrap(), &params, &lens, (0.into(), n.div_ceil(nr).into()), cut))?;
+    }
+
+    #[test]
+    fn map(
+        (rows, columns) in (1..9usize, 1..40usize), still in 0..2usize, gap in 0..3usize, optional in 0..2usize,
+        cut in proptest::option::of(1..3usize),
+    ) {
+        let b = if optional == 1 { Source::Operand(1) } else { Source::Operand(0) };
+        let steps = [
+            Step { op: StepOp::Erf, a: Source::Operand(0), b: None }.encode() as usize,
+            Step { op: StepOp::Mul, a: Source::Step(0), b: Some(b) }.encode() as usize,
+        ];
+        let pitch = columns + gap;
+        let params = [
+            ("columns", columns), ("as_r", pitch), ("bs_r", still * columns), ("ys_r", pitch), ("has_b", optional),
+            ("steps", 2), ("step_0", steps[0]), ("step_1", steps[1]),
+        ];
+        let len = (rows - 1) * pitch + columns;
+        let mut lens = vec![("a", len), ("y", len)];
+        if optional == 1 {
+            lens.push(("b", still * columns * (rows - 1) + columns));
+        }
+        proved(&module(find("map_f32").unwrap(), &params, &lens, (0.into(), rows.into()), cut))?;
     }
 }

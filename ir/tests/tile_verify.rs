@@ -332,8 +332,10 @@ fn kernels() {
     let write = |o: &sdc_ir::registry::Operand| o.role == sdc_ir::registry::Role::Write;
     let call = |operand: &dyn Fn(&sdc_ir::registry::Operand) -> String, params: usize| {
         let operands: Vec<String> = kernel.operands.iter().map(operand).collect();
-        let params = vec!["1"; params].join(", ");
-        let name = kernel.name;
+        // No optional operand is promised.
+        let value = |name: &&str| if name.starts_with("has_") { "0" } else { "1" };
+        let params: Vec<&str> = kernel.params.iter().take(params).map(value).collect();
+        let (name, params) = (kernel.name, params.join(", "));
         faults(&format!(
             "kernel {name}({}) range 0..1 {{{params}}}",
             operands.join(", ")
@@ -361,6 +363,16 @@ fn kernels() {
         let wrong = kernel.bad_params(&params).unwrap_or_default();
         assert!(wrong.contains(name) && wrong.contains(why), "{wrong}");
     }
+    let ones = vec!["1"; n].join(", ");
+    let operands: Vec<String> = kernel.operands.iter().map(sound).collect();
+    assert_eq!(
+        faults(&format!(
+            "kernel {}({}) range 0..1 {{{ones}}}",
+            kernel.name,
+            operands.join(", ")
+        )),
+        ["Kernel: kernel conv2d_f32 has no bias, which its parameters promise"]
+    );
     let missing = call(&|o| if write(o) { "none".into() } else { sound(o) }, n);
     assert!(
         missing[0].starts_with("Kernel: ") && missing[0].ends_with(" is required"),

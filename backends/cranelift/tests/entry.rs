@@ -154,7 +154,7 @@ fn kernels_are_called_with_pointers_parameters_and_range() {
         operands: vec![
             view(a, row.clone() * 3 + 1),
             view(w, row.clone()),
-            None,
+            view(w, row.clone() + 7),
             None,
             view(y, 0.into()),
         ],
@@ -175,7 +175,7 @@ fn kernels_are_called_with_pointers_parameters_and_range() {
     let call = |i: i64| {
         let row = i as f32;
         // The output's memory is filled with ones: a NaN, so only its presence is compared.
-        let operands = vec![Some(3.0 * row + 1.0), Some(100.0 + row), None, None];
+        let operands = vec![Some(3.0 * row + 1.0), Some(100.0 + row), Some(107.0 + row), None];
         (operands, params.clone(), i.max(1), (i + 2).min(3))
     };
     let mut seen = SEEN.lock().unwrap().clone();

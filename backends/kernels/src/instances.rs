@@ -2,7 +2,7 @@
 
 use crate::features;
 use crate::params::{
-    AddI8Params, Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams,
+    AddI8Params, Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams, MapParams,
     MaxPool2dI8Params, MulI8Params, QuantizeF32Params, SdRebuildParams, WinogradParams,
 };
 
@@ -137,6 +137,11 @@ pub const KERNELS: &[Kernel] = &[
         name: "gemm_f32",
         operands: &["a", "b", "bias", "residual", "c"],
         params: GemmParams::NAMES,
+    },
+    Kernel {
+        name: "map_f32",
+        operands: &["a", "b", "c", "y"],
+        params: MapParams::NAMES,
     },
     Kernel {
         name: "max_pool2d_i8",

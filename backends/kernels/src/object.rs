@@ -76,6 +76,12 @@ export!(
     native::add_i8::mul_i8
 );
 export!(
+    "sdc_k_v4_map_f32",
+    "sdc_k_v3_map_f32",
+    "sdc_k_v1_map_f32",
+    native::map::map_f32
+);
+export!(
     "sdc_k_v4_max_pool2d_i8",
     "sdc_k_v3_max_pool2d_i8",
     "sdc_k_v1_max_pool2d_i8",

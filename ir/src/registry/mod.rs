@@ -11,6 +11,7 @@ pub mod conv2d_i8;
 mod depthwise2d;
 mod depthwise2d_i8;
 mod gemm;
+pub mod map;
 mod max_pool2d_i8;
 mod quantize_f32;
 pub mod requantise;
@@ -56,8 +57,22 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// The optional operand that the parameters of a call say is there (`has_NAME`), and that is absent.
+    pub fn missing_operand(&self, call: &KernelCall) -> Option<&'static str> {
+        let said = |name: &str| {
+            let flag = self
+                .params
+                .iter()
+                .position(|p| p.strip_prefix("has_") == Some(name));
+            flag.and_then(|at| call.params.get(at))
+                .is_some_and(|&has| has != 0)
+        };
+        let mut operands = self.operands.iter().zip(&call.operands);
+        operands.find_map(|(o, view)| (view.is_none() && said(o.name)).then_some(o.name))
+    }
+
     /// What is wrong with the parameters of a call, if anything: their number, steps and block sizes below 1, negative
-    /// sizes, an unknown activation, or numbers so large that index arithmetic could overflow.
+    /// sizes, an unknown activation, a program that reads what is not there, or numbers so large that index arithmetic could overflow.
     pub fn bad_params(&self, params: &[i64]) -> Option<String> {
         /// Far above any tensor, and low enough that products of two stay in 64 bits.
         const LARGEST: i64 = 1 << 31;
@@ -72,6 +87,9 @@ impl Kernel {
             let allowed = match name {
                 "sh" | "sw" | "dh" | "dw" | "nr" | "lanes" => 1..=LARGEST,
                 "act" => 0..=3,
+                "steps" => 1..=map::STEPS as i64,
+                // What they say is looked at below.
+                name if name.starts_with("step_") => i64::MIN..=i64::MAX,
                 "tile" => 2..=4,
                 "tiles" => 1..=LARGEST,
                 // Bodies are unrolled over these.
@@ -82,7 +100,7 @@ impl Kernel {
                 "index_filters" => 0..=LARGEST,
                 name if name.starts_with("at_") => 0..=LARGEST,
                 "alphabet_lo" | "alphabet_hi" | "act_a" | "act_b" => 0..=i64::from(u32::MAX),
-                "has_bias" | "has_residual" | "has_b" => 0..=1,
+                "has_bias" | "has_residual" | "has_b" | "has_c" => 0..=1,
                 "a_signed" | "b_signed" | "x_signed" | "y_signed" => 0..=1,
                 "planes" => 1..=2,
                 "y_shift" => 0..=62,
@@ -97,6 +115,7 @@ impl Kernel {
         let of = |name| self.params.iter().position(|&n| n == name).map(|at| params[at]);
         let bad =
             bad.or_else(|| (of("tile") == Some(3)).then(|| "parameter tile = 3 is out of range".to_owned()));
+        let bad = bad.or_else(|| of("steps").and_then(|_| map::bad_program(params)));
         bad.or_else(|| match (of("nr"), of("lanes")) {
             (Some(nr), Some(lanes)) if nr % lanes != 0 => {
                 Some(format!("nr = {nr} is not a multiple of lanes = {lanes}"))
@@ -114,6 +133,7 @@ pub const KERNELS: &[Kernel] = &[
     depthwise2d::KERNEL,
     depthwise2d_i8::KERNEL,
     gemm::KERNEL,
+    map::KERNEL,
     max_pool2d_i8::KERNEL,
     add_i8::PRODUCT,
     quantize_f32::KERNEL,

@@ -14,6 +14,8 @@
 
 pub mod affine;
 pub mod build;
+pub mod math;
+mod math64;
 mod renumber;
 pub mod verify;
 

@@ -12,7 +12,7 @@
 //!   functions that prepare, which touch only those and constants.
 //! - **Loop**: steps are at least 1; only a loop that is the whole body of its function is `parallel`, and it carries
 //!   nothing.
-//! - **Kernel**: the registry knows the kernel, with this number of operands and fitting parameters; required operands are there.
+//! - **Kernel**: the registry knows the kernel, with this number of operands and fitting parameters; required operands are there, and those that parameters promise.
 //! - **Bounds**: no access is outside its buffer. An access is a fault if it is certain to happen and to be outside in
 //!   some iteration. One that is proved neither inside nor outside is legal, and listed by [`unproven`]; a lowering
 //!   should leave none there but those with a run-time offset.
@@ -419,6 +419,12 @@ impl<'m> Verifier<'m> {
                 }
                 if let Some(wrong) = k.bad_params(&call.params) {
                     self.fault(Law::Kernel, format!("{what}: {wrong}"));
+                }
+                if let Some(missing) = k.missing_operand(call) {
+                    self.fault(
+                        Law::Kernel,
+                        format!("{what} has no {missing}, which its parameters promise"),
+                    );
                 }
             }
         }

@@ -1,10 +1,11 @@
 //! Element-wise operators: one loop nest for a whole expression tree.
 
 use super::nest::{self, Access, Ref};
-use super::{Lowering, TileError, math, quantised, quantised_elementwise};
+use super::{Lowering, TileError, map, math, quantised, quantised_elementwise};
 use sdc_ir::DType;
 use sdc_ir::graph::{BinaryOp, Graph, Node, NodeData, Op, UnaryOp, Value};
-use sdc_ir::tile::{Arith1, Arith2, Buffer, CompareOp, FuncBuilder, Inst, Ty, Val, build::mask_type};
+pub use sdc_ir::tile::math::constant;
+use sdc_ir::tile::{Arith1, Arith2, Buffer, CompareOp, FuncBuilder, Ty, Val, build::mask_type};
 
 /// True for operators computed element by element from broadcast operands.
 pub fn is_elementwise(op: &Op) -> bool {
@@ -29,7 +30,7 @@ pub fn is_elementwise(op: &Op) -> bool {
 }
 
 /// A value read by the expression.
-enum Leaf {
+pub(super) enum Leaf {
     /// Loaded; position among the nest's operands.
     Memory(Value, usize),
     /// A constant of one element.
@@ -39,7 +40,7 @@ enum Leaf {
 }
 
 impl Leaf {
-    fn value(&self) -> Value {
+    pub(super) fn value(&self) -> Value {
         match *self {
             Leaf::Memory(v, _) | Leaf::Scalar(v, _) | Leaf::Table(v, _) => v,
         }
@@ -68,6 +69,11 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Result<(), TileError> {
     )?;
     // Outermost operator last in the walk, first in the list people read.
     origins.reverse();
+    let in_place: Vec<Ref> = operands[1..].to_vec();
+    if let Some(b) = map::call(cx, node, &operands, &leaves, &origins) {
+        cx.push_func(b, origins, &out, &in_place);
+        return Ok(());
+    }
     let lanes = if vectorisable { cx.options.lanes } else { 1 };
     let refs: Vec<&Ref> = operands.iter().collect();
     let mut b = FuncBuilder::new();
@@ -81,7 +87,6 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Result<(), TileError> {
         let x = to_storage(b, cx.graph.ty(result).dtype, x);
         b.store(out.buffer, access[0].index.clone(), x);
     });
-    let in_place: Vec<Ref> = operands[1..].to_vec();
     cx.push_func(b, origins, &out, &in_place);
     Ok(())
 }
@@ -437,20 +442,6 @@ fn truth(b: &mut FuncBuilder, x: Val, of: Ty) -> Val {
     let wide = b.convert(mask.dtype, x);
     let zero = b.int(mask, 0);
     b.compare(CompareOp::Ne, wide, zero)
-}
-
-/// A constant of any element type.
-pub fn constant(b: &mut FuncBuilder, ty: Ty, x: f64) -> Val {
-    match ty.dtype {
-        DType::F32 => b.f32(ty.lanes, x as f32),
-        DType::F64 => b.inst(ty, Inst::Const(x.to_bits())),
-        DType::Bool => b.int(ty, i64::from(x != 0.0)),
-        DType::F16 | DType::BF16 => {
-            let wide = b.f32(ty.lanes, x as f32);
-            b.convert(ty.dtype, wide)
-        }
-        _ => b.int(ty, x as i64),
-    }
 }
 
 /// From the computing type back to the type in memory.

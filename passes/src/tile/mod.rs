@@ -11,8 +11,7 @@ mod conv;
 mod conv_transpose;
 mod elementwise;
 mod generic_conv;
-mod math;
-mod math64;
+mod map;
 mod matmul;
 mod matmul_packed;
 mod movement;
@@ -40,12 +39,12 @@ mod winograd;
 
 pub use quantised::range as quantised_range;
 
-use crate::pass::Remark;
+use crate::pass::{Ctx, Remark};
 use crate::plan::InPlace;
 use nest::Ref;
 use sdc_ir::entity::{Arena, EntityId};
 use sdc_ir::graph::{Graph, Node, Op, Origin, Value, Weight};
-use sdc_ir::tile::{Buffer, BufferData, BufferKind, Func, FuncBuilder, Module};
+use sdc_ir::tile::{Buffer, BufferData, BufferKind, Func, FuncBuilder, Module, math};
 use sdc_ir::{DType, Digest, Tensor};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -138,10 +137,10 @@ pub fn lower_cut(
         rebuilt: BTreeMap::new(),
         phases: BTreeMap::new(),
         winograd: BTreeMap::new(),
+        ctx: Ctx::new(crate::pipeline::TILE),
     };
-    let mut remarks = Vec::new();
     if options.winograd {
-        (cx.winograd, remarks) = winograd::choose(&mut cx);
+        cx.winograd = winograd::choose(&mut cx);
     }
     let mut errors = Vec::new();
     for node in graph.nodes().ids() {
@@ -157,7 +156,7 @@ pub fn lower_cut(
     Ok(Lowered {
         module: without_unused_buffers(cx.module, &mut cx.in_place),
         in_place: cx.in_place,
-        remarks,
+        remarks: cx.ctx.into_remarks(),
     })
 }
 
@@ -175,6 +174,8 @@ struct Lowering<'g> {
     phases: BTreeMap<(Node, [usize; 2]), Buffer>,
     /// Sides of tiles of the convolutions computed by Winograd's filtering.
     winograd: BTreeMap<Node, usize>,
+    /// What was chosen so far, and why.
+    ctx: Ctx,
 }
 
 impl Lowering<'_> {

@@ -280,3 +280,80 @@ fn loops(operands: &[&Ref]) -> Vec<Level> {
     }
     levels
 }
+
+/// Rows of elements without gaps, and what is around them.
+pub struct Rows {
+    /// Elements of a row.
+    pub columns: i64,
+    /// Number of rows.
+    pub count: i64,
+    /// From row to row, of each operand.
+    pub strides: Vec<i64>,
+    /// Repetitions of all this.
+    pub times: i64,
+    /// From repetition to repetition, of each operand.
+    pub outer: Vec<i64>,
+}
+
+impl Rows {
+    /// Of operands of one shape, the result first. `None` if they have more structure than rows of rows.
+    pub fn of(operands: &[&Ref]) -> Option<Self> {
+        let mut levels = levels(operands);
+        let still = || vec![0; operands.len()];
+        let inner = levels.pop().unwrap_or((1, vec![1; operands.len()]));
+        if inner.1.iter().any(|&s| s != 1) {
+            return None;
+        }
+        let mut columns = inner.0 as i64;
+        let (count, strides) = match levels.pop() {
+            Some((count, strides)) => (count as i64, strides),
+            None => {
+                // One long row: rows of a convenient length.
+                let whole = columns;
+                columns = 1 << whole.trailing_zeros().min(12);
+                if columns < 64 {
+                    let divides = |n: &i64| whole % n == 0;
+                    columns = (64..=4096.min(whole)).rev().find(divides).unwrap_or(whole);
+                }
+                (whole / columns.max(1), vec![columns; operands.len()])
+            }
+        };
+        let (times, outer) = match levels.pop() {
+            Some((times, outer)) => (times as i64, outer),
+            None => (1, still()),
+        };
+        (levels.is_empty() && count > 0).then_some(Self {
+            columns,
+            count,
+            strides,
+            times,
+            outer,
+        })
+    }
+
+    /// Emits `body(repetition, begin and end of rows)` for all rows, in a parallel loop if there are enough for
+    /// tasks of `task` elements.
+    pub fn emit(
+        &self,
+        b: &mut FuncBuilder,
+        task: i64,
+        body: impl FnOnce(&mut FuncBuilder, Affine, (Bound, Bound)),
+    ) {
+        let all = (Bound::from(0), Bound::from(self.count));
+        if self.times > 1 {
+            return b.parallel_for(self.times as usize, |b, i| body(b, i, all));
+        }
+        let tasks = (self.columns * self.count / task)
+            .clamp(1, MAX_CHUNKS as i64)
+            .min(self.count);
+        let each = (self.count + tasks - 1) / tasks;
+        if tasks == 1 {
+            return body(b, 0.into(), all);
+        }
+        b.parallel_for(((self.count + each - 1) / each) as usize, |b, i| {
+            let begin = i * each;
+            let end = Bound::of(vec![begin.clone() + each, self.count.into()]);
+            body(b, 0.into(), (begin.into(), end));
+        });
+    }
+}

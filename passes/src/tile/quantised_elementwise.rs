@@ -3,7 +3,7 @@
 //!
 //! [`root`] says which values are computed by such a kernel, so that they are not taken into a loop of their consumer's.
 
-use super::nest::{self, Ref};
+use super::nest::{Ref, Rows};
 use super::{Lowering, TileError};
 use crate::quantise::Grid;
 use sdc_ir::DType;
@@ -188,7 +188,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Option<Result<(), TileError>>
         offset: first.clone() * stride + r.offset,
     };
     let mut b = FuncBuilder::new();
-    rows.emit(&mut b, |b, first, range| {
+    rows.emit(&mut b, TASK, |b, first, range| {
         let mut operands: Vec<Option<View>> = (1..refs.len())
             .map(|i| Some(view(refs[i], rows.outer[i], &first)))
             .collect();
@@ -214,74 +214,8 @@ fn add_origins(all: &mut Vec<Origin>, more: &[Origin]) {
     }
 }
 
-/// Elements worth a task of their own, and most tasks of a function.
+/// Elements worth a task of their own.
 const TASK: i64 = 64 * 1024;
-const MOST: i64 = 16;
-
-/// Rows of elements without gaps, and what is around them.
-struct Rows {
-    columns: i64,
-    count: i64,
-    /// From row to row, of each operand.
-    strides: Vec<i64>,
-    /// Repetitions of all this, and how far apart they are for each operand.
-    times: i64,
-    outer: Vec<i64>,
-}
-
-impl Rows {
-    /// Of operands of one shape, the result first. `None` if they have more structure than rows of rows.
-    fn of(operands: &[&Ref]) -> Option<Self> {
-        let mut levels = nest::levels(operands);
-        let still = || vec![0; operands.len()];
-        let inner = levels.pop().unwrap_or((1, vec![1; operands.len()]));
-        if inner.1.iter().any(|&s| s != 1) {
-            return None;
-        }
-        let mut columns = inner.0 as i64;
-        let (count, strides) = match levels.pop() {
-            Some((count, strides)) => (count as i64, strides),
-            None => {
-                // One long row: rows of a convenient length.
-                let whole = columns;
-                columns = 1 << whole.trailing_zeros().min(12);
-                if columns < 64 {
-                    columns = whole;
-                }
-                (whole / columns.max(1), vec![columns; operands.len()])
-            }
-        };
-        let (times, outer) = match levels.pop() {
-            Some((times, outer)) => (times as i64, outer),
-            None => (1, still()),
-        };
-        (levels.is_empty() && count > 0).then_some(Self {
-            columns,
-            count,
-            strides,
-            times,
-            outer,
-        })
-    }
-
-    /// Emits `body(repetition, begin and end of rows)` for all rows, in a parallel loop if that is worth it.
-    fn emit(&self, b: &mut FuncBuilder, mut body: impl FnMut(&mut FuncBuilder, Affine, (Bound, Bound))) {
-        let all = (Bound::from(0), Bound::from(self.count));
-        if self.times > 1 {
-            return b.parallel_for(self.times as usize, |b, i| body(b, i, all));
-        }
-        let tasks = (self.columns * self.count / TASK).clamp(1, MOST).min(self.count);
-        let each = (self.count + tasks - 1) / tasks;
-        if tasks == 1 {
-            return body(b, 0.into(), all);
-        }
-        b.parallel_for(((self.count + each - 1) / each) as usize, |b, task| {
-            let begin = task * each;
-            let end = Bound::of(vec![begin.clone() + each, self.count.into()]);
-            body(b, 0.into(), (begin.into(), end));
-        });
-    }
-}
 
 /// Quantisation of images, or of anything without gaps. `grid` is signed, zero point, bits of the scale.
 fn quantisation(x: &Ref, y: &Ref, grid: [i64; 3]) -> Option<FuncBuilder> {
@@ -302,7 +236,7 @@ fn quantisation(x: &Ref, y: &Ref, grid: [i64; 3]) -> Option<FuncBuilder> {
             end,
         };
     if let Some(rows) = Rows::of(&[y, x]) {
-        rows.emit(&mut b, |b, times, range| {
+        rows.emit(&mut b, TASK, |b, times, range| {
             let n = rows.columns;
             let layout = [1, n, rows.strides[1], n, 1, rows.strides[0], n];
             b.kernel(call(times, [rows.outer[1], rows.outer[0]], layout, range));
@@ -322,7 +256,7 @@ fn quantisation(x: &Ref, y: &Ref, grid: [i64; 3]) -> Option<FuncBuilder> {
         times: n as i64,
         outer: Vec::new(),
     };
-    rows.emit(&mut b, |b, image, range| {
+    rows.emit(&mut b, TASK, |b, image, range| {
         let layout = [w as i64, c as i64, xs_h, xs_w, xs_c, y.strides[2], y.strides[3]];
         b.kernel(call(image, [xs_n, y.strides[0]], layout, range));
     });

@@ -8,7 +8,6 @@ use super::conv::{Operands, activation_params, operands, tensor};
 use super::nest::Ref;
 use super::split::{self, Layer, Split};
 use super::{Lowering, TileError, pack};
-use crate::pass::{Ctx, Remark};
 use sdc_ir::graph::op::Conv;
 use sdc_ir::graph::{Graph, Node, Op};
 use sdc_ir::registry::winograd::{scratch_len, weights};
@@ -108,12 +107,8 @@ fn band(tile: usize, tiles: usize, in_c: usize, out_c: usize) -> usize {
     tiles.div_ceil(bands).max(1)
 }
 
-/// Sides of tiles per node, and what is to be said about it.
-pub type Choice = (BTreeMap<Node, usize>, Vec<Remark>);
-
-/// Chooses the layers of the graph.
-pub fn choose(cx: &mut Lowering<'_>) -> Choice {
-    let mut ctx = Ctx::new(crate::pipeline::TILE);
+/// Chooses the layers of the graph: sides of tiles per node.
+pub fn choose(cx: &mut Lowering<'_>) -> BTreeMap<Node, usize> {
     let graph = cx.graph;
     let lanes = cx.options.kernel_lanes;
     let mut layers = Vec::new();
@@ -134,7 +129,7 @@ pub fn choose(cx: &mut Lowering<'_>) -> Choice {
         let part = |tile| shape.filtered(tile, lanes) / (shape.direct(lanes) / 100).max(1);
         if let Some(tile) = tile {
             let grown = (shape.bytes(tile, lanes) - shape.bytes(1, lanes)) >> 10;
-            ctx.remark(
+            cx.ctx.remark(
                 RULE,
                 origins,
                 format!(
@@ -149,13 +144,13 @@ pub fn choose(cx: &mut Lowering<'_>) -> Choice {
                 part(2).min(part(4)),
                 allowed >> 10
             );
-            ctx.not_done(RULE, origins, note);
+            cx.ctx.not_done(RULE, origins, note);
         } else {
             let note = format!("about {} % of the time of direct summation", part(2).min(part(4)));
-            ctx.not_done(RULE, origins, note);
+            cx.ctx.not_done(RULE, origins, note);
         }
     }
-    (tiles, ctx.into_remarks())
+    tiles
 }
 
 /// Sides of the tiles of each layer, if any, with the greatest gain per byte first.

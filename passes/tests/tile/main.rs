@@ -3,6 +3,7 @@
 
 mod common;
 mod double;
+mod map;
 mod quantised;
 mod rebuild;
 mod winograd;

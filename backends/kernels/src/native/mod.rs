@@ -24,6 +24,8 @@ pub mod epilogue;
 pub mod features;
 pub mod gemm;
 pub mod lanes_i8;
+pub mod map;
+pub mod math;
 pub mod max_pool2d_i8;
 pub mod micro;
 pub mod pairs_i8;

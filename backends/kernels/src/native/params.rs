@@ -111,6 +111,17 @@ params! {
 }
 
 params! {
+    /// Parameters of `map_f32`.
+    ///
+    /// `columns`: elements of a row. `as_r bs_r cs_r ys_r`: from a row to the next. `steps`: steps of the program. `step_*`: each of
+    /// them, its operator in the bits from 48 on, its sources from 40 and from 32 on, below these the bits of a constant.
+    MapParams {
+        columns, as_r, bs_r, cs_r, ys_r, has_b, has_c, steps, step_0, step_1, step_2, step_3, step_4, step_5, step_6,
+        step_7, step_8, step_9, step_10, step_11, step_12, step_13, step_14, step_15,
+    }
+}
+
+params! {
     /// Parameters of `max_pool2d_i8`; names as in [`Depthwise2dI8Params`].
     MaxPool2dI8Params {
         in_h, in_w, channels, out_w, kh, kw, sh, sw, dh, dw, pt, pl, xs_h, xs_w, x_row0, ys_h, ys_w, y_row0, x_signed,

@@ -7,6 +7,7 @@
 pub mod case;
 pub mod clock;
 pub mod memory;
+pub mod rows;
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::process::Command;

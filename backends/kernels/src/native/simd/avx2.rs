@@ -5,6 +5,10 @@ use core::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub struct V(__m256);
 
+/// A set of lanes.
+#[derive(Clone, Copy)]
+pub struct M(__m256);
+
 // SAFETY (all functions): the caller vouches for the pointers; the module is only built where AVX2 and FMA are enabled
 // for the whole compilation, so the intrinsics are always callable.
 #[allow(
@@ -124,6 +128,81 @@ impl V {
     #[inline(always)]
     pub unsafe fn min(self, b: V) -> V {
         unsafe { V(_mm256_min_ps(self.0, b.0)) }
+    }
+
+    /// Lanes where this is less than `b`; none where either is NaN.
+    #[inline(always)]
+    pub unsafe fn less(self, b: V) -> M {
+        unsafe { M(_mm256_cmp_ps::<_CMP_LT_OQ>(self.0, b.0)) }
+    }
+
+    /// Lanes that are NaN.
+    #[inline(always)]
+    pub unsafe fn is_nan(self) -> M {
+        unsafe { M(_mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0)) }
+    }
+
+    /// `self` in the lanes of `at`, `other` elsewhere.
+    #[inline(always)]
+    pub unsafe fn pick(self, at: M, other: V) -> V {
+        unsafe { V(_mm256_blendv_ps(other.0, self.0, at.0)) }
+    }
+
+    /// Magnitude.
+    #[inline(always)]
+    pub unsafe fn abs(self) -> V {
+        unsafe { V(_mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0)) }
+    }
+
+    /// The sign turned.
+    #[inline(always)]
+    pub unsafe fn neg(self) -> V {
+        unsafe { V(_mm256_xor_ps(_mm256_set1_ps(-0.0), self.0)) }
+    }
+
+    /// This, which is not negative where `b` is not, with the signs of `b`.
+    #[inline(always)]
+    pub unsafe fn with_sign_of(self, b: V) -> V {
+        unsafe { V(_mm256_or_ps(_mm256_and_ps(_mm256_set1_ps(-0.0), b.0), self.0)) }
+    }
+
+    /// Square root.
+    #[inline(always)]
+    pub unsafe fn sqrt(self) -> V {
+        unsafe { V(_mm256_sqrt_ps(self.0)) }
+    }
+
+    /// Nearest integer, halves to even, of magnitudes below 2^21.
+    #[inline(always)]
+    pub unsafe fn nearest(self) -> V {
+        unsafe { V(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)) }
+    }
+
+    /// `self * 2^n`, rounded once, for integers `n` from -252 to 254.
+    #[inline(always)]
+    pub unsafe fn scale(self, n: V) -> V {
+        unsafe {
+            // Two factors, so that neither overflows; the first product is exact.
+            let n = _mm256_cvtps_epi32(n.0);
+            let half = _mm256_srai_epi32::<1>(n);
+            let bias = _mm256_set1_epi32(127);
+            let first = _mm256_slli_epi32::<23>(_mm256_add_epi32(half, bias));
+            let second = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_sub_epi32(n, half), bias));
+            let x = _mm256_mul_ps(self.0, _mm256_castsi256_ps(first));
+            V(_mm256_mul_ps(x, _mm256_castsi256_ps(second)))
+        }
+    }
+
+    /// Mantissa from 1/2 to below 1 and exponent of positive normal numbers.
+    #[inline(always)]
+    pub unsafe fn split(self) -> (V, V) {
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let exponent = _mm256_sub_epi32(_mm256_srli_epi32::<23>(bits), _mm256_set1_epi32(126));
+            let mantissa = _mm256_and_si256(bits, _mm256_set1_epi32(0x007f_ffff));
+            let mantissa = _mm256_or_si256(mantissa, _mm256_set1_epi32(0x3f00_0000));
+            (V(_mm256_castsi256_ps(mantissa)), V(_mm256_cvtepi32_ps(exponent)))
+        }
     }
 }
 

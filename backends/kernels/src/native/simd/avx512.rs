@@ -5,6 +5,10 @@ use core::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub struct V(__m512);
 
+/// A set of lanes.
+#[derive(Clone, Copy)]
+pub struct M(__mmask16);
+
 // SAFETY (all functions): the caller vouches for the pointers; the module is only built where AVX-512F is enabled
 // for the whole compilation, so the intrinsics are always callable.
 #[allow(
@@ -120,6 +124,88 @@ impl V {
     #[inline(always)]
     pub unsafe fn min(self, b: V) -> V {
         unsafe { V(_mm512_min_ps(self.0, b.0)) }
+    }
+
+    /// Lanes where this is less than `b`; none where either is NaN.
+    #[inline(always)]
+    pub unsafe fn less(self, b: V) -> M {
+        unsafe { M(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, b.0)) }
+    }
+
+    /// Lanes that are NaN.
+    #[inline(always)]
+    pub unsafe fn is_nan(self) -> M {
+        unsafe { M(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0)) }
+    }
+
+    /// `self` in the lanes of `at`, `other` elsewhere.
+    #[inline(always)]
+    pub unsafe fn pick(self, at: M, other: V) -> V {
+        unsafe { V(_mm512_mask_blend_ps(at.0, other.0, self.0)) }
+    }
+
+    /// Magnitude.
+    #[inline(always)]
+    pub unsafe fn abs(self) -> V {
+        unsafe { V(_mm512_abs_ps(self.0)) }
+    }
+
+    /// The sign turned.
+    #[inline(always)]
+    pub unsafe fn neg(self) -> V {
+        unsafe {
+            let sign = _mm512_set1_epi32(i32::MIN);
+            V(_mm512_castsi512_ps(_mm512_xor_epi32(
+                _mm512_castps_si512(self.0),
+                sign,
+            )))
+        }
+    }
+
+    /// This, which is not negative where `b` is not, with the signs of `b`.
+    #[inline(always)]
+    pub unsafe fn with_sign_of(self, b: V) -> V {
+        unsafe {
+            let sign = _mm512_and_epi32(_mm512_castps_si512(b.0), _mm512_set1_epi32(i32::MIN));
+            V(_mm512_castsi512_ps(_mm512_or_epi32(
+                _mm512_castps_si512(self.0),
+                sign,
+            )))
+        }
+    }
+
+    /// Square root.
+    #[inline(always)]
+    pub unsafe fn sqrt(self) -> V {
+        unsafe { V(_mm512_sqrt_ps(self.0)) }
+    }
+
+    /// Nearest integer, halves to even, of magnitudes below 2^21.
+    #[inline(always)]
+    pub unsafe fn nearest(self) -> V {
+        unsafe {
+            V(_mm512_roundscale_ps::<
+                { _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC },
+            >(self.0))
+        }
+    }
+
+    /// `self * 2^n`, rounded once, for integers `n` from -252 to 254.
+    #[inline(always)]
+    pub unsafe fn scale(self, n: V) -> V {
+        unsafe { V(_mm512_scalef_ps(self.0, n.0)) }
+    }
+
+    /// Mantissa from 1/2 to below 1 and exponent of positive normal numbers.
+    #[inline(always)]
+    pub unsafe fn split(self) -> (V, V) {
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let exponent = _mm512_sub_epi32(_mm512_srli_epi32::<23>(bits), _mm512_set1_epi32(126));
+            let mantissa = _mm512_and_epi32(bits, _mm512_set1_epi32(0x007f_ffff));
+            let mantissa = _mm512_or_epi32(mantissa, _mm512_set1_epi32(0x3f00_0000));
+            (V(_mm512_castsi512_ps(mantissa)), V(_mm512_cvtepi32_ps(exponent)))
+        }
     }
 }
 

@@ -3,6 +3,15 @@
 #[derive(Clone, Copy)]
 pub struct V([f32; 4]);
 
+const SIGN: u32 = 1 << 31;
+
+/// Where the last place counts ones, so that addition rounds.
+const ONES: f32 = 12_582_912.0;
+
+/// A set of lanes.
+#[derive(Clone, Copy)]
+pub struct M([bool; 4]);
+
 // SAFETY (all functions): the caller vouches for the pointers; nothing else here is unsafe, the markers only keep the
 // signatures of the other instruction sets.
 impl V {
@@ -94,8 +103,6 @@ impl V {
     /// The low bytes of the nearest integers, halves to even, plus `zero`; lanes are below 2^21 in magnitude.
     #[inline(always)]
     pub unsafe fn store_bytes(self, zero: i32, p: *mut u8) {
-        // Where the last place counts ones, addition rounds.
-        const ONES: f32 = 12_582_912.0;
         let bytes = self.0.map(|x| (((x + ONES) - ONES) as i32 + zero) as u8);
         unsafe { p.cast::<[u8; 4]>().write_unaligned(bytes) };
     }
@@ -112,8 +119,96 @@ impl V {
         self.zip(b, |a, b| if a < b { a } else { b })
     }
 
+    /// Lanes where this is less than `b`; none where either is NaN.
+    #[inline(always)]
+    pub unsafe fn less(self, b: V) -> M {
+        M(core::array::from_fn(|i| self.0[i] < b.0[i]))
+    }
+
+    /// Lanes that are NaN.
+    #[inline(always)]
+    pub unsafe fn is_nan(self) -> M {
+        M(self.0.map(f32::is_nan))
+    }
+
+    /// `self` in the lanes of `at`, `other` elsewhere.
+    #[inline(always)]
+    pub unsafe fn pick(self, at: M, other: V) -> V {
+        V(core::array::from_fn(
+            |i| if at.0[i] { self.0[i] } else { other.0[i] },
+        ))
+    }
+
+    /// Magnitude.
+    #[inline(always)]
+    pub unsafe fn abs(self) -> V {
+        V(self.0.map(|x| f32::from_bits(x.to_bits() & !SIGN)))
+    }
+
+    /// The sign turned.
+    #[inline(always)]
+    pub unsafe fn neg(self) -> V {
+        V(self.0.map(|x| -x))
+    }
+
+    /// This, which is not negative where `b` is not, with the signs of `b`.
+    #[inline(always)]
+    pub unsafe fn with_sign_of(self, b: V) -> V {
+        self.zip(b, |x, sign| f32::from_bits(x.to_bits() | sign.to_bits() & SIGN))
+    }
+
+    /// Square root.
+    #[inline(always)]
+    pub unsafe fn sqrt(self) -> V {
+        V(self.0.map(sqrt))
+    }
+
+    /// Nearest integer, halves to even, of magnitudes below 2^21.
+    #[inline(always)]
+    pub unsafe fn nearest(self) -> V {
+        V(self.0.map(|x| (x + ONES) - ONES))
+    }
+
+    /// `self * 2^n`, rounded once, for integers `n` from -252 to 254.
+    #[inline(always)]
+    pub unsafe fn scale(self, n: V) -> V {
+        let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
+        // Two factors, so that neither overflows; the first product is exact.
+        self.zip(n, |x, n| {
+            let n = n as i32;
+            x * power(n >> 1) * power(n.wrapping_sub(n >> 1))
+        })
+    }
+
+    /// Mantissa from 1/2 to below 1 and exponent of positive normal numbers.
+    #[inline(always)]
+    pub unsafe fn split(self) -> (V, V) {
+        let mantissa = self
+            .0
+            .map(|x| f32::from_bits(x.to_bits() & 0x007f_ffff | 0x3f00_0000));
+        let exponent = self.0.map(|x| ((x.to_bits() >> 23) as i32 - 126) as f32);
+        (V(mantissa), V(exponent))
+    }
+
     #[inline(always)]
     fn zip(self, b: V, f: impl Fn(f32, f32) -> f32) -> V {
         V(core::array::from_fn(|i| f(self.0[i], b.0[i])))
     }
+}
+
+/// Square root, which `core` has not got: Newton's iteration in `f64`, rounded.
+fn sqrt(x: f32) -> f32 {
+    if x.is_nan() || x < 0.0 {
+        return f32::NAN;
+    }
+    if x == 0.0 || x == f32::INFINITY {
+        return x;
+    }
+    let wide = f64::from(x);
+    // Half the exponent is a start that six iterations make exact to double precision.
+    let mut root = f64::from_bits((wide.to_bits() >> 1) + (1023 << 51));
+    for _ in 0..6 {
+        root = 0.5 * (root + wide / root);
+    }
+    root as f32
 }

@@ -5,6 +5,10 @@ use core::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub struct V(__m128);
 
+/// A set of lanes.
+#[derive(Clone, Copy)]
+pub struct M(__m128);
+
 // SAFETY (all functions): the caller vouches for the pointers; SSE2 belongs to the x86-64 baseline.
 #[allow(
     unused_unsafe,
@@ -144,5 +148,80 @@ impl V {
     #[inline(always)]
     pub unsafe fn min(self, b: V) -> V {
         unsafe { V(_mm_min_ps(self.0, b.0)) }
+    }
+
+    /// Lanes where this is less than `b`; none where either is NaN.
+    #[inline(always)]
+    pub unsafe fn less(self, b: V) -> M {
+        unsafe { M(_mm_cmplt_ps(self.0, b.0)) }
+    }
+
+    /// Lanes that are NaN.
+    #[inline(always)]
+    pub unsafe fn is_nan(self) -> M {
+        unsafe { M(_mm_cmpunord_ps(self.0, self.0)) }
+    }
+
+    /// `self` in the lanes of `at`, `other` elsewhere.
+    #[inline(always)]
+    pub unsafe fn pick(self, at: M, other: V) -> V {
+        unsafe { V(_mm_or_ps(_mm_and_ps(at.0, self.0), _mm_andnot_ps(at.0, other.0))) }
+    }
+
+    /// Magnitude.
+    #[inline(always)]
+    pub unsafe fn abs(self) -> V {
+        unsafe { V(_mm_andnot_ps(_mm_set1_ps(-0.0), self.0)) }
+    }
+
+    /// The sign turned.
+    #[inline(always)]
+    pub unsafe fn neg(self) -> V {
+        unsafe { V(_mm_xor_ps(_mm_set1_ps(-0.0), self.0)) }
+    }
+
+    /// This, which is not negative where `b` is not, with the signs of `b`.
+    #[inline(always)]
+    pub unsafe fn with_sign_of(self, b: V) -> V {
+        unsafe { V(_mm_or_ps(_mm_and_ps(_mm_set1_ps(-0.0), b.0), self.0)) }
+    }
+
+    /// Square root.
+    #[inline(always)]
+    pub unsafe fn sqrt(self) -> V {
+        unsafe { V(_mm_sqrt_ps(self.0)) }
+    }
+
+    /// Nearest integer, halves to even, of magnitudes below 2^21.
+    #[inline(always)]
+    pub unsafe fn nearest(self) -> V {
+        unsafe { V(_mm_cvtepi32_ps(_mm_cvtps_epi32(self.0))) }
+    }
+
+    /// `self * 2^n`, rounded once, for integers `n` from -252 to 254.
+    #[inline(always)]
+    pub unsafe fn scale(self, n: V) -> V {
+        unsafe {
+            // Two factors, so that neither overflows; the first product is exact.
+            let n = _mm_cvtps_epi32(n.0);
+            let half = _mm_srai_epi32::<1>(n);
+            let bias = _mm_set1_epi32(127);
+            let first = _mm_slli_epi32::<23>(_mm_add_epi32(half, bias));
+            let second = _mm_slli_epi32::<23>(_mm_add_epi32(_mm_sub_epi32(n, half), bias));
+            let x = _mm_mul_ps(self.0, _mm_castsi128_ps(first));
+            V(_mm_mul_ps(x, _mm_castsi128_ps(second)))
+        }
+    }
+
+    /// Mantissa from 1/2 to below 1 and exponent of positive normal numbers.
+    #[inline(always)]
+    pub unsafe fn split(self) -> (V, V) {
+        unsafe {
+            let bits = _mm_castps_si128(self.0);
+            let exponent = _mm_sub_epi32(_mm_srli_epi32::<23>(bits), _mm_set1_epi32(126));
+            let mantissa = _mm_and_si128(bits, _mm_set1_epi32(0x007f_ffff));
+            let mantissa = _mm_or_si128(mantissa, _mm_set1_epi32(0x3f00_0000));
+            (V(_mm_castsi128_ps(mantissa)), V(_mm_cvtepi32_ps(exponent)))
+        }
     }
 }

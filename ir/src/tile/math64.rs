@@ -3,10 +3,9 @@
 //! As `math`, which hands its `f64` operands on to these. Nobody's hot loop is in `f64`, so these are the plain series and continued
 //! fractions, long enough for the last bits; the stated bounds are relative errors.
 
-use super::elementwise::constant;
-use super::math::with_sign_of;
-use sdc_ir::DType;
-use sdc_ir::tile::{Arith1, Arith2, CompareOp, FuncBuilder, Ty, Val};
+use super::math::{constant, with_sign_of};
+use super::{Arith1, Arith2, CompareOp, FuncBuilder, Ty, Val};
+use crate::DType;
 
 const F64: Ty = Ty::scalar(DType::F64);
 const I64: Ty = Ty::scalar(DType::I64);

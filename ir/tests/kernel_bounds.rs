@@ -225,4 +225,18 @@ proptest! {
         }
         proved(&module(find("map_f32").unwrap(), &params, &lens, (0.into(), rows.into()), cut))?;
     }
+
+    #[test]
+    fn rows(
+        (rows, size) in (1..9usize, 1..40usize), gap in 0..3usize, log in 0..2usize, cut in proptest::option::of(1..3usize),
+    ) {
+        let pitch = size + gap;
+        let len = (rows - 1) * pitch + size;
+        let params = [("size", size), ("xs_r", pitch), ("ys_r", pitch)];
+        let range = || (0.into(), rows.into());
+        let softmax = [&params[..], &[("log", log)]].concat();
+        proved(&module(find("softmax_f32").unwrap(), &softmax, &[("x", len), ("y", len)], range(), cut))?;
+        let lens = [("x", len), ("scale", size), ("bias", size), ("y", len)];
+        proved(&module(find("layer_norm_f32").unwrap(), &params, &lens, range(), cut))?;
+    }
 }

@@ -2,8 +2,9 @@
 
 use crate::features;
 use crate::params::{
-    AddI8Params, Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams, MapParams,
-    MaxPool2dI8Params, MulI8Params, QuantizeF32Params, SdRebuildParams, WinogradParams,
+    AddI8Params, Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams,
+    LayerNormParams, MapParams, MaxPool2dI8Params, MulI8Params, QuantizeF32Params, SdRebuildParams,
+    SoftmaxParams, WinogradParams,
 };
 
 include!(concat!(env!("OUT_DIR"), "/objects.rs"));
@@ -139,6 +140,11 @@ pub const KERNELS: &[Kernel] = &[
         params: GemmParams::NAMES,
     },
     Kernel {
+        name: "layer_norm_f32",
+        operands: &["x", "scale", "bias", "y"],
+        params: LayerNormParams::NAMES,
+    },
+    Kernel {
         name: "map_f32",
         operands: &["a", "b", "c", "y"],
         params: MapParams::NAMES,
@@ -167,6 +173,11 @@ pub const KERNELS: &[Kernel] = &[
         name: "sd_rebuild_i8",
         operands: &["packed", "w"],
         params: SdRebuildParams::NAMES,
+    },
+    Kernel {
+        name: "softmax_f32",
+        operands: &["x", "y"],
+        params: SoftmaxParams::NAMES,
     },
     Kernel {
         name: "winograd_f32",

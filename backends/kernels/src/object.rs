@@ -76,6 +76,12 @@ export!(
     native::add_i8::mul_i8
 );
 export!(
+    "sdc_k_v4_layer_norm_f32",
+    "sdc_k_v3_layer_norm_f32",
+    "sdc_k_v1_layer_norm_f32",
+    native::layer_norm::layer_norm_f32
+);
+export!(
     "sdc_k_v4_map_f32",
     "sdc_k_v3_map_f32",
     "sdc_k_v1_map_f32",
@@ -94,6 +100,12 @@ export!(
     native::quantize_f32::quantize_f32
 );
 
+export!(
+    "sdc_k_v4_softmax_f32",
+    "sdc_k_v3_softmax_f32",
+    "sdc_k_v1_softmax_f32",
+    native::softmax::softmax_f32
+);
 export!(
     "sdc_k_v4_winograd_f32",
     "sdc_k_v3_winograd_f32",

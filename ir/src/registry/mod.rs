@@ -11,11 +11,14 @@ pub mod conv2d_i8;
 mod depthwise2d;
 mod depthwise2d_i8;
 mod gemm;
+mod layer_norm;
 pub mod map;
 mod max_pool2d_i8;
 mod quantize_f32;
 pub mod requantise;
+mod row;
 mod sd_rebuild;
+mod softmax;
 mod window;
 pub mod winograd;
 
@@ -96,10 +99,10 @@ impl Kernel {
                 "s" | "r" | "magnitudes" | "basis_bits" => 1..=8,
                 "row_bits" => 1..=40,
                 "slice_rows" | "basis_filters" | "n1" | "n2" => 1..=LARGEST,
-                "half" | "nibbles" => 0..=1,
+                "half" | "nibbles" | "log" => 0..=1,
                 "index_filters" => 0..=LARGEST,
                 name if name.starts_with("at_") => 0..=LARGEST,
-                "alphabet_lo" | "alphabet_hi" | "act_a" | "act_b" => 0..=i64::from(u32::MAX),
+                "alphabet_lo" | "alphabet_hi" | "act_a" | "act_b" | "epsilon" => 0..=i64::from(u32::MAX),
                 "has_bias" | "has_residual" | "has_b" | "has_c" => 0..=1,
                 "a_signed" | "b_signed" | "x_signed" | "y_signed" => 0..=1,
                 "planes" => 1..=2,
@@ -133,12 +136,14 @@ pub const KERNELS: &[Kernel] = &[
     depthwise2d::KERNEL,
     depthwise2d_i8::KERNEL,
     gemm::KERNEL,
+    layer_norm::KERNEL,
     map::KERNEL,
     max_pool2d_i8::KERNEL,
     add_i8::PRODUCT,
     quantize_f32::KERNEL,
     sd_rebuild::KERNEL,
     sd_rebuild::INTEGERS,
+    softmax::KERNEL,
     winograd::KERNEL,
 ];
 

@@ -9,7 +9,7 @@ use super::nest::{Ref, Rows};
 use sdc_ir::DType;
 use sdc_ir::graph::{BinaryOp, Node, Op, Origin, UnaryOp, Value};
 use sdc_ir::registry::map::{OPERANDS, STEPS, Source, Step, StepOp};
-use sdc_ir::tile::{FuncBuilder, KernelCall, View};
+use sdc_ir::tile::{FuncBuilder, KernelCall};
 
 /// Rule of the remarks.
 const RULE: &str = "map";
@@ -112,12 +112,7 @@ fn build(
     params.extend((0..STEPS).map(|k| steps.get(k).map_or(0, Step::encode)));
     let mut b = FuncBuilder::new();
     rows.emit(&mut b, TASK, |b, first, (begin, end)| {
-        let view = |i: usize| {
-            operands.get(i).map(|r| View {
-                buffer: r.buffer,
-                offset: first.clone() * rows.outer[i] + r.offset,
-            })
-        };
+        let view = |i: usize| operands.get(i).map(|r| rows.view(i, r, &first));
         b.kernel(KernelCall {
             kernel: "map_f32".to_owned(),
             params,

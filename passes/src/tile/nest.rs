@@ -1,6 +1,6 @@
 //! Loop nests over strided operands: the skeleton of every element-wise and data-movement lowering.
 
-use sdc_ir::tile::{Affine, Bound, Buffer, FuncBuilder};
+use sdc_ir::tile::{Affine, Bound, Buffer, FuncBuilder, View};
 
 /// A tensor in memory: a buffer, the element its origin lies at, and a stride per logical dimension.
 ///
@@ -329,6 +329,29 @@ impl Rows {
             times,
             outer,
         })
+    }
+
+    /// Rows of `size` elements, of operands seen without the dimensions that are in a row. `None` if there is more structure than
+    /// rows of rows.
+    pub fn over(size: usize, others: &[&Ref]) -> Option<Self> {
+        let mut levels = levels(others);
+        let mut level = || levels.pop().unwrap_or((1, vec![0; others.len()]));
+        let ((count, strides), (times, outer)) = (level(), level());
+        (levels.is_empty() && count > 0 && times > 0).then_some(Self {
+            columns: size as i64,
+            count: count as i64,
+            strides,
+            times: times as i64,
+            outer,
+        })
+    }
+
+    /// Operand `i` in a repetition.
+    pub fn view(&self, i: usize, operand: &Ref, repetition: &Affine) -> View {
+        View {
+            buffer: operand.buffer,
+            offset: repetition.clone() * self.outer[i] + operand.offset,
+        }
     }
 
     /// Emits `body(repetition, begin and end of rows)` for all rows, in a parallel loop if there are enough for

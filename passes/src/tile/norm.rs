@@ -1,12 +1,22 @@
-//! Instance and layer normalisation: mean, variance about the mean, result; three passes over the data.
+//! Instance and layer normalisation: mean, variance about the mean, result; three passes over the data. Layers whose rows have no
+//! gaps go to the kernel `layer_norm_f32`.
 
-use super::nest::{self, Ref};
+use super::nest::{self, Ref, Rows};
 use super::reduce::Reduction;
 use super::{Lowering, TileError};
 use sdc_ir::DType;
 use sdc_ir::graph::Node;
 use sdc_ir::graph::op::{LayerNormalization, ReduceKind};
-use sdc_ir::tile::{Affine, Arith1, FuncBuilder, Ty, Val};
+use sdc_ir::tile::{Affine, Arith1, FuncBuilder, KernelCall, Ty, Val};
+
+/// Rule of the remarks.
+const RULE: &str = "normalise";
+
+/// Fewest elements of a row for which the kernel is called.
+const ROW: usize = 16;
+
+/// Elements worth a task of their own.
+const TASK: i64 = 16 * 1024;
 
 /// Normalises each channel of each image over its spatial dimensions.
 pub fn instance(cx: &mut Lowering<'_>, node: Node, epsilon: f32) -> Result<(), TileError> {
@@ -56,7 +66,19 @@ fn normalise(
     } else {
         (cx.options.lanes, 1)
     };
-    let refs = [&out, &x, &scale, &bias].map(|r| r.permuted(&others));
+    let all = [&out, &x, &scale, &bias];
+    let refs = all.map(|r| r.permuted(&others));
+    if let Some(b) = rows_call(all, &refs.each_ref(), &inner, epsilon) {
+        cx.ctx.remark(
+            RULE,
+            &data.origins,
+            format!("rows of {count} elements, in the widest vectors"),
+        );
+        cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
+        return Ok(());
+    }
+    let reason = format!("a loop: no rows of {ROW} elements or more with a scale and a bias for each");
+    cx.ctx.not_done(RULE, &data.origins, reason);
     let sum = Reduction {
         kind: ReduceKind::Sum,
         x: &x,
@@ -97,6 +119,39 @@ fn normalise(
     );
     cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
     Ok(())
+}
+
+/// The kernel's call on result, operand, scale and bias, `others` being them without the dimensions `inner`; `None` unless these are
+/// rows without gaps, the same scale and bias for each.
+fn rows_call(all: [&Ref; 4], others: &[&Ref; 4], inner: &[usize], epsilon: f32) -> Option<FuncBuilder> {
+    let within = all.map(|r| r.permuted(inner));
+    let [(size, steps)] = &nest::levels(&within.each_ref())[..] else {
+        return None;
+    };
+    let still = others[2..]
+        .iter()
+        .all(|r| r.strides.iter().zip(&r.shape).all(|(&s, &n)| s == 0 || n == 1));
+    if *size < ROW || steps.iter().any(|&s| s != 1) || !still {
+        return None;
+    }
+    let rows = Rows::over(*size, others)?;
+    let mut b = FuncBuilder::new();
+    rows.emit(&mut b, TASK, |b, repetition, (begin, end)| {
+        let view = |i: usize| Some(rows.view(i, others[i], &repetition));
+        b.kernel(KernelCall {
+            kernel: "layer_norm_f32".to_owned(),
+            params: vec![
+                rows.columns,
+                rows.strides[1],
+                rows.strides[0],
+                epsilon.to_bits().into(),
+            ],
+            operands: vec![view(1), view(2), view(3), view(0)],
+            begin,
+            end,
+        });
+    });
+    Some(b)
 }
 
 /// A value repeated to as many lanes as another has.

@@ -1,13 +1,41 @@
-//! Softmax and LogSoftmax.
+//! Softmax and LogSoftmax: rows without gaps by the kernel `softmax_f32`, others in loops.
 
 use super::elementwise::constant;
-use super::nest;
+use super::nest::{self, Ref, Rows};
 use super::reduce::Reduction;
 use super::{Lowering, TileError, math};
 use sdc_ir::DType;
 use sdc_ir::graph::Node;
 use sdc_ir::graph::op::{ReduceKind, Softmax};
-use sdc_ir::tile::{FoldOp, FuncBuilder, Ty, Val};
+use sdc_ir::tile::{FoldOp, FuncBuilder, KernelCall, Ty, Val};
+
+/// Rule of the remarks.
+const RULE: &str = "softmax";
+
+/// Fewest elements for which the kernel is called: below, the code of a loop is smaller and as quick.
+const ELEMENTS: usize = 64;
+
+/// Elements worth a task of their own.
+const TASK: i64 = 8 * 1024;
+
+/// The kernel's call for rows of `size` elements of the result and the operand, both seen without the rows' dimension.
+fn call(size: usize, out: &Ref, x: &Ref, log: bool) -> Option<FuncBuilder> {
+    let rows = Rows::over(size, &[out, x])?;
+    let mut b = FuncBuilder::new();
+    rows.emit(&mut b, TASK, |b, repetition, (begin, end)| {
+        b.kernel(KernelCall {
+            kernel: "softmax_f32".to_owned(),
+            params: vec![rows.columns, rows.strides[1], rows.strides[0], log.into()],
+            operands: vec![
+                Some(rows.view(1, x, &repetition)),
+                Some(rows.view(0, out, &repetition)),
+            ],
+            begin,
+            end,
+        });
+    });
+    Some(b)
+}
 
 /// Lowers a softmax: for each position of the other dimensions the maximum, the sum of exponentials, the results.
 pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), TileError> {
@@ -31,6 +59,23 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), Tile
         axes: &axes,
     };
     let (x_others, out_others) = (x.permuted(&others), out.permuted(&others));
+    if dtype == DType::F32 && x.shape.iter().product::<usize>() >= ELEMENTS {
+        match contiguous
+            .then(|| call(size, &out_others, &x_others, op.log))
+            .flatten()
+        {
+            Some(b) => {
+                cx.ctx.remark(
+                    RULE,
+                    &data.origins,
+                    format!("rows of {size} elements, in the widest vectors"),
+                );
+                cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
+                return Ok(());
+            }
+            None => cx.ctx.not_done(RULE, &data.origins, "a loop: its rows have gaps"),
+        }
+    }
     let mut b = FuncBuilder::new();
     nest::emit(
         &mut b,

@@ -1,4 +1,4 @@
-//! Element-wise trees that become programs of `map_f32`: which ones do, and that they compute what the graph computes.
+//! What becomes a call of the kernels for element-wise programs and for rows, and that it computes what the graph computes.
 
 use crate::common::{Lcg, check, constant, input, laid_out, one};
 use proptest::prelude::*;
@@ -137,6 +137,46 @@ fn what_is_no_program_says_why() {
         unary(g, UnaryOp::Exp, sum)
     };
     assert!(reason(&[512], &four).contains("4 operands"));
+}
+
+#[test]
+fn rows_without_gaps_have_kernels() {
+    let normalise = |g: &mut Graph, x: Value, shape: &[usize]| {
+        let (scale, bias) = (
+            constant(g, &mut Lcg::new(3), shape),
+            constant(g, &mut Lcg::new(4), shape),
+        );
+        let op = LayerNormalization {
+            axis: 1,
+            epsilon: 1e-5,
+        };
+        one(g, op.into(), &[x, scale, bias])
+    };
+    let kernels = |shape: &[usize], build: &dyn Fn(&mut Graph, Value) -> Value| {
+        let mut g = Graph::new("g");
+        let x = input(&mut g, "x", shape);
+        let y = build(&mut g, x);
+        g.add_output("y", y);
+        check(&g, 9);
+        choices(&g).0
+    };
+    for log in [false, true] {
+        let softmax = |axis| move |g: &mut Graph, x: Value| one(g, Softmax { axis, log }.into(), &[x]);
+        assert_eq!(kernels(&[2, 3, 4, 19], &softmax(3)), ["softmax_f32"]);
+        assert_eq!(kernels(&[1, 100], &softmax(1)), ["softmax_f32"]);
+        assert!(kernels(&[2, 30, 5], &softmax(1)).is_empty());
+        assert!(kernels(&[1, 10], &softmax(1)).is_empty());
+    }
+    assert_eq!(
+        kernels(&[5, 30], &|g, x| normalise(g, x, &[30])),
+        ["layer_norm_f32"]
+    );
+    assert_eq!(
+        kernels(&[5, 3, 30], &|g, x| normalise(g, x, &[3, 30])),
+        ["layer_norm_f32"]
+    );
+    assert!(kernels(&[5, 3, 30], &|g, x| normalise(g, x, &[3, 1])).is_empty());
+    assert!(kernels(&[5, 8], &|g, x| normalise(g, x, &[8])).is_empty());
 }
 
 proptest! {

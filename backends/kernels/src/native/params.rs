@@ -122,6 +122,18 @@ params! {
 }
 
 params! {
+    /// Parameters of `softmax_f32`.
+    ///
+    /// `size`: elements of a row. `xs_r ys_r`: from a row to the next. `log`: the logarithm of the result.
+    SoftmaxParams { size, xs_r, ys_r, log }
+}
+
+params! {
+    /// Parameters of `layer_norm_f32`; names as in [`SoftmaxParams`]. `epsilon`: added to the variance.
+    LayerNormParams { size, xs_r, ys_r, epsilon }
+}
+
+params! {
     /// Parameters of `max_pool2d_i8`; names as in [`Depthwise2dI8Params`].
     MaxPool2dI8Params {
         in_h, in_w, channels, out_w, kh, kw, sh, sw, dh, dw, pt, pl, xs_h, xs_w, x_row0, ys_h, ys_w, y_row0, x_signed,

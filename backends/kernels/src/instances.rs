@@ -3,8 +3,8 @@
 use crate::features;
 use crate::params::{
     AddI8Params, Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams,
-    LayerNormParams, MapParams, MaxPool2dI8Params, MulI8Params, QuantizeF32Params, SdRebuildParams,
-    SoftmaxParams, WinogradParams,
+    LayerNormParams, MapParams, MaxPool2dI8Params, MulI8Params, Pool2dParams, QuantizeF32Params,
+    SdRebuildParams, SoftmaxParams, WinogradParams,
 };
 
 include!(concat!(env!("OUT_DIR"), "/objects.rs"));
@@ -158,6 +158,11 @@ pub const KERNELS: &[Kernel] = &[
         name: "mul_i8",
         operands: &["a", "b", "y"],
         params: MulI8Params::NAMES,
+    },
+    Kernel {
+        name: "pool2d_f32",
+        operands: &["x", "y"],
+        params: Pool2dParams::NAMES,
     },
     Kernel {
         name: "quantize_f32",

@@ -40,8 +40,8 @@ pub mod features {
 pub mod params {
     pub use crate::native::params::{
         AddI8Params, Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams,
-        LayerNormParams, MapParams, MaxPool2dI8Params, MulI8Params, QuantizeF32Params, SdRebuildParams,
-        SoftmaxParams, WinogradParams,
+        LayerNormParams, MapParams, MaxPool2dI8Params, MulI8Params, Pool2dParams, QuantizeF32Params,
+        SdRebuildParams, SoftmaxParams, WinogradParams,
     };
 }
 
@@ -56,6 +56,7 @@ pub mod portable {
     pub use crate::native::layer_norm::layer_norm_f32;
     pub use crate::native::map::map_f32;
     pub use crate::native::max_pool2d_i8::max_pool2d_i8;
+    pub use crate::native::pool2d::pool2d_f32;
     pub use crate::native::prepare::{HEADER, prepare};
     pub use crate::native::quantize_f32::quantize_f32;
     pub use crate::native::sd_rebuild::{sd_rebuild_f32, sd_rebuild_i8};

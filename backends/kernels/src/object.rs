@@ -94,6 +94,12 @@ export!(
     native::max_pool2d_i8::max_pool2d_i8
 );
 export!(
+    "sdc_k_v4_pool2d_f32",
+    "sdc_k_v3_pool2d_f32",
+    "sdc_k_v1_pool2d_f32",
+    native::pool2d::pool2d_f32
+);
+export!(
     "sdc_k_v4_quantize_f32",
     "sdc_k_v3_quantize_f32",
     "sdc_k_v1_quantize_f32",

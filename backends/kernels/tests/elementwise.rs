@@ -1,4 +1,4 @@
-//! Sums, products, quantisation and pooling of bytes of every instance that this machine can run, against their bodies in tile
+//! Sums, products, quantisation and pooling of bytes, and pooling of f32, of every instance that this machine can run, against their bodies in tile
 //! IR: equal bytes, for random shapes, strides, types, grids and ranges.
 #![allow(unsafe_code, reason = "calls of kernels")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
@@ -16,7 +16,7 @@ use sdc_kernels::portable;
 use support::memory::Aligned;
 use support::{KernelFn, Loaded};
 
-const KERNELS: [&str; 4] = ["add_i8", "mul_i8", "quantize_f32", "max_pool2d_i8"];
+const KERNELS: [&str; 5] = ["add_i8", "mul_i8", "quantize_f32", "max_pool2d_i8", "pool2d_f32"];
 
 /// What bytes that no kernel may write hold.
 const UNTOUCHED: u8 = 0xaa;
@@ -31,12 +31,13 @@ macro_rules! with_c_abi {
     }};
 }
 
-static SETS: LazyLock<Vec<(&'static str, [KernelFn; 4])>> = LazyLock::new(|| {
+static SETS: LazyLock<Vec<(&'static str, [KernelFn; 5])>> = LazyLock::new(|| {
     let linked = [
         with_c_abi!(add_i8),
         with_c_abi!(mul_i8),
         with_c_abi!(quantize_f32),
         with_c_abi!(max_pool2d_i8),
+        with_c_abi!(pool2d_f32),
     ];
     let loaded = Loaded::all().into_iter();
     let mut sets: Vec<_> = loaded
@@ -293,11 +294,13 @@ fn quantisation(
 /// One axis of a window: input, window, stride, dilation, padding before.
 type Axis = (usize, usize, usize, usize, usize);
 
+/// Positions of a window along an axis.
+fn outputs((input, window, stride, dilation, pad): Axis) -> usize {
+    (input + 2 * pad).saturating_sub((window - 1) * dilation + 1) / stride + 1
+}
+
 fn pooling(h: Axis, w: Axis, channels: usize, signed: bool, seed: u64) -> Case {
     let random = &mut fastrand::Rng::with_seed(seed);
-    let outputs = |(input, window, stride, dilation, pad): Axis| {
-        (input + 2 * pad).saturating_sub((window - 1) * dilation + 1) / stride + 1
-    };
     let (rows, columns) = (outputs(h), outputs(w));
     let x = noise(random, h.0 * w.0 * channels);
     let y = vec![0; rows * columns * channels];
@@ -326,6 +329,79 @@ fn pooling(h: Axis, w: Axis, channels: usize, signed: bool, seed: u64) -> Case {
     };
     let operands = vec![(byte(signed), x), (byte(signed), y)];
     Case::new("max_pool2d_i8", value, operands, rows)
+}
+
+/// Pooling of f32 with `gaps` after the channels of input and output; `counted` padding, at most what there is, is part of a mean.
+fn pooling_f32(
+    h: Axis,
+    w: Axis,
+    channels: usize,
+    counted: Option<[usize; 4]>,
+    gaps: [usize; 2],
+    seed: u64,
+) -> Case {
+    let random = &mut fastrand::Rng::with_seed(seed);
+    // The mean of nothing is a NaN of any bits.
+    let empty = |(input, window, stride, dilation, pad): Axis| {
+        let inside = |at: usize| (pad..pad + input).contains(&at);
+        (0..outputs((input, window, stride, dilation, pad)))
+            .any(|o| !(0..window).any(|k| inside(o * stride + k * dilation)))
+    };
+    let counted = counted.filter(|_| !empty(h) && !empty(w));
+    let (rows, columns) = (outputs(h), outputs(w));
+    let [xs_w, ys_w] = gaps.map(|gap| channels + gap);
+    // NaN only for maxima, which say which one stays; those of sums are anybody's.
+    let unusual = match counted {
+        None => [
+            f32::NAN,
+            f32::from_bits(0xffc1_2345),
+            f32::NEG_INFINITY,
+            f32::INFINITY,
+            0.0,
+            -0.0,
+        ],
+        Some(_) => [0.0, -0.0, 1e-40, 3e38, -1e30, 1e30],
+    };
+    let x = (0..extent(h.0 * w.0, channels, xs_w)).flat_map(|_| {
+        let x = match random.u8(..12) {
+            0 => unusual[random.usize(..unusual.len())],
+            _ => random.f32() - 0.5,
+        };
+        x.to_le_bytes()
+    });
+    let x: Vec<u8> = x.collect();
+    let y = vec![0; 4 * extent(rows * columns, channels, ys_w)];
+    let [ct, cl, cb, cr] = counted.unwrap_or_default();
+    let value = |name: &str| {
+        let n = match name {
+            "in_h" => h.0,
+            "in_w" => w.0,
+            "channels" => channels,
+            "out_w" => columns,
+            "kh" => h.1,
+            "kw" => w.1,
+            "sh" => h.2,
+            "sw" => w.2,
+            "dh" => h.3,
+            "dw" => w.3,
+            "pt" => h.4,
+            "pl" => w.4,
+            "xs_h" => w.0 * xs_w,
+            "ys_h" => columns * ys_w,
+            "xs_w" => xs_w,
+            "ys_w" => ys_w,
+            "x_row0" | "y_row0" => 0,
+            "mean" => counted.is_some().into(),
+            "ct" => ct.min(h.4),
+            "cl" => cl.min(w.4),
+            "cb" => cb.min(h.4),
+            "cr" => cr.min(w.4),
+            other => panic!("{other}"),
+        };
+        n as i64
+    };
+    let operands = vec![(DType::F32, x), (DType::F32, y)];
+    Case::new("pool2d_f32", value, operands, rows).with_gaps(4 * channels, 4 * ys_w)
 }
 
 proptest! {
@@ -361,5 +437,17 @@ proptest! {
         seed in any::<u64>(),
     ) {
         pooling(h, w, channels, signed, seed).check()?;
+    }
+
+    #[test]
+    fn pooling_of_numbers(
+        h in (1..9usize, 1..8usize, 1..4usize, 1..4usize, 0..3usize),
+        w in (1..9usize, 1..8usize, 1..4usize, 1..4usize, 0..3usize),
+        channels in prop_oneof![1..40usize, 60..150usize],
+        counted in prop::option::of([0..3usize, 0..3usize, 0..3usize, 0..3usize]),
+        gaps in [0..3usize, 0..3usize],
+        seed in any::<u64>(),
+    ) {
+        pooling_f32(h, w, channels, counted, gaps, seed).check()?;
     }
 }

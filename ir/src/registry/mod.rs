@@ -14,6 +14,7 @@ mod gemm;
 mod layer_norm;
 pub mod map;
 mod max_pool2d_i8;
+mod pool2d;
 mod quantize_f32;
 pub mod requantise;
 mod row;
@@ -99,7 +100,7 @@ impl Kernel {
                 "s" | "r" | "magnitudes" | "basis_bits" => 1..=8,
                 "row_bits" => 1..=40,
                 "slice_rows" | "basis_filters" | "n1" | "n2" => 1..=LARGEST,
-                "half" | "nibbles" | "log" => 0..=1,
+                "half" | "nibbles" | "log" | "mean" => 0..=1,
                 "index_filters" => 0..=LARGEST,
                 name if name.starts_with("at_") => 0..=LARGEST,
                 "alphabet_lo" | "alphabet_hi" | "act_a" | "act_b" | "epsilon" => 0..=i64::from(u32::MAX),
@@ -140,6 +141,7 @@ pub const KERNELS: &[Kernel] = &[
     map::KERNEL,
     max_pool2d_i8::KERNEL,
     add_i8::PRODUCT,
+    pool2d::KERNEL,
     quantize_f32::KERNEL,
     sd_rebuild::KERNEL,
     sd_rebuild::INTEGERS,

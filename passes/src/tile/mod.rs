@@ -21,6 +21,7 @@ mod order;
 mod pack;
 mod pad;
 mod pool;
+mod pool_calls;
 mod quantised;
 mod quantised_conv;
 mod quantised_elementwise;

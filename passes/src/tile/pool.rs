@@ -1,11 +1,12 @@
-//! MaxPool and AveragePool.
+//! MaxPool and AveragePool: kernel calls on channels-last data of the usual types, loops for the others.
 
 use super::nest::Ref;
+use super::pool_calls::{What, Windows};
 use super::{Lowering, TileError, elementwise};
 use sdc_ir::graph::op::{AveragePool, QLinearAveragePool};
 use sdc_ir::graph::{Node, Op};
 use sdc_ir::registry::requantise::shifted;
-use sdc_ir::tile::{Affine, Bound, FuncBuilder, KernelCall, Ty, Val, View};
+use sdc_ir::tile::{Affine, Bound, FuncBuilder, Ty, Val};
 use sdc_ir::{DType, Tensor};
 use std::ops::Range;
 
@@ -25,7 +26,7 @@ const LOOP_COST: usize = 16;
 /// Longest window side that is written out tap by tap.
 const UNROLLED: usize = 4;
 
-/// Lowers output rows `rows`: loops over images, rows, columns, vectors of channels, then the taps inside the input.
+/// Lowers output rows `rows`. Without a kernel: loops over images, rows, columns, channels, then the taps inside the input.
 pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let window;
@@ -60,6 +61,22 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
     if matches!(dtype, DType::F16 | DType::BF16) || (floats && !dtype.is_float()) {
         return Err(cx.unsupported(node, format!("{dtype} elements are not supported")));
     }
+    let mut b = FuncBuilder::new();
+    let windows = Windows {
+        kernel: pool.kernel,
+        strides: pool.strides,
+        dilations: pool.dilations,
+        pads: pool.pads,
+        what: match average {
+            Some(op) => What::Mean { counted: &op.counted },
+            None => What::Max,
+        },
+    };
+    if integer.is_none() && windows.has_kernel(dtype, &x, &y) {
+        windows.emit(&mut b, dtype, &x, &y, &rows);
+        cx.push_func(b, data.origins.clone(), &y, &[]);
+        return Ok(());
+    }
     pool.unpadded = [0, 1].map(|d| {
         let last = y.shape[2 + d].saturating_sub(1) * pool.strides[d];
         pool.pads[d] == 0 && last + (pool.kernel[d] - 1) * pool.dilations[d] < x.shape[2 + d]
@@ -74,20 +91,6 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
         )?),
         None => None,
     };
-    let vector = dtype == DType::F32 && x.strides[1] == 1 && y.strides[1] == 1;
-    let lanes = if vector { cx.options.lanes } else { 1 };
-    let channels = x.shape[1];
-    let main = channels - channels % usize::from(lanes);
-    let mut b = FuncBuilder::new();
-    if average.is_none() && matches!(dtype, DType::U8 | DType::I8) && x.strides[1] == 1 && y.strides[1] == 1 {
-        let outputs = y.shape[1..].iter().product::<usize>();
-        let chunks = super::conv::chunks(&rows, outputs * pool.kernel.iter().product::<usize>(), 0);
-        super::conv::for_images(&mut b, x.shape[0], &chunks, &rows, |b, image, range| {
-            b.kernel(pool.bytes(&x, &y, dtype, &image, range));
-        });
-        cx.push_func(b, data.origins.clone(), &y, &[]);
-        return Ok(());
-    }
     let chunks = super::conv::chunks(
         &rows,
         LOOP_COST * y.shape[1..].iter().product::<usize>() * pool.kernel.iter().product::<usize>(),
@@ -96,25 +99,17 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
     super::conv::for_images(&mut b, x.shape[0], &chunks, &rows, |b, image, range| {
         b.for_range(range.start, range.end, 1, |b, oy| {
             b.for_range(0, y.shape[3], 1, |b, ox| {
-                let element = |b: &mut FuncBuilder, c: Affine, lanes: u8| {
-                    let ty = Ty::vector(dtype, lanes);
+                b.for_range(0, x.shape[1], 1, |b, c| {
                     let at = [image.clone(), c, oy.clone(), ox.clone()];
                     let zero = integer.map(|op| op.x_zero);
-                    let value = pool.window(b, &x, &at, ty, average.is_some(), zero);
+                    let value = pool.window(b, &x, &at, Ty::scalar(dtype), average.is_some(), zero);
                     let value = match (&divisor, integer) {
                         (Some(d), Some(op)) => d.requantise(b, value, op, &oy, &ox),
                         (Some(d), None) => d.divide(b, value, &oy, &ox),
                         (None, _) => value,
                     };
                     b.store(y.buffer, y.at(&at), value);
-                };
-                b.for_range(0, main, lanes.into(), |b, c| element(b, c, lanes));
-                if main < channels && main > 0 {
-                    // Some channels twice, rather than the last ones one by one.
-                    element(b, Affine::from(channels - usize::from(lanes)), lanes);
-                } else if main < channels {
-                    b.for_range(main, channels, 1, |b, c| element(b, c, 1));
-                }
+                });
             });
         });
     });
@@ -130,31 +125,6 @@ impl<'a> Pool<'a> {
             pads: &op.pads,
             dilations: &op.dilations,
             unpadded: [false; 2],
-        }
-    }
-
-    /// The kernel's call for maxima of bytes, for some output rows of an image.
-    fn bytes(&self, x: &Ref, y: &Ref, dtype: DType, image: &Affine, range: Range<Bound>) -> KernelCall {
-        let mut params: Vec<i64> = [x.shape[2], x.shape[3], x.shape[1], y.shape[3]]
-            .map(|n| n as i64)
-            .to_vec();
-        for part in [self.kernel, self.strides, self.dilations, &self.pads[..2]] {
-            params.extend(part.iter().map(|&n| n as i64));
-        }
-        params.extend([x.strides[2], x.strides[3], 0, y.strides[2], y.strides[3], 0]);
-        params.push(i64::from(dtype == DType::I8));
-        let view = |r: &Ref| {
-            Some(View {
-                buffer: r.buffer,
-                offset: image.clone() * r.strides[0] + r.offset,
-            })
-        };
-        KernelCall {
-            kernel: "max_pool2d_i8".to_owned(),
-            params,
-            operands: vec![view(x), view(y)],
-            begin: range.start,
-            end: range.end,
         }
     }
 

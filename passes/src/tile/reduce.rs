@@ -1,13 +1,15 @@
 //! Reductions over any set of dimensions.
 
 use super::nest::{self, Ref};
+use super::pool_calls::{What, Windows};
 use super::{Lowering, TileError, elementwise};
 use sdc_ir::DType;
 use sdc_ir::graph::Node;
 use sdc_ir::graph::op::{Reduce, ReduceKind};
 use sdc_ir::tile::{Affine, Arith2, CompareOp, FoldOp, FuncBuilder, Ty, Val};
 
-/// Lowers a reduction: a nest over the kept dimensions, with a loop per reduced dimension inside.
+/// Lowers a reduction: a call of the pooling kernel where it fits, else a nest over the kept dimensions, with a loop per reduced
+/// dimension inside.
 ///
 /// Sums are taken dimension by dimension (each inner loop starts from zero), which keeps the error of long sums near
 /// that of a tree.
@@ -28,6 +30,12 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Reduce) -> Result<(), TileE
     };
     let mut axes: Vec<(usize, i64)> = op.axes.iter().map(|&d| (x.shape[d], x.strides[d])).collect();
     axes.sort_by_key(|&(_, stride)| std::cmp::Reverse(stride.abs()));
+    if dtype == DType::F32
+        && let Some(b) = pooled(op.kind, &x.permuted(&kept), &kept_out, &axes)
+    {
+        cx.push_func(b, data.origins.clone(), &out, &[]);
+        return Ok(());
+    }
     let count: usize = axes.iter().map(|&(size, _)| size).product();
     let reduction = Reduction {
         kind: op.kind,
@@ -61,6 +69,50 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Reduce) -> Result<(), TileE
     );
     cx.push_func(b, data.origins.clone(), &out, &[]);
     Ok(())
+}
+
+/// The mean or largest element over one or two dimensions of images of channels side by side, as pooling with one window. `x` and `y` have the
+/// kept dimensions only.
+fn pooled(kind: ReduceKind, x: &Ref, y: &Ref, axes: &[(usize, i64)]) -> Option<FuncBuilder> {
+    let what = match kind {
+        ReduceKind::Mean => What::Mean { counted: &[0; 4] },
+        ReduceKind::Max => What::Max,
+        _ => return None,
+    };
+    let channels = (0..x.shape.len()).find(|&d| x.strides[d] == 1 && y.strides[d] == 1 && x.shape[d] > 1)?;
+    let images: Vec<usize> = (0..x.shape.len())
+        .filter(|&d| d != channels && x.shape[d] > 1)
+        .collect();
+    let window = match *axes {
+        [rows] => [rows, (1, 0)],
+        [rows, columns] => [rows, columns],
+        _ => return None,
+    };
+    let spread = |r: &Ref, inner: [(usize, i64); 2]| {
+        let outer = match *images {
+            [] => (1, 0),
+            [image] => (r.shape[image], r.strides[image]),
+            _ => return None,
+        };
+        let dims = [outer, (r.shape[channels], 1), inner[0], inner[1]];
+        Some(Ref {
+            buffer: r.buffer,
+            offset: r.offset,
+            strides: dims.map(|d| d.1).to_vec(),
+            shape: dims.map(|d| d.0).to_vec(),
+        })
+    };
+    let (x, y) = (spread(x, window)?, spread(y, [(1, 0); 2])?);
+    let windows = Windows {
+        kernel: &window.map(|d| d.0),
+        strides: &[1; 2],
+        dilations: &[1; 2],
+        pads: &[0; 2],
+        what,
+    };
+    let mut b = FuncBuilder::new();
+    windows.emit(&mut b, DType::F32, &x, &y, &(0..1));
+    Some(b)
 }
 
 /// Loops over reduced dimensions.

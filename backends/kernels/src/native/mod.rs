@@ -32,6 +32,7 @@ pub mod max_pool2d_i8;
 pub mod micro;
 pub mod pairs_i8;
 pub mod params;
+pub mod pool2d;
 pub mod prepare;
 pub mod quantize_f32;
 pub mod sd_rebuild;

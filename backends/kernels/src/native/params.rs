@@ -141,6 +141,16 @@ params! {
 }
 
 params! {
+    /// Parameters of `pool2d_f32`; names as in [`Depthwise2dParams`].
+    ///
+    /// `mean`: the mean instead of the largest element. `ct cl cb cr`: padding that a mean counts, above, left, below and right.
+    Pool2dParams {
+        in_h, in_w, channels, out_w, kh, kw, sh, sw, dh, dw, pt, pl, xs_h, xs_w, x_row0, ys_h, ys_w, y_row0, mean, ct, cl,
+        cb, cr,
+    }
+}
+
+params! {
     /// Parameters of `quantize_f32`; strides as in [`Conv2dParams`], those of rows counted from the operands.
     QuantizeF32Params { columns, channels, xs_h, xs_w, xs_c, ys_h, ys_w, y_signed, y_zero, y_scale }
 }

@@ -91,6 +91,15 @@ impl V {
         }
     }
 
+    /// This where it is NaN, else `other`.
+    #[inline(always)]
+    pub unsafe fn if_nan_or(self, other: V) -> V {
+        unsafe {
+            let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0);
+            V(_mm256_blendv_ps(other.0, self.0, nan))
+        }
+    }
+
     /// A byte per lane as numbers.
     #[inline(always)]
     pub unsafe fn bytes<const SIGNED: bool>(p: *const u8) -> V {

@@ -91,6 +91,15 @@ impl V {
         }
     }
 
+    /// This where it is NaN, else `other`.
+    #[inline(always)]
+    pub unsafe fn if_nan_or(self, other: V) -> V {
+        unsafe {
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            V(_mm512_mask_blend_ps(nan, other.0, self.0))
+        }
+    }
+
     /// A byte per lane as numbers.
     #[inline(always)]
     pub unsafe fn bytes<const SIGNED: bool>(p: *const u8) -> V {

@@ -93,6 +93,12 @@ impl V {
         self.zip(other, |a, b| if a.is_nan() { b } else { a })
     }
 
+    /// This where it is NaN, else `other`.
+    #[inline(always)]
+    pub unsafe fn if_nan_or(self, other: V) -> V {
+        self.zip(other, |a, b| if a.is_nan() { a } else { b })
+    }
+
     /// A byte per lane as numbers.
     #[inline(always)]
     pub unsafe fn bytes<const SIGNED: bool>(p: *const u8) -> V {

@@ -109,6 +109,15 @@ impl V {
         }
     }
 
+    /// This where it is NaN, else `other`.
+    #[inline(always)]
+    pub unsafe fn if_nan_or(self, other: V) -> V {
+        unsafe {
+            let nan = _mm_cmpunord_ps(self.0, self.0);
+            V(_mm_or_ps(_mm_and_ps(nan, self.0), _mm_andnot_ps(nan, other.0)))
+        }
+    }
+
     /// A byte per lane as numbers.
     #[inline(always)]
     pub unsafe fn bytes<const SIGNED: bool>(p: *const u8) -> V {

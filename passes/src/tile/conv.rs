@@ -180,7 +180,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
     let images = x.shape[0];
     if depthwise {
         let macs = DEPTHWISE_COST * y.shape[1..].iter().product::<usize>() * kernel[0] * kernel[1];
-        let chunks = chunks(&rows, macs, 0);
+        let chunks = chunks(&rows, macs);
         let w = match &weights {
             Source::Compressed(weights, matrices) => rebuild::panels(cx, &data.origins, weights, matrices),
             Source::Dense(weights) => {
@@ -279,6 +279,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
             groups: op.group,
             block,
             entry: 0,
+            per_task: split::MACS_PER_TASK,
         });
         let part = out_c / split.channel_parts;
         let call = Conv2d {
@@ -409,12 +410,9 @@ impl Depthwise<'_> {
 }
 
 /// Number of row chunks worth running concurrently, and rows per chunk.
-///
-/// Layers whose weights outweigh the work per row stay whole: each chunk would stream all weights again.
-pub fn chunks(rows: &Range<usize>, macs: usize, weights: usize) -> (usize, usize) {
+pub fn chunks(rows: &Range<usize>, macs: usize) -> (usize, usize) {
     const MAX_CHUNKS: usize = 8;
     let count = (macs / split::MACS_PER_TASK)
-        .min(macs / (64 * weights.max(1)))
         .clamp(1, MAX_CHUNKS)
         .min(rows.len().max(1));
     let per_chunk = rows.len().div_ceil(count).max(1);

@@ -188,7 +188,7 @@ pub fn lower(
     // The phases' rows differ by one at most, and each task computes the same of all phases.
     let count = phases.iter().map(|(_, _, rows)| rows.len()).max().unwrap_or(0);
     let macs = shape.iter().product::<usize>() * x.shape[2] * x.shape[3] / y.shape[2].max(1) * rows.len();
-    let (parts, per_part) = chunks(&(0..count), macs, 0);
+    let (parts, per_part) = chunks(&(0..count), macs);
     let emit = |b: &mut FuncBuilder, image: &Affine, part: &Affine| {
         for (call, per_group, rows) in &phases {
             let lo = part.clone() * per_part as i64 + rows.start;

@@ -94,7 +94,6 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
     let chunks = super::conv::chunks(
         &rows,
         LOOP_COST * y.shape[1..].iter().product::<usize>() * pool.kernel.iter().product::<usize>(),
-        0,
     );
     super::conv::for_images(&mut b, x.shape[0], &chunks, &rows, |b, image, range| {
         b.for_range(range.start, range.end, 1, |b, oy| {

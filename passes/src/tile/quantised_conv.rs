@@ -1,7 +1,8 @@
 //! Integer convolution: kernel calls on channels-last bytes.
 
-use super::conv::{DEPTHWISE_COST, chunks, for_images};
+use super::conv::{DEPTHWISE_COST, chunks};
 use super::nest::Ref;
+use super::split::{self, Layer, MACS_PER_TASK, Split};
 use super::{Lowering, TileError, quantised_weights, rebuild};
 use sdc_ir::graph::op::QLinearConv;
 use sdc_ir::graph::{Node, Value};
@@ -67,6 +68,31 @@ pub fn lower(
         (w, w_len, planes, vec![bias, sums, scale])
     };
 
+    let split = if depthwise {
+        let macs = y.shape[1..].iter().product::<usize>() * taps;
+        let (row_parts, rows) = chunks(&rows, DEPTHWISE_COST * macs);
+        Split {
+            rows,
+            row_parts,
+            channel_parts: 1,
+        }
+    } else {
+        // Four products of bytes take the time, and their weights the room, of one of f32.
+        Split::of(&Layer {
+            rows: rows.len(),
+            columns: y.shape[3],
+            reduction: c.div_ceil(4) * taps * planes,
+            per_task: MACS_PER_TASK / 4,
+            channels: out_c,
+            groups: op.group,
+            block: BLOCK,
+            entry: 0,
+        })
+    };
+    // Parts of the channels are whole blocks, which follow one another.
+    let part = out_c / split.channel_parts;
+    let part_w = part * w_len / out_c.next_multiple_of(LANES);
+
     let signed = |v: Value| i64::from(cx.dtype(v) == DType::I8);
     let mut params: Vec<i64> = [
         x.shape[2],
@@ -77,7 +103,7 @@ pub fn lower(
     .map(|n| n as i64)
     .to_vec();
     if !depthwise {
-        params.push(out_c as i64);
+        params.push(part as i64);
     }
     let window = [
         kh,
@@ -103,15 +129,16 @@ pub fn lower(
         op.shift as i64,
     ]);
 
-    let call = |image: &Affine, group: &Affine, range: Range<Bound>| {
+    let call = |image: &Affine, group: &Affine, at: &Affine, range: Range<Bound>| {
         let view = |buffer: Buffer, offset: Affine| Some(View { buffer, offset });
-        let tensor = |r: &Ref, per_group: usize| {
-            let at = image.clone() * r.strides[0] + group.clone() * per_group as i64 + r.offset;
-            view(r.buffer, at)
+        let of = |per_group: usize, per_part: usize| {
+            group.clone() * per_group as i64 + at.clone() * per_part as i64
         };
-        let mut operands = vec![tensor(&x, c), view(w, group.clone() * w_len as i64)];
-        operands.extend(vectors.iter().map(|&v| view(v, group.clone() * padded as i64)));
-        operands.push(tensor(&y, out_c));
+        let tensor =
+            |r: &Ref, channel: Affine| view(r.buffer, image.clone() * r.strides[0] + channel + r.offset);
+        let mut operands = vec![tensor(&x, of(c, 0)), view(w, of(w_len, part_w))];
+        operands.extend(vectors.iter().map(|&v| view(v, of(padded, part))));
+        operands.push(tensor(&y, of(out_c, part)));
         KernelCall {
             kernel: if depthwise { "depthwise2d_i8" } else { "conv2d_i8" }.to_owned(),
             params: params.clone(),
@@ -120,17 +147,12 @@ pub fn lower(
             end: range.end,
         }
     };
-    let macs = y.shape[1..].iter().product::<usize>() * c * taps;
-    let chunks = match depthwise {
-        true => chunks(&rows, DEPTHWISE_COST * macs, 0),
-        false => chunks(&rows, macs, k.weights.len()),
-    };
     let mut b = FuncBuilder::new();
-    for_images(&mut b, x.shape[0], &chunks, &rows, |b, image, range| {
+    split::for_parts(&mut b, x.shape[0], &split, &rows, &mut |b, image, at, range| {
         if depthwise || op.group == 1 {
-            b.kernel(call(&image, &0.into(), range));
+            b.kernel(call(&image, &0.into(), &at, range));
         } else {
-            b.for_range(0, op.group, 1, |b, g| b.kernel(call(&image, &g, range)));
+            b.for_range(0, op.group, 1, |b, g| b.kernel(call(&image, &g, &at, range)));
         }
     });
     cx.push_func(b, data.origins.clone(), &y, &[]);

@@ -33,6 +33,8 @@ pub struct Layer {
     pub block: usize,
     /// What each pixel takes besides in every part of the channels, in multiply-accumulates.
     pub entry: usize,
+    /// Multiply-accumulates that make a task worth its start: [`MACS_PER_TASK`], or fewer where that was measured.
+    pub per_task: usize,
 }
 
 /// A cut into `row_parts * channel_parts` tasks.
@@ -50,7 +52,7 @@ impl Split {
     /// The cut with the least estimated time, over one thread and several.
     pub fn of(layer: &Layer) -> Split {
         let macs = layer.rows * layer.columns * layer.reduction * layer.channels * layer.groups;
-        let most = (macs / MACS_PER_TASK).clamp(1, MOST);
+        let most = (macs / layer.per_task).clamp(1, MOST);
         // Groups are a loop within each task.
         let blocks = if layer.groups == 1 && layer.channels.is_multiple_of(layer.block) {
             layer.channels / layer.block
@@ -157,6 +159,7 @@ mod tests {
             groups: 1,
             block: 64,
             entry: 0,
+            per_task: MACS_PER_TASK,
         }
     }
 

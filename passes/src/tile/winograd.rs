@@ -6,7 +6,7 @@
 
 use super::conv::{Operands, activation_params, operands, tensor};
 use super::nest::Ref;
-use super::split::{self, Layer, Split};
+use super::split::{self, Layer, MACS_PER_TASK, Split};
 use super::{Lowering, TileError, pack};
 use sdc_ir::graph::op::Conv;
 use sdc_ir::graph::{Graph, Node, Op};
@@ -243,6 +243,7 @@ pub fn lower(
         groups: 1,
         block,
         entry: TRANSFORM * points * in_c,
+        per_task: MACS_PER_TASK,
     });
     let part = out_c / split.channel_parts;
     let (images, in_rows) = (x.shape[0], split.rows.min(grid.len()).max(1));

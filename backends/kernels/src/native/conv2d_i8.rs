@@ -290,7 +290,7 @@ impl Call<'_> {
         let reach = (p.kw - 1) * p.dw;
         // Four bytes are read of a row's last channels, which at the end of the input can be more than there are.
         let last_read = match p.in_c {
-            1..4 => self.input_end - 4,
+            1..4 => self.input_end - 4 - reach * p.xs_w,
             _ => i64::MAX,
         };
         let mut from = [self.padding; P];
@@ -299,11 +299,11 @@ impl Call<'_> {
             if !(0..p.in_h).contains(&row) {
                 continue;
             }
-            let last = (row - p.x_row0) * p.xs_h + (column + reach) * p.xs_w;
+            let at = (row - p.x_row0) * p.xs_h + column * p.xs_w;
             // SAFETY: what is read exists.
             unsafe {
-                from[i] = if column >= 0 && column + reach < p.in_w && last <= last_read {
-                    self.input(row, column)
+                from[i] = if column >= 0 && column + reach < p.in_w && at <= last_read {
+                    self.x.offset(at as isize)
                 } else {
                     let copy = self.copies.add(i * COPY);
                     self.copy_row(row, column, copy);

@@ -371,7 +371,13 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
                 Way::Gather if !offsets => {
                     for i in 0..m {
                         let row = gather.add(i * PITCH);
-                        gather_pixel(p, tile.x[0][i], window[i], pass.chunk, row);
+                        if outside >> i & 1 == 0 {
+                            gather_inside(tile.x[0][i], pass.step, row);
+                        } else if pass.chunk.k0 == 0 && pass.step.last {
+                            gather_window(p, tile.x[0][i], window[i], row);
+                        } else {
+                            gather_pixel(p, tile.x[0][i], window[i], pass.chunk, row);
+                        }
                         tile.x[0][i] = row;
                     }
                 }
@@ -462,6 +468,40 @@ fn fill_offsets(p: &Conv2dParams, chunk: Chunk, table: *mut isize) {
             if kx == p.kw {
                 kx = 0;
                 ky += 1;
+            }
+        }
+    }
+}
+
+/// Copies the chunk's part of a window that lies inside the input to `out`.
+#[inline(always)]
+unsafe fn gather_inside(x: *const f32, step: &Step, out: *mut f32) {
+    for k in 0..step.k {
+        // SAFETY: the table has an offset for each element of the chunk, which `out` has room for.
+        unsafe { out.add(k).write(*x.offset(*step.offsets.add(k))) };
+    }
+}
+
+/// As [`gather_pixel`] for a chunk that is the whole window: nothing to divide.
+#[inline(never)]
+unsafe fn gather_window(p: &Conv2dParams, x: *const f32, window: Pixel, out: *mut f32) {
+    let mut out = out;
+    for ky in 0..p.kh as isize {
+        let row = window.row + ky * p.dh as isize;
+        for kx in 0..p.kw as isize {
+            let column = window.column + kx * p.dw as isize;
+            let exists = (0..p.in_h as isize).contains(&row) && (0..p.in_w as isize).contains(&column);
+            let tap = x.wrapping_offset(ky * (p.dh * p.xs_h) as isize + kx * (p.dw * p.xs_w) as isize);
+            for ic in 0..p.in_c as isize {
+                // SAFETY: only elements inside the input are read; `out` has room for the window.
+                unsafe {
+                    out.write(if exists {
+                        *tap.wrapping_offset(ic * p.xs_c as isize)
+                    } else {
+                        0.0
+                    });
+                    out = out.add(1);
+                }
             }
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Loops, outermost first: a band of output pixels (flattened over rows and columns, so short rows waste nothing), a
 //! block of output channels, a chunk of the reduction, a tile of pixels. There are three ways to read the input:
-//! - *tap by tap*, for many contiguous channels: a chunk is a run of channels of one tap, and a pixel whose tap lies
-//!   outside the input reads a row of zeros;
+//! - *tap by tap*, for many contiguous channels: a chunk is a run of channels of one tap, and pixels whose tap lies
+//!   outside the input sit it out;
 //! - *row by row*, where the rows of a window are contiguous: a chunk is some rows of the window, each read in place, or
 //!   from the row of zeros, or, if the row lies partly outside, from a copy on the stack;
 //! - otherwise chunks span taps. Where a tile's windows lie inside the input it is read in place through a table of
@@ -13,24 +13,28 @@
 
 use core::mem::MaybeUninit;
 
-use super::arith::{div, div_ceil};
+use super::arith::div;
 use super::epilogue::Epilogue;
-use super::micro::{self, MR, RUNS, Step, Tile};
+use super::micro::{self, Ahead, MR, RUNS, Step, Tile};
 use super::params::Conv2dParams;
 use super::simd::{LANES, V};
+use super::windows::{
+    Chunk, KC, PITCH, Pixel, Reach, Windows, fill_offsets, gather_inside, gather_pixel, gather_window,
+    window_rows, zero,
+};
 
 /// Output channels of a full weight block.
 pub const NR: usize = V::COLUMNS * LANES;
 
-/// Longest run of the reduction done at once: the weights of a run (`KC * NR` floats) should stay in the caches
-/// nearest to the core while all tiles of a band pass over them.
-const KC: usize = 288;
+/// Pixels up to which weights come from memory rather than from a cache: shorter runs, which the first cache holds for all
+/// tiles, leave the core's buffers for misses to the weights of the next run.
+const FEW: usize = 24;
+
+/// Weights from which on it pays to ask for those of the next run: more than the core's own cache holds together with others.
+const FAR: usize = 1 << 17;
 
 /// Channels from which on a tap is worth a chunk of its own.
 const TAP_CHANNELS: usize = 96;
-
-/// Row pitch of the gather buffer: room to store a whole vector beyond `KC`, and not a multiple of the page size.
-const PITCH: usize = KC + 16;
 
 /// Pixels of a band: its input and output should stay in the second cache over all blocks and chunks.
 const BAND: usize = 20 * MR;
@@ -85,27 +89,6 @@ impl Operands {
     }
 }
 
-/// An output pixel.
-#[derive(Clone, Copy)]
-struct Pixel {
-    row: isize,
-    column: isize,
-}
-
-/// A run `k0 .. k0 + len` of the reduction.
-#[derive(Clone, Copy)]
-struct Chunk {
-    k0: usize,
-    len: usize,
-    /// Tap by tap: where the tap is from the first of the window, in rows and columns, and in elements including the
-    /// first channel.
-    tap: Pixel,
-    offset: isize,
-    /// Row by row: the first row of the window, and how many.
-    row: usize,
-    rows: usize,
-}
-
 /// How the input is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -129,7 +112,7 @@ struct Chunks {
 
 impl Chunks {
     #[inline(always)]
-    fn new(p: &Conv2dParams) -> Chunks {
+    fn new(p: &Conv2dParams, pixels: usize) -> Chunks {
         let (kh, kw, in_c) = (p.kh as usize, p.kw as usize, p.in_c as usize);
         let (taps, row) = (kh * kw, kw * in_c);
         let dense = p.xs_c == 1 || in_c == 1;
@@ -141,6 +124,7 @@ impl Chunks {
             Way::Gather
         };
         let (spans, span, most) = match way {
+            Way::Tap if pixels <= FEW => (taps, in_c, KC / 2),
             Way::Tap => (taps, in_c, KC),
             Way::Row => (1, kh, div(KC, row).min(RUNS)),
             Way::Gather => (1, taps * in_c, KC),
@@ -191,7 +175,11 @@ impl Chunks {
             k0: tap * self.span + from,
             len,
             tap: tap_at,
-            offset: tap_at.row * p.xs_h as isize + tap_at.column * p.xs_w as isize + from as isize,
+            offset: if self.way == Way::Tap {
+                tap_at.row * p.xs_h as isize + tap_at.column * p.xs_w as isize + from as isize
+            } else {
+                0
+            },
             row: 0,
             rows: 1,
         }
@@ -206,7 +194,7 @@ impl Chunks {
 #[inline(never)]
 pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), blocks: (usize, usize)) {
     let pixels = (rows.1 - rows.0).max(0) as usize * p.out_w as usize;
-    let plan = Chunks::new(p);
+    let plan = Chunks::new(p, pixels);
     let reduction = plan.reduction;
     let mut offsets = [const { MaybeUninit::<isize>::uninit() }; KC];
     let mut gather = [const { MaybeUninit::<f32>::uninit() }; MR * PITCH];
@@ -222,7 +210,6 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
     let mut done = 0;
     while done < pixels {
         let band = (pixels - done).min(BAND);
-        let mut next = band_pixel;
         for block in blocks.0..blocks.1 {
             let columns = (p.out_c as usize - block * NR).min(NR);
             let vectors = columns.div_ceil(LANES);
@@ -255,6 +242,11 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
                         vectors,
                         epilogue: Epilogue::new(p.act, p.act_a, p.act_b),
                     };
+                    let reach = if plan.way == Way::Tap {
+                        Reach::of(p, chunk.tap, rows.1)
+                    } else {
+                        Reach::ALL
+                    };
                     let pass = Pass {
                         p,
                         operands,
@@ -264,12 +256,28 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
                         way: plan.way,
                         channel: block * NR,
                         zeros: zeros.as_ptr().cast(),
+                        reach,
+                        inside: true,
+                        // Less arithmetic than loads leaves little time to ask in.
+                        far: reduction * p.out_c as usize > if pixels < 4 { 4 * FAR } else { FAR },
+                        count: reach.count(band_pixel, band, p.out_w as isize),
                     };
-                    next = band_tiles(&pass, band_pixel, band, gather.as_mut_ptr().cast());
+                    let gather = gather.as_mut_ptr().cast();
+                    band_tiles(&pass, band_pixel, gather);
+                    if pass.count < band && (first || step.last) {
+                        // The others still need their first sum, or the epilogue.
+                        let pass = Pass {
+                            step: &Step { k: 0, ..step },
+                            inside: false,
+                            count: band - pass.count,
+                            ..pass
+                        };
+                        band_tiles(&pass, band_pixel, gather);
+                    }
                 }
             }
         }
-        band_pixel = next;
+        band_pixel = band_pixel.after(band, p.out_w as usize);
         done += band;
     }
 }
@@ -284,11 +292,17 @@ struct Pass<'a> {
     way: Way,
     channel: usize,
     zeros: *const f32,
+    reach: Reach,
+    /// Whether the pixels in `reach` are meant, or the others; and how many they are.
+    inside: bool,
+    count: usize,
+    /// Whether to ask for the weights of the next run.
+    far: bool,
 }
 
-/// All tiles of `count` pixels from `at` on; returns the pixel after them.
+/// The tiles of the pass's pixels, the first of which is at or after `at`.
 #[inline(always)]
-unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32) -> Pixel {
+unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, gather: *mut f32) {
     let (p, operands) = (pass.p, pass.operands);
     let (reach_h, reach_w) = (((p.kh - 1) * p.dh) as isize, ((p.kw - 1) * p.dw) as isize);
     let null = core::ptr::null::<f32>();
@@ -296,19 +310,19 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
         x: [[null; MR]; RUNS],
         y: [null.cast_mut(); MR],
         start: [null; MR],
-        next: null,
+        ahead: if pass.far {
+            Ahead::new(pass.step, pass.count.div_ceil(6))
+        } else {
+            Ahead::NOTHING
+        },
     };
-    // Weights lie in the order they are used, so those of the next pass follow; each tile fetches a part of them.
-    let part = pass.step.runs * pass.step.k * LANES;
-    let mut next = pass.step.weights.wrapping_add(part * pass.step.vectors);
-    let mut parts = pass.step.vectors;
     let full = if pass.way == Way::Gather {
         6
     } else {
         micro::full_tile(pass.step.vectors)
     };
     let mut at = at;
-    let mut left = count;
+    let mut left = pass.count;
     while left > 0 {
         let m = match left {
             MR.. if full == MR => MR,
@@ -317,22 +331,28 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
             2.. => 2,
             _ => 1,
         };
-        let mut window = [Pixel { row: 0, column: 0 }; MR];
-        // A bit for each pixel whose window does not lie inside the input.
-        let mut outside = 0u32;
+        let mut windows = Windows {
+            at: [Pixel { row: 0, column: 0 }; MR],
+            count: m,
+            outside: 0,
+        };
         for i in 0..m {
+            while !pass.reach.all && pass.reach.has(at) != pass.inside {
+                at = at.next(p.out_w as isize);
+            }
             let row = at.row * p.sh as isize - p.pt as isize;
             let column = at.column * p.sw as isize - p.pl as isize;
             let inside = row >= 0
                 && row + reach_h < p.in_h as isize
                 && column >= 0
                 && column + reach_w < p.in_w as isize;
-            outside |= u32::from(!inside) << i;
-            window[i] = Pixel { row, column };
+            windows.outside |= u32::from(!inside) << i;
+            windows.at[i] = Pixel { row, column };
             // Wrapping, because a window may begin outside the input; such pointers are not used.
             tile.x[0][i] = operands
                 .x
-                .wrapping_offset((row - p.x_row0 as isize) * p.xs_h as isize + column * p.xs_w as isize);
+                .wrapping_offset((row - p.x_row0 as isize) * p.xs_h as isize + column * p.xs_w as isize)
+                .wrapping_offset(pass.chunk.offset);
             let y = (at.row - p.y_row0 as isize) * p.ys_h as isize + at.column * p.ys_w as isize;
             tile.y[i] = operands.y.wrapping_offset(y).wrapping_add(pass.channel);
             tile.start[i] = if pass.first {
@@ -341,260 +361,30 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, count: usize, gather: *mut f32)
             } else {
                 tile.y[i]
             };
-            at.column += 1;
-            if at.column == p.out_w as isize {
-                at = Pixel {
-                    row: at.row + 1,
-                    column: 0,
-                };
-            }
+            at = at.next(p.out_w as isize);
         }
-        let offsets = outside == 0 && pass.way == Way::Gather && m == 6;
+        let offsets = windows.outside == 0 && pass.way == Way::Gather && m == 6;
         // SAFETY: the tile's windows lie inside the input, or are gathered into a buffer of MR rows.
         unsafe {
             match pass.way {
-                Way::Tap => {
-                    let chunk = pass.chunk;
-                    for i in 0..m {
-                        let row = window[i].row + chunk.tap.row;
-                        let column = window[i].column + chunk.tap.column;
-                        let exists =
-                            (0..p.in_h as isize).contains(&row) && (0..p.in_w as isize).contains(&column);
-                        tile.x[0][i] = if exists {
-                            tile.x[0][i].wrapping_offset(chunk.offset)
-                        } else {
-                            pass.zeros
-                        };
-                    }
-                }
-                Way::Row => window_rows(pass, outside, &window, m, &mut tile.x, gather),
+                Way::Row => window_rows(p, pass.chunk, pass.zeros, &windows, &mut tile.x, gather),
                 Way::Gather if !offsets => {
                     for i in 0..m {
                         let row = gather.add(i * PITCH);
-                        if outside >> i & 1 == 0 {
+                        if windows.outside >> i & 1 == 0 {
                             gather_inside(tile.x[0][i], pass.step, row);
                         } else if pass.chunk.k0 == 0 && pass.step.last {
-                            gather_window(p, tile.x[0][i], window[i], row);
+                            gather_window(p, tile.x[0][i], windows.at[i], row);
                         } else {
-                            gather_pixel(p, tile.x[0][i], window[i], pass.chunk, row);
+                            gather_pixel(p, tile.x[0][i], windows.at[i], pass.chunk, row);
                         }
                         tile.x[0][i] = row;
                     }
                 }
-                Way::Gather => {}
+                Way::Tap | Way::Gather => {}
             }
-            tile.next = next;
-            if parts > 0 {
-                parts -= 1;
-                next = next.wrapping_add(part);
-            } else {
-                next = pass.step.weights;
-            }
-            micro::run(m, offsets, &tile, pass.step);
+            micro::run(m, offsets, &mut tile, pass.step);
         }
         left -= m;
-    }
-    at
-}
-
-/// Where the rows of the chunk are for each of the first `m` windows; `x[0]` says where the windows begin.
-///
-/// Rows that lie partly outside the input are copied to `buffer`, which has `PITCH` elements for each window.
-#[inline(always)]
-unsafe fn window_rows(
-    pass: &Pass<'_>,
-    outside: u32,
-    windows: &[Pixel; MR],
-    m: usize,
-    x: &mut [[*const f32; MR]; RUNS],
-    buffer: *mut f32,
-) {
-    let (p, chunk) = (pass.p, pass.chunk);
-    let step = (p.dh * p.xs_h) as isize;
-    let first = x[0];
-    for run in 0..chunk.rows {
-        let ky = (chunk.row + run) as isize;
-        for i in 0..m {
-            x[run & (RUNS - 1)][i] = first[i].wrapping_offset(ky * step);
-        }
-    }
-    let in_c = p.in_c as usize;
-    let mut left = outside;
-    while left != 0 {
-        let i = left.trailing_zeros() as usize & (MR.next_power_of_two() - 1);
-        left &= left - 1;
-        if i >= MR {
-            return;
-        }
-        let column = windows[i].column as i64;
-        // Columns of the window that exist: kx in lo .. hi; with dilation there is but one.
-        let lo = (-column).max(0).min(p.kw) as usize;
-        let hi = (p.in_w - column).min(p.kw).max(lo as i64) as usize;
-        let mut out = buffer.wrapping_add(i * PITCH);
-        for run in 0..chunk.rows {
-            let x = &mut x[run & (RUNS - 1)][i];
-            let row = windows[i].row + (chunk.row + run) as isize * p.dh as isize;
-            if row < 0 || row >= p.in_h as isize || lo == hi {
-                *x = pass.zeros;
-            } else if hi - lo < p.kw as usize {
-                // SAFETY: a window's buffer has room for the chunk and a vector more; the copied columns exist.
-                unsafe {
-                    zero(out, lo * in_c);
-                    copy((*x).wrapping_add(lo * in_c), out.add(lo * in_c), (hi - lo) * in_c);
-                    zero(out.add(hi * in_c), chunk.len - hi * in_c);
-                }
-                *x = out;
-                out = out.wrapping_add(chunk.len);
-            }
-        }
-    }
-}
-
-/// Input offset, from the first element of a window, of each k of the chunk.
-#[inline(never)]
-fn fill_offsets(p: &Conv2dParams, chunk: Chunk, table: *mut isize) {
-    let tap = div(chunk.k0, p.in_c as usize);
-    let mut ky = div(tap, p.kw as usize) as i64;
-    let mut kx = tap as i64 - ky * p.kw;
-    let mut ic = chunk.k0 as i64 - tap as i64 * p.in_c;
-    for i in 0..chunk.len {
-        let offset = ky * p.dh * p.xs_h + kx * p.dw * p.xs_w + ic * p.xs_c;
-        // SAFETY: a chunk has at most KC entries, as has the table.
-        unsafe { table.add(i).write(offset as isize) };
-        ic += 1;
-        if ic == p.in_c {
-            ic = 0;
-            kx += 1;
-            if kx == p.kw {
-                kx = 0;
-                ky += 1;
-            }
-        }
-    }
-}
-
-/// Copies the chunk's part of a window that lies inside the input to `out`.
-#[inline(always)]
-unsafe fn gather_inside(x: *const f32, step: &Step, out: *mut f32) {
-    for k in 0..step.k {
-        // SAFETY: the table has an offset for each element of the chunk, which `out` has room for.
-        unsafe { out.add(k).write(*x.offset(*step.offsets.add(k))) };
-    }
-}
-
-/// As [`gather_pixel`] for a chunk that is the whole window: nothing to divide.
-#[inline(never)]
-unsafe fn gather_window(p: &Conv2dParams, x: *const f32, window: Pixel, out: *mut f32) {
-    let mut out = out;
-    for ky in 0..p.kh as isize {
-        let row = window.row + ky * p.dh as isize;
-        for kx in 0..p.kw as isize {
-            let column = window.column + kx * p.dw as isize;
-            let exists = (0..p.in_h as isize).contains(&row) && (0..p.in_w as isize).contains(&column);
-            let tap = x.wrapping_offset(ky * (p.dh * p.xs_h) as isize + kx * (p.dw * p.xs_w) as isize);
-            for ic in 0..p.in_c as isize {
-                // SAFETY: only elements inside the input are read; `out` has room for the window.
-                unsafe {
-                    out.write(if exists {
-                        *tap.wrapping_offset(ic * p.xs_c as isize)
-                    } else {
-                        0.0
-                    });
-                    out = out.add(1);
-                }
-            }
-        }
-    }
-}
-
-/// Copies the chunk's part of one window to `out`, with zeros for what lies outside the input.
-///
-/// `x` is where the window's first element is, or would be.
-#[inline(never)]
-unsafe fn gather_pixel(p: &Conv2dParams, x: *const f32, window: Pixel, chunk: Chunk, out: *mut f32) {
-    let per_row = (p.kw * p.in_c) as usize;
-    let in_c = p.in_c as usize;
-    // A window row that is contiguous in memory is copied in one piece.
-    let contiguous = p.xs_c == 1 && p.dw * p.xs_w == p.in_c;
-    // Columns of the window that exist: kx in lo .. hi.
-    let column = window.column as i64;
-    let lo = div_ceil(-column, p.dw).min(p.kw) as usize;
-    let hi = div_ceil(p.in_w - column, p.dw).min(p.kw) as usize;
-
-    let end = chunk.k0 + chunk.len;
-    let mut k = chunk.k0;
-    while k < end {
-        let ky = div(k, per_row);
-        let row_start = ky * per_row;
-        let row_end = (row_start + per_row).min(end);
-        let row = window.row + ky as isize * p.dh as isize;
-        let exists = row >= 0 && row < p.in_h as isize && lo < hi;
-        // The existing part of this row, cut to the chunk.
-        let from = if exists {
-            (row_start + lo * in_c).max(k).min(row_end)
-        } else {
-            row_end
-        };
-        let to = if exists {
-            (row_start + hi * in_c).max(from).min(row_end)
-        } else {
-            row_end
-        };
-        // SAFETY: `out` has a whole vector of room after the chunk; only elements inside the input are read.
-        unsafe {
-            let at = |k: usize| out.add(k - chunk.k0);
-            let source = x.wrapping_offset(ky as isize * (p.dh * p.xs_h) as isize);
-            zero(at(k), from - k);
-            if contiguous {
-                copy(source.wrapping_add(from - row_start), at(from), to - from);
-            } else {
-                let mut k = from;
-                while k < to {
-                    let kx = div(k - row_start, in_c);
-                    let ic = k - row_start - kx * in_c;
-                    let len = (in_c - ic).min(to - k);
-                    let tap = source.wrapping_offset(
-                        kx as isize * (p.dw * p.xs_w) as isize + ic as isize * p.xs_c as isize,
-                    );
-                    if p.xs_c == 1 {
-                        copy(tap, at(k), len);
-                    } else {
-                        for i in 0..len {
-                            at(k + i).write(*tap.wrapping_offset(i as isize * p.xs_c as isize));
-                        }
-                    }
-                    k += len;
-                }
-            }
-            zero(at(to), row_end - to);
-        }
-        k = row_end;
-    }
-}
-
-/// Zeroes `n` elements; may also overwrite up to a vector after them.
-#[inline(always)]
-unsafe fn zero(out: *mut f32, n: usize) {
-    let mut i = 0;
-    while i < n {
-        // SAFETY: the buffer has room for a whole vector after its last element.
-        unsafe { V::splat(0.0).store(out.add(i)) };
-        i += LANES;
-    }
-}
-
-/// Copies `n` elements; may also overwrite up to a vector after them, but reads nothing more.
-#[inline(always)]
-unsafe fn copy(from: *const f32, out: *mut f32, n: usize) {
-    let mut i = 0;
-    // SAFETY: as in `zero`; the partial load reads the remaining elements only.
-    unsafe {
-        while i + LANES <= n {
-            V::load(from.add(i)).store(out.add(i));
-            i += LANES;
-        }
-        if i < n {
-            V::load_n(from.add(i), n - i).store(out.add(i));
-        }
     }
 }

@@ -27,8 +27,56 @@ pub const RUNS: usize = 8;
 /// Vectors of weights that a tile of `MR` pixels holds at once.
 const NEAR: usize = if V::COLUMNS == 4 { 4 } else { 2 };
 
-/// Rows of weights that small tiles fetch ahead: with little arithmetic per weight, memory is what they wait for.
-const AHEAD: usize = 16;
+/// Rows of weights that small tiles ask for ahead if they do not ask for the next step's.
+const NEXT_ROWS: usize = 16;
+
+/// Parts of a step's weights that are asked for in turns.
+const PARTS: usize = 8;
+
+/// Hints that the weights of the next step will be needed.
+///
+/// A core reads memory fastest in several places at once, each in a page of its own, so these weights count as [`PARTS`]
+/// equal parts, which the tiles of a step ask for in turns, a vector at a time.
+#[derive(Clone, Copy)]
+pub struct Ahead {
+    /// Weights of the next step, or any address.
+    weights: *const f32,
+    /// Vectors asked for so far, of all, and with each k.
+    asked: usize,
+    vectors: usize,
+    rate: usize,
+}
+
+impl Ahead {
+    /// Asks for nothing.
+    pub const NOTHING: Ahead = Ahead {
+        weights: core::ptr::null(),
+        asked: 0,
+        vectors: 0,
+        rate: 0,
+    };
+
+    /// What `tiles` tiles of `step` ask for: the weights after its own, which follow in memory as they do in time.
+    #[inline(always)]
+    pub fn new(step: &Step, tiles: usize) -> Ahead {
+        let vectors = step.runs * step.k * step.vectors;
+        Ahead {
+            weights: step.weights.wrapping_add(vectors * LANES),
+            asked: 0,
+            vectors,
+            // More at once would leave no room for the loads of the step's own weights.
+            rate: if tiles > 1 { 1 } else { step.vectors },
+        }
+    }
+
+    /// Asks for the vector of number `index`.
+    #[inline(always)]
+    unsafe fn ask(&self, part: usize, index: usize) {
+        let at = index % PARTS * part + index / PARTS * LANES;
+        // SAFETY: a hint may name any address.
+        unsafe { V::prefetch(self.weights.wrapping_add(at)) };
+    }
+}
 
 /// Where the pixels of one tile are.
 pub struct Tile {
@@ -39,9 +87,8 @@ pub struct Tile {
     pub y: [*mut f32; MR],
     /// What each sum starts from besides the bias (the residual, or an earlier partial sum); unused if the step says so.
     pub start: [*const f32; MR],
-    /// Weights of the next step, or any address: a tile of 6 or more hints that it will need
-    /// `runs * k` vectors from here.
-    pub next: *const f32,
+    /// The weights of the next step.
+    pub ahead: Ahead,
 }
 
 /// One run of the reduction over one block of output channels.
@@ -70,7 +117,7 @@ pub struct Step {
 /// # Safety
 /// All pointers must be valid for the elements described above, `weights` for `runs * k * vectors * LANES`.
 #[inline(always)]
-pub unsafe fn run(m: usize, offsets: bool, tile: &Tile, step: &Step) {
+pub unsafe fn run(m: usize, offsets: bool, tile: &mut Tile, step: &Step) {
     // SAFETY: forwarded. A chain of comparisons rather than a table of pointers keeps data relocations out of the object.
     unsafe {
         match step.vectors {
@@ -84,22 +131,42 @@ pub unsafe fn run(m: usize, offsets: bool, tile: &Tile, step: &Step) {
 }
 
 #[inline(always)]
-unsafe fn run_columns<const NV: usize>(m: usize, offsets: bool, tile: &Tile, step: &Step) {
+unsafe fn run_columns<const NV: usize>(m: usize, offsets: bool, tile: &mut Tile, step: &Step) {
     // SAFETY: forwarded.
     unsafe {
+        let hints = tile.ahead.asked < tile.ahead.vectors;
         match (m, offsets) {
-            (MR, _) if full_tile(NV) == MR => micro::<MR, NV, false>(tile, step),
-            (6, true) => micro::<6, NV, true>(tile, step),
-            (6, false) => micro::<6, NV, false>(tile, step),
-            (4, _) => micro::<4, NV, false>(tile, step),
-            (2, _) => micro::<2, NV, false>(tile, step),
-            _ => micro::<1, NV, false>(tile, step),
+            (MR, _) if full_tile(NV) == MR => micro::<MR, NV, false>(tile, step, hints),
+            (6, true) => micro::<6, NV, true>(tile, step, hints),
+            (6, false) => micro::<6, NV, false>(tile, step, hints),
+            (4, _) => micro::<4, NV, false>(tile, step, hints),
+            (2, _) => micro::<2, NV, false>(tile, step, hints),
+            _ => micro::<1, NV, false>(tile, step, hints),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn micro<const M: usize, const NV: usize, const OFFSETS: bool>(
+    tile: &mut Tile,
+    step: &Step,
+    hints: bool,
+) {
+    // SAFETY: forwarded. Without hints there are registers for all addresses.
+    unsafe {
+        if hints {
+            sums::<M, NV, OFFSETS, true>(tile, step);
+        } else {
+            sums::<M, NV, OFFSETS, false>(tile, step);
         }
     }
 }
 
 #[inline(never)]
-unsafe fn micro<const M: usize, const NV: usize, const OFFSETS: bool>(tile: &Tile, step: &Step) {
+unsafe fn sums<const M: usize, const NV: usize, const OFFSETS: bool, const HINTS: bool>(
+    tile: &mut Tile,
+    step: &Step,
+) {
     // SAFETY: the caller of `run` vouches for the pointers; columns beyond `step.columns` are touched in the weights
     // only, whose rows are padded to whole vectors.
     unsafe {
@@ -121,7 +188,8 @@ unsafe fn micro<const M: usize, const NV: usize, const OFFSETS: bool>(tile: &Til
         }
 
         let mut w = step.weights;
-        let mut next = tile.next;
+        let mut ahead = tile.ahead;
+        let part = ahead.vectors / PARTS * LANES;
         for run in 0..step.runs {
             // A mask in place of a check that could panic.
             let x = &tile.x[if OFFSETS { 0 } else { run & (RUNS - 1) }];
@@ -131,8 +199,10 @@ unsafe fn micro<const M: usize, const NV: usize, const OFFSETS: bool>(tile: &Til
                 while k + NEAR / NV <= step.k {
                     let mut rows = [[V::splat(0.0); NV]; NEAR];
                     for i in 0..NEAR / NV {
-                        V::prefetch(next);
-                        next = next.wrapping_add(LANES);
+                        if HINTS {
+                            ahead.ask(part, ahead.asked);
+                            ahead.asked += 1;
+                        }
                         for v in 0..NV {
                             rows[i][v] = V::load(w.add((i * NV + v) * LANES));
                         }
@@ -152,15 +222,21 @@ unsafe fn micro<const M: usize, const NV: usize, const OFFSETS: bool>(tile: &Til
             }
             while k < step.k {
                 let at = if OFFSETS { *step.offsets.add(k) } else { k as isize };
-                if M >= 6 {
-                    V::prefetch(next);
-                    next = next.wrapping_add(LANES);
+                if HINTS && M < 4 {
+                    for v in 0..NV {
+                        ahead.ask(part, k * NV + v);
+                    }
+                } else if HINTS {
+                    for _ in 0..ahead.rate {
+                        ahead.ask(part, ahead.asked);
+                        ahead.asked += 1;
+                    }
                 }
                 let mut row = [V::splat(0.0); NV];
                 for v in 0..NV {
                     row[v] = V::load(w.add(v * LANES));
-                    if M < 6 {
-                        V::prefetch(w.wrapping_add((AHEAD * NV + v) * LANES));
+                    if !HINTS && M < 4 {
+                        V::prefetch(w.wrapping_add((NEXT_ROWS * NV + v) * LANES));
                     }
                 }
                 w = w.add(NV * LANES);
@@ -172,6 +248,9 @@ unsafe fn micro<const M: usize, const NV: usize, const OFFSETS: bool>(tile: &Til
                 }
                 k += 1;
             }
+        }
+        if HINTS {
+            tile.ahead.asked = if M < 4 { ahead.vectors } else { ahead.asked };
         }
 
         for m in 0..M {

@@ -9,7 +9,7 @@ use core::mem::MaybeUninit;
 
 use super::arith::div;
 use super::epilogue::Epilogue;
-use super::micro::{self, MR, RUNS, Step, Tile};
+use super::micro::{self, Ahead, MR, RUNS, Step, Tile};
 use super::params::WinogradParams;
 use super::simd::{LANES, V};
 use super::winograd_form::{Form, Four, MOST, Two};
@@ -19,6 +19,9 @@ const NR: usize = V::COLUMNS * LANES;
 
 /// Longest run of the reduction done at once, as in `conv2d`.
 const KC: usize = 512;
+
+/// Tiles up to which runs are shorter, as in `conv2d`.
+const FEW: usize = 24;
 
 /// Channels of input whose places are looked up at once.
 const CHANNELS: usize = 256;
@@ -283,11 +286,11 @@ unsafe fn multiply(x: &Matrices, w: *const f32, vectors: usize, y: &Matrices, si
         x: [[null; MR]; RUNS],
         y: [null.cast_mut(); MR],
         start: [null; MR],
-        next: null,
+        ahead: Ahead::NOTHING,
     };
     let mut k0 = 0;
     while k0 < terms {
-        let k = (terms - k0).min(KC);
+        let k = (terms - k0).min(if tiles <= FEW { KC / 4 } else { KC });
         let step = Step {
             offsets: core::ptr::null(),
             weights: w.wrapping_add(k0 * width),
@@ -300,9 +303,7 @@ unsafe fn multiply(x: &Matrices, w: *const f32, vectors: usize, y: &Matrices, si
             vectors,
             epilogue: Epilogue::new(0, 0, 0),
         };
-        // Weights lie in the order they are used; each pass fetches a part of the next.
-        let mut ahead = step.weights.wrapping_add(k * width);
-        let mut parts = vectors;
+        tile.ahead = Ahead::new(&step, tiles.div_ceil(6));
         let mut t = 0;
         while t < tiles {
             let m = match tiles - t {
@@ -317,15 +318,8 @@ unsafe fn multiply(x: &Matrices, w: *const f32, vectors: usize, y: &Matrices, si
                 tile.y[i] = y.row_of(t + i);
                 tile.start[i] = tile.y[i];
             }
-            tile.next = ahead;
-            if parts > 0 {
-                parts -= 1;
-                ahead = ahead.wrapping_add(k * LANES);
-            } else {
-                ahead = step.weights;
-            }
             // SAFETY: the rows exist, and the weights have `k` rows of `width`.
-            unsafe { micro::run(m, false, &tile, &step) };
+            unsafe { micro::run(m, false, &mut tile, &step) };
             t += m;
         }
         k0 += k;

@@ -10,7 +10,7 @@
 
 use super::call::Params;
 use super::requantise::{byte, shifted};
-use super::{Kernel, Operand, Role};
+use super::{Kernel, Operand};
 use crate::DType;
 use crate::tile::{Affine, Arith1, FuncBuilder, KernelCall, Ty, Val, View};
 use std::ops::RangeInclusive;
@@ -23,20 +23,7 @@ const LANES: u8 = 4;
 
 pub(super) const KERNEL: Kernel = Kernel {
     name: "add_i8",
-    operands: &[
-        Operand {
-            name: "a",
-            role: Role::Read,
-        },
-        Operand {
-            name: "b",
-            role: Role::ReadOptional,
-        },
-        Operand {
-            name: "y",
-            role: Role::Write,
-        },
-    ],
+    operands: &[Operand::read("a"), Operand::optional("b"), Operand::write("y")],
     params: &[
         "columns", "as_r", "bs_r", "ys_r", "has_b", "a_signed", "a_zero", "a_scale", "b_signed", "b_zero",
         "b_scale", "y_signed", "y_zero", "y_min", "y_max", "y_shift", "y_scale",
@@ -88,10 +75,7 @@ fn centred(b: &mut FuncBuilder, term: &Term<'_>, at: [&Affine; 2]) -> Val {
 }
 
 fn body(b: &mut FuncBuilder, call: &KernelCall) {
-    let p = Params {
-        names: KERNEL.params,
-        call,
-    };
+    let p = Params::of(&KERNEL, call);
     let (Some(Some(a)), Some(Some(y))) = (call.operands.first(), call.operands.get(2)) else {
         return;
     };
@@ -161,20 +145,7 @@ pub(super) fn quantised(b: &mut FuncBuilder, x: Val, zero: i64, (min, max): (i64
 /// least 1; operands as those of `add_i8`.
 pub(super) const PRODUCT: Kernel = Kernel {
     name: "mul_i8",
-    operands: &[
-        Operand {
-            name: "a",
-            role: Role::Read,
-        },
-        Operand {
-            name: "b",
-            role: Role::Read,
-        },
-        Operand {
-            name: "y",
-            role: Role::Write,
-        },
-    ],
+    operands: &[Operand::read("a"), Operand::read("b"), Operand::write("y")],
     params: &[
         "columns", "as_r", "bs_r", "ys_r", "a_signed", "a_zero", "b_signed", "b_zero", "scale", "y_signed",
         "y_zero", "y_min", "y_max", "y_shift",
@@ -184,10 +155,7 @@ pub(super) const PRODUCT: Kernel = Kernel {
 };
 
 fn product(b: &mut FuncBuilder, call: &KernelCall) {
-    let p = Params {
-        names: PRODUCT.params,
-        call,
-    };
+    let p = Params::of(&PRODUCT, call);
     let operands: Vec<&View> = call.operands.iter().flatten().collect();
     let &[x, z, y] = operands.as_slice() else {
         return;

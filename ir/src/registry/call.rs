@@ -1,5 +1,6 @@
 //! Reading a kernel call: parameters by name, operands as views.
 
+use super::Kernel;
 use crate::tile::{Affine, Arith2, Buffer, FuncBuilder, KernelCall, Ty, Val, View};
 
 /// Activation of a sum, as the parameters `act act_a act_b` say.
@@ -45,11 +46,17 @@ impl Activation {
 
 /// The parameters of a call, by name.
 pub(super) struct Params<'a> {
-    pub(super) names: &'static [&'static str],
-    pub(super) call: &'a KernelCall,
+    names: &'static [&'static str],
+    call: &'a KernelCall,
 }
 
-impl Params<'_> {
+impl<'a> Params<'a> {
+    /// Of a call of `kernel`.
+    pub(super) fn of(kernel: &Kernel, call: &'a KernelCall) -> Self {
+        let names = kernel.params;
+        Self { names, call }
+    }
+
     /// The parameter `name`; zero if the call is too short, which the verifier rejects.
     pub(super) fn get(&self, name: &str) -> i64 {
         let at = self.names.iter().position(|&n| n == name);

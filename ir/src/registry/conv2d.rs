@@ -10,33 +10,18 @@
 
 use super::call::{Activation, Lane, Params, Plane, Tile};
 use super::window::Axis;
-use super::{Kernel, Operand, Role};
+use super::{Kernel, Operand};
 use crate::DType;
 use crate::tile::{Affine, Bound, FuncBuilder, KernelCall, Ty, Val, View};
 
 pub(super) const KERNEL: Kernel = Kernel {
     name: "conv2d_f32",
     operands: &[
-        Operand {
-            name: "x",
-            role: Role::Read,
-        },
-        Operand {
-            name: "w",
-            role: Role::Read,
-        },
-        Operand {
-            name: "bias",
-            role: Role::ReadOptional,
-        },
-        Operand {
-            name: "residual",
-            role: Role::ReadOptional,
-        },
-        Operand {
-            name: "y",
-            role: Role::Write,
-        },
+        Operand::read("x"),
+        Operand::read("w"),
+        Operand::optional("bias"),
+        Operand::optional("residual"),
+        Operand::write("y"),
     ],
     params: &[
         "in_h",
@@ -75,10 +60,7 @@ pub(super) const KERNEL: Kernel = Kernel {
 };
 
 fn body(b: &mut FuncBuilder, call: &KernelCall) {
-    let p = Params {
-        names: KERNEL.params,
-        call,
-    };
+    let p = Params::of(&KERNEL, call);
     let (Some(Some(x)), Some(Some(weights)), Some(Some(y))) =
         (call.operands.first(), call.operands.get(1), call.operands.get(4))
     else {

@@ -15,7 +15,7 @@
 use super::call::{Params, Plane};
 use super::requantise::{self, Requantise};
 use super::window::Axis;
-use super::{Kernel, Operand, Role};
+use super::{Kernel, Operand};
 use crate::DType;
 use crate::tile::{Affine, FuncBuilder, KernelCall, Ty, Val, View};
 
@@ -24,25 +24,15 @@ pub const BLOCK: usize = 64;
 /// The last block's width is a multiple of this.
 pub const LANES: usize = 16;
 
-const fn read(name: &'static str) -> Operand {
-    Operand {
-        name,
-        role: Role::Read,
-    }
-}
-
 pub(super) const KERNEL: Kernel = Kernel {
     name: "conv2d_i8",
     operands: &[
-        read("x"),
-        read("w"),
-        read("bias"),
-        read("wsum"),
-        read("scale"),
-        Operand {
-            name: "y",
-            role: Role::Write,
-        },
+        Operand::read("x"),
+        Operand::read("w"),
+        Operand::read("bias"),
+        Operand::read("wsum"),
+        Operand::read("scale"),
+        Operand::write("y"),
     ],
     params: &[
         "in_h", "in_w", "in_c", "out_w", "out_c", "kh", "kw", "sh", "sw", "dh", "dw", "pt", "pl", "xs_h",
@@ -54,10 +44,7 @@ pub(super) const KERNEL: Kernel = Kernel {
 };
 
 fn body(b: &mut FuncBuilder, call: &KernelCall) {
-    let p = Params {
-        names: KERNEL.params,
-        call,
-    };
+    let p = Params::of(&KERNEL, call);
     let operands: Vec<&View> = call.operands.iter().flatten().collect();
     let &[x, w, bias, _, scale, y] = operands.as_slice() else {
         return;

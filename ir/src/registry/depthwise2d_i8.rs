@@ -6,28 +6,18 @@
 use super::call::{Params, Plane};
 use super::conv2d_i8::axis;
 use super::requantise::{self, Requantise};
-use super::{Kernel, Operand, Role};
+use super::{Kernel, Operand};
 use crate::DType;
 use crate::tile::{FuncBuilder, KernelCall, Ty, View};
-
-const fn read(name: &'static str) -> Operand {
-    Operand {
-        name,
-        role: Role::Read,
-    }
-}
 
 pub(super) const KERNEL: Kernel = Kernel {
     name: "depthwise2d_i8",
     operands: &[
-        read("x"),
-        read("w"),
-        read("bias"),
-        read("scale"),
-        Operand {
-            name: "y",
-            role: Role::Write,
-        },
+        Operand::read("x"),
+        Operand::read("w"),
+        Operand::read("bias"),
+        Operand::read("scale"),
+        Operand::write("y"),
     ],
     params: &[
         "in_h", "in_w", "channels", "out_w", "kh", "kw", "sh", "sw", "dh", "dw", "pt", "pl", "xs_h", "xs_w",
@@ -39,10 +29,7 @@ pub(super) const KERNEL: Kernel = Kernel {
 };
 
 fn body(b: &mut FuncBuilder, call: &KernelCall) {
-    let p = Params {
-        names: KERNEL.params,
-        call,
-    };
+    let p = Params::of(&KERNEL, call);
     let operands: Vec<&View> = call.operands.iter().flatten().collect();
     let &[x, w, bias, scale, y] = operands.as_slice() else {
         return;

@@ -6,32 +6,17 @@
 use super::call::{Params, Plane};
 use super::conv2d::{Product, Weights};
 use super::window::Axis;
-use super::{Kernel, Operand, Role};
+use super::{Kernel, Operand};
 use crate::tile::{FuncBuilder, KernelCall};
 
 pub(super) const KERNEL: Kernel = Kernel {
     name: "gemm_f32",
     operands: &[
-        Operand {
-            name: "a",
-            role: Role::Read,
-        },
-        Operand {
-            name: "b",
-            role: Role::Read,
-        },
-        Operand {
-            name: "bias",
-            role: Role::ReadOptional,
-        },
-        Operand {
-            name: "residual",
-            role: Role::ReadOptional,
-        },
-        Operand {
-            name: "c",
-            role: Role::Write,
-        },
+        Operand::read("a"),
+        Operand::read("b"),
+        Operand::optional("bias"),
+        Operand::optional("residual"),
+        Operand::write("c"),
     ],
     params: &[
         "m",
@@ -54,10 +39,7 @@ pub(super) const KERNEL: Kernel = Kernel {
 };
 
 fn body(b: &mut FuncBuilder, call: &KernelCall) {
-    let p = Params {
-        names: KERNEL.params,
-        call,
-    };
+    let p = Params::of(&KERNEL, call);
     let (Some(Some(a)), Some(Some(weights)), Some(Some(c))) =
         (call.operands.first(), call.operands.get(1), call.operands.get(4))
     else {

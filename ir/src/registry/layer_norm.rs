@@ -4,28 +4,16 @@
 
 use super::call::Params;
 use super::row::{self, Rows};
-use super::{Kernel, Operand, Role};
+use super::{Kernel, Operand};
 use crate::tile::{Affine, Arith1, FoldOp, FuncBuilder, KernelCall, View};
 
 pub(super) const KERNEL: Kernel = Kernel {
     name: "layer_norm_f32",
     operands: &[
-        Operand {
-            name: "x",
-            role: Role::Read,
-        },
-        Operand {
-            name: "scale",
-            role: Role::Read,
-        },
-        Operand {
-            name: "bias",
-            role: Role::Read,
-        },
-        Operand {
-            name: "y",
-            role: Role::Write,
-        },
+        Operand::read("x"),
+        Operand::read("scale"),
+        Operand::read("bias"),
+        Operand::write("y"),
     ],
     params: &["size", "xs_r", "ys_r", "epsilon"],
     range: "rows",
@@ -33,10 +21,7 @@ pub(super) const KERNEL: Kernel = Kernel {
 };
 
 fn body(b: &mut FuncBuilder, call: &KernelCall) {
-    let p = Params {
-        names: KERNEL.params,
-        call,
-    };
+    let p = Params::of(&KERNEL, call);
     let operands: Vec<&View> = call.operands.iter().flatten().collect();
     let &[x, scale, bias, y] = operands.as_slice() else {
         return;

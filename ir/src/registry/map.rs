@@ -8,29 +8,17 @@
 //! error bounds.
 
 use super::call::Params;
-use super::{Kernel, Operand, Role};
+use super::{Kernel, Operand};
 use crate::DType;
 use crate::tile::{Affine, Arith1, CompareOp, FuncBuilder, KernelCall, Ty, Val, View, math};
 
 pub(super) const KERNEL: Kernel = Kernel {
     name: "map_f32",
     operands: &[
-        Operand {
-            name: "a",
-            role: Role::Read,
-        },
-        Operand {
-            name: "b",
-            role: Role::ReadOptional,
-        },
-        Operand {
-            name: "c",
-            role: Role::ReadOptional,
-        },
-        Operand {
-            name: "y",
-            role: Role::Write,
-        },
+        Operand::read("a"),
+        Operand::optional("b"),
+        Operand::optional("c"),
+        Operand::write("y"),
     ],
     params: &[
         "columns", "as_r", "bs_r", "cs_r", "ys_r", "has_b", "has_c", "steps", "step_0", "step_1", "step_2",
@@ -205,10 +193,7 @@ pub(super) fn bad_program(params: &[i64]) -> Option<String> {
 }
 
 fn body(b: &mut FuncBuilder, call: &KernelCall) {
-    let p = Params {
-        names: KERNEL.params,
-        call,
-    };
+    let p = Params::of(&KERNEL, call);
     let (Some(Some(a)), Some(Some(y))) = (call.operands.first(), call.operands.get(3)) else {
         return;
     };

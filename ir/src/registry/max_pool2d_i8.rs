@@ -6,21 +6,12 @@
 use super::call::{Params, Plane};
 use super::conv2d_i8::axis;
 use super::requantise::byte;
-use super::{Kernel, Operand, Role};
+use super::{Kernel, Operand};
 use crate::tile::{FuncBuilder, KernelCall, Ty, View};
 
 pub(super) const KERNEL: Kernel = Kernel {
     name: "max_pool2d_i8",
-    operands: &[
-        Operand {
-            name: "x",
-            role: Role::Read,
-        },
-        Operand {
-            name: "y",
-            role: Role::Write,
-        },
-    ],
+    operands: &[Operand::read("x"), Operand::write("y")],
     params: &[
         "in_h", "in_w", "channels", "out_w", "kh", "kw", "sh", "sw", "dh", "dw", "pt", "pl", "xs_h", "xs_w",
         "x_row0", "ys_h", "ys_w", "y_row0", "x_signed",
@@ -30,10 +21,7 @@ pub(super) const KERNEL: Kernel = Kernel {
 };
 
 fn body(b: &mut FuncBuilder, call: &KernelCall) {
-    let p = Params {
-        names: KERNEL.params,
-        call,
-    };
+    let p = Params::of(&KERNEL, call);
     let operands: Vec<&View> = call.operands.iter().flatten().collect();
     let &[x, y] = operands.as_slice() else { return };
     let rows = axis(&p, "in_h", "kh", "sh", "dh", "pt");

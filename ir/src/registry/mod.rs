@@ -45,6 +45,23 @@ pub struct Operand {
     pub role: Role,
 }
 
+impl Operand {
+    const fn read(name: &'static str) -> Operand {
+        let role = Role::Read;
+        Operand { name, role }
+    }
+
+    const fn optional(name: &'static str) -> Operand {
+        let role = Role::ReadOptional;
+        Operand { name, role }
+    }
+
+    const fn write(name: &'static str) -> Operand {
+        let role = Role::Write;
+        Operand { name, role }
+    }
+}
+
 /// A registry entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel {

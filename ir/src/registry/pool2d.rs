@@ -8,7 +8,7 @@
 use super::call::{Lane, Params, Plane};
 use super::conv2d_i8::axis;
 use super::window::Axis;
-use super::{Kernel, Operand, Role};
+use super::{Kernel, Operand};
 use crate::DType;
 use crate::tile::{Affine, CompareOp, FuncBuilder, KernelCall, Ty, Val, View};
 
@@ -17,16 +17,7 @@ const UNROLLED: i64 = 4;
 
 pub(super) const KERNEL: Kernel = Kernel {
     name: "pool2d_f32",
-    operands: &[
-        Operand {
-            name: "x",
-            role: Role::Read,
-        },
-        Operand {
-            name: "y",
-            role: Role::Write,
-        },
-    ],
+    operands: &[Operand::read("x"), Operand::write("y")],
     params: &[
         "in_h", "in_w", "channels", "out_w", "kh", "kw", "sh", "sw", "dh", "dw", "pt", "pl", "xs_h", "xs_w",
         "x_row0", "ys_h", "ys_w", "y_row0", "mean", "ct", "cl", "cb", "cr",
@@ -36,10 +27,7 @@ pub(super) const KERNEL: Kernel = Kernel {
 };
 
 fn body(b: &mut FuncBuilder, call: &KernelCall) {
-    let p = Params {
-        names: KERNEL.params,
-        call,
-    };
+    let p = Params::of(&KERNEL, call);
     let operands: Vec<&View> = call.operands.iter().flatten().collect();
     let &[x, y] = operands.as_slice() else { return };
     let pool = Pool {

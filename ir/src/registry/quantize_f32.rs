@@ -6,22 +6,13 @@
 use super::add_i8::quantised;
 use super::call::Params;
 use super::requantise::byte;
-use super::{Kernel, Operand, Role};
+use super::{Kernel, Operand};
 use crate::DType;
 use crate::tile::{Affine, FuncBuilder, KernelCall, Ty, View};
 
 pub(super) const KERNEL: Kernel = Kernel {
     name: "quantize_f32",
-    operands: &[
-        Operand {
-            name: "x",
-            role: Role::Read,
-        },
-        Operand {
-            name: "y",
-            role: Role::Write,
-        },
-    ],
+    operands: &[Operand::read("x"), Operand::write("y")],
     params: &[
         "columns", "channels", "xs_h", "xs_w", "xs_c", "ys_h", "ys_w", "y_signed", "y_zero", "y_scale",
     ],
@@ -30,10 +21,7 @@ pub(super) const KERNEL: Kernel = Kernel {
 };
 
 fn body(b: &mut FuncBuilder, call: &KernelCall) {
-    let p = Params {
-        names: KERNEL.params,
-        call,
-    };
+    let p = Params::of(&KERNEL, call);
     let operands: Vec<&View> = call.operands.iter().flatten().collect();
     let &[x, y] = operands.as_slice() else { return };
     let signed = p.get("y_signed");

@@ -14,21 +14,12 @@
 //! `sd_rebuild_i8` is the same for the integers of [`crate::sd::rebuild`]: `w` is i8, and scales are not read.
 
 use super::call::Params;
-use super::{Kernel, Operand, Role};
+use super::{Kernel, Operand};
 use crate::DType;
 use crate::tile::build::mask_type;
 use crate::tile::{Affine, Arith1, Arith2, Bound, CompareOp, FuncBuilder, Inst, KernelCall, Ty, Val, View};
 
-const OPERANDS: &[Operand] = &[
-    Operand {
-        name: "packed",
-        role: Role::Read,
-    },
-    Operand {
-        name: "w",
-        role: Role::Write,
-    },
-];
+const OPERANDS: &[Operand] = &[Operand::read("packed"), Operand::write("w")];
 
 const PARAMS: &[&str] = &[
     "len",
@@ -82,10 +73,7 @@ pub(super) const INTEGERS: Kernel = Kernel {
 const I64: Ty = Ty::scalar(DType::I64);
 
 fn body(b: &mut FuncBuilder, call: &KernelCall, to: DType) {
-    let params = Params {
-        names: KERNEL.params,
-        call,
-    };
+    let params = Params::of(&KERNEL, call);
     let (Some(Some(packed)), Some(Some(w))) = (call.operands.first(), call.operands.get(1)) else {
         return;
     };

@@ -5,31 +5,19 @@
 
 use super::call::Params;
 use super::row::{self, Rows};
-use super::{Kernel, Operand, Role};
+use super::{Kernel, Operand};
 use crate::tile::{Affine, FoldOp, FuncBuilder, KernelCall, View, math};
 
 pub(super) const KERNEL: Kernel = Kernel {
     name: "softmax_f32",
-    operands: &[
-        Operand {
-            name: "x",
-            role: Role::Read,
-        },
-        Operand {
-            name: "y",
-            role: Role::Write,
-        },
-    ],
+    operands: &[Operand::read("x"), Operand::write("y")],
     params: &["size", "xs_r", "ys_r", "log"],
     range: "rows",
     body,
 };
 
 fn body(b: &mut FuncBuilder, call: &KernelCall) {
-    let p = Params {
-        names: KERNEL.params,
-        call,
-    };
+    let p = Params::of(&KERNEL, call);
     let operands: Vec<&View> = call.operands.iter().flatten().collect();
     let &[x, y] = operands.as_slice() else { return };
     let (x, y) = (Rows::new(x, p.get("xs_r")), Rows::new(y, p.get("ys_r")));

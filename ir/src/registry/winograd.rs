@@ -16,23 +16,19 @@
 //! nothing in it lasts. The operands `x`, `y` and `residual` point at rows `x_row0`, `y_row0`, `r_row0`.
 
 use super::call::{Activation, Params, Plane};
-use super::{Kernel, Operand, Role};
+use super::{Kernel, Operand};
 use crate::DType;
 use crate::tile::{Affine, Bound, FuncBuilder, KernelCall, Ty, Val, View};
-
-const fn operand(name: &'static str, role: Role) -> Operand {
-    Operand { name, role }
-}
 
 pub(super) const KERNEL: Kernel = Kernel {
     name: "winograd_f32",
     operands: &[
-        operand("x", Role::Read),
-        operand("w", Role::Read),
-        operand("bias", Role::ReadOptional),
-        operand("residual", Role::ReadOptional),
-        operand("scratch", Role::Write),
-        operand("y", Role::Write),
+        Operand::read("x"),
+        Operand::read("w"),
+        Operand::optional("bias"),
+        Operand::optional("residual"),
+        Operand::write("scratch"),
+        Operand::write("y"),
     ],
     params: &[
         "in_h",
@@ -165,10 +161,7 @@ fn output(b: &mut FuncBuilder, tile: i64, m: &[Val]) -> Vec<Val> {
 }
 
 fn body(b: &mut FuncBuilder, call: &KernelCall) {
-    let p = Params {
-        names: KERNEL.params,
-        call,
-    };
+    let p = Params::of(&KERNEL, call);
     let operand = |i: usize| call.operands.get(i).and_then(Option::as_ref);
     let (Some(x), Some(weights), Some(scratch), Some(y)) = (operand(0), operand(1), operand(4), operand(5))
     else {

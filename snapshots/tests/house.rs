@@ -46,10 +46,8 @@ const CONFINED: &[(&str, &[&str])] = &[
 
 /// Lines a file of any kind may have, unless a program wrote it.
 const LONGEST: usize = 1000;
-/// Lines from which a Rust file must justify itself below.
-const LONG: usize = 600;
-/// Rust files longer than [`LONG`], and why they are not two.
-const LONG_FOR_A_REASON: &[(&str, &str)] = &[("ir/src/graph/op.rs", "one list of all operators")];
+/// Lines a Rust file may have.
+const LONGEST_RUST: usize = 600;
 
 /// How far above an unsafe block the comment that gives its reason may be.
 const REASON_ABOVE: usize = 8;
@@ -253,23 +251,17 @@ fn text(path: &Path) -> Option<String> {
 fn files_are_short() {
     const TEXT: &[&str] = &["rs", "md", "toml", "py", "c", "h", "txt", "sh", "snap", "json"];
     let mut faults = Vec::new();
-    let mut long = BTreeSet::new();
     for path in files().iter().filter(|p| has_extension(p, TEXT)) {
         let lines = text(path).map_or(0, |t| t.lines().count());
-        let name = path.to_str().unwrap();
-        if lines > LONGEST {
-            faults.push(format!("{name} has {lines} lines, more than {LONGEST}"));
-        } else if lines > LONG && has_extension(path, &["rs"]) {
-            long.insert(name.to_owned());
-            if !LONG_FOR_A_REASON.iter().any(|(n, _)| *n == name) {
-                faults.push(format!(
-                    "{name} has {lines} lines: split it, or say in LONG_FOR_A_REASON why not"
-                ));
-            }
+        let most = if has_extension(path, &["rs"]) {
+            LONGEST_RUST
+        } else {
+            LONGEST
+        };
+        if lines > most {
+            faults.push(format!("{} has {lines} lines, more than {most}", path.display()));
         }
     }
-    let short = LONG_FOR_A_REASON.iter().filter(|(name, _)| !long.contains(*name));
-    faults.extend(short.map(|(name, _)| format!("LONG_FOR_A_REASON: {name} is not long")));
     report(&faults);
 }
 

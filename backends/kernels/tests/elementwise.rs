@@ -8,11 +8,9 @@ mod support;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use sdc_interp::tile::run_tile;
-use sdc_ir::registry;
-use sdc_ir::tile::{BufferData, BufferKind, FuncBuilder, KernelCall, Module, View};
-use sdc_ir::{DType, tile};
+use sdc_ir::{DType, registry};
 use sdc_kernels::portable;
+use support::body::{self, Operand};
 use support::memory::Aligned;
 use support::{KernelFn, Loaded};
 
@@ -81,51 +79,16 @@ impl Case {
 
     /// What the body says.
     fn expected(&self) -> Vec<u8> {
-        let mut module = Module {
-            name: "case".into(),
-            ..Module::default()
-        };
-        let last = self.operands.len() - 1;
-        let mut inputs: Vec<&[u8]> = Vec::new();
-        let mut views = Vec::new();
-        for (i, (dtype, bytes)) in self.operands.iter().enumerate() {
-            if bytes.is_empty() {
-                views.push(None);
-                continue;
-            }
-            let kind = if i == last {
-                BufferKind::Output(0)
-            } else {
-                inputs.push(bytes);
-                BufferKind::Input(inputs.len() - 1)
-            };
-            let buffer = module.buffers.push(BufferData {
+        let operands: Vec<Operand<'_>> = self
+            .operands
+            .iter()
+            .map(|(dtype, bytes)| Operand {
                 dtype: *dtype,
-                len: bytes.len() / dtype.size(),
-                kind,
-                name: "operand".into(),
-            });
-            let offset = 0.into();
-            views.push(Some(View { buffer, offset }));
-        }
-        let mut b = FuncBuilder::new();
-        b.kernel(KernelCall {
-            kernel: KERNELS[self.kernel].into(),
-            params: self.params.clone(),
-            operands: views,
-            begin: 0.into(),
-            end: self.rows.into(),
-        });
-        let origin = sdc_ir::graph::Origin {
-            name: "case".into(),
-            op: "Case".into(),
-            index: 0,
-        };
-        module.funcs.push(b.finish("f0", vec![origin]));
-        module.funcs[0] = registry::expand(&module.funcs[0], |_| true);
-        assert_eq!(tile::verify::verify(&module), Vec::new());
-        assert_eq!(tile::verify::unproven(&module), Vec::new());
-        run_tile(&module, &inputs).unwrap().remove(0)
+                bytes,
+                base: 0,
+            })
+            .collect();
+        body::result(KERNELS[self.kernel], &self.params, &operands, self.rows)
     }
 
     fn check(&mut self) -> Result<(), TestCaseError> {
@@ -299,6 +262,24 @@ fn outputs((input, window, stride, dilation, pad): Axis) -> usize {
     (input + 2 * pad).saturating_sub((window - 1) * dilation + 1) / stride + 1
 }
 
+/// The parameter of a pooling kernel that says how windows lie.
+fn window(name: &str, h: Axis, w: Axis) -> usize {
+    match name {
+        "in_h" => h.0,
+        "in_w" => w.0,
+        "out_w" => outputs(w),
+        "kh" => h.1,
+        "kw" => w.1,
+        "sh" => h.2,
+        "sw" => w.2,
+        "dh" => h.3,
+        "dw" => w.3,
+        "pt" => h.4,
+        "pl" => w.4,
+        other => panic!("{other}"),
+    }
+}
+
 fn pooling(h: Axis, w: Axis, channels: usize, signed: bool, seed: u64) -> Case {
     let random = &mut fastrand::Rng::with_seed(seed);
     let (rows, columns) = (outputs(h), outputs(w));
@@ -306,24 +287,13 @@ fn pooling(h: Axis, w: Axis, channels: usize, signed: bool, seed: u64) -> Case {
     let y = vec![0; rows * columns * channels];
     let value = |name: &str| {
         let n = match name {
-            "in_h" => h.0,
-            "in_w" => w.0,
             "channels" => channels,
-            "out_w" => columns,
-            "kh" => h.1,
-            "kw" => w.1,
-            "sh" => h.2,
-            "sw" => w.2,
-            "dh" => h.3,
-            "dw" => w.3,
-            "pt" => h.4,
-            "pl" => w.4,
             "xs_h" => w.0 * channels,
             "ys_h" => columns * channels,
             "xs_w" | "ys_w" => channels,
             "x_row0" | "y_row0" => 0,
             "x_signed" => signed.into(),
-            other => panic!("{other}"),
+            other => window(other, h, w),
         };
         n as i64
     };
@@ -374,18 +344,7 @@ fn pooling_f32(
     let [ct, cl, cb, cr] = counted.unwrap_or_default();
     let value = |name: &str| {
         let n = match name {
-            "in_h" => h.0,
-            "in_w" => w.0,
             "channels" => channels,
-            "out_w" => columns,
-            "kh" => h.1,
-            "kw" => w.1,
-            "sh" => h.2,
-            "sw" => w.2,
-            "dh" => h.3,
-            "dw" => w.3,
-            "pt" => h.4,
-            "pl" => w.4,
             "xs_h" => w.0 * xs_w,
             "ys_h" => columns * ys_w,
             "xs_w" => xs_w,
@@ -396,7 +355,7 @@ fn pooling_f32(
             "cl" => cl.min(w.4),
             "cb" => cb.min(h.4),
             "cr" => cr.min(w.4),
-            other => panic!("{other}"),
+            other => window(other, h, w),
         };
         n as i64
     };

@@ -8,11 +8,10 @@ mod support;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use sdc_interp::tile::run_tile;
+use sdc_ir::DType;
 use sdc_ir::registry::{self, conv2d_i8};
-use sdc_ir::tile::{BufferData, BufferKind, FuncBuilder, KernelCall, Module, View};
-use sdc_ir::{DType, tile};
 use sdc_kernels::portable;
+use support::body::{self, Operand};
 use support::memory::Aligned;
 use support::{KernelFn, Loaded};
 
@@ -189,51 +188,16 @@ fn case(s: Shape, seed: u64) -> Case {
 
 /// What the body says.
 fn expected(case: &Case) -> Vec<u8> {
-    let mut module = Module {
-        name: "case".into(),
-        ..Module::default()
-    };
-    let last = case.operands.len() - 1;
-    let views: Vec<_> = case
+    let operands: Vec<Operand<'_>> = case
         .operands
         .iter()
-        .enumerate()
-        .map(|(i, (dtype, bytes))| {
-            let kind = if i == last {
-                BufferKind::Output(0)
-            } else {
-                BufferKind::Input(i)
-            };
-            let buffer = module.buffers.push(BufferData {
-                dtype: *dtype,
-                len: bytes.len() / dtype.size(),
-                kind,
-                name: "operand".into(),
-            });
-            Some(View {
-                buffer,
-                offset: 0.into(),
-            })
+        .map(|(dtype, bytes)| Operand {
+            dtype: *dtype,
+            bytes,
+            base: 0,
         })
         .collect();
-    let call = KernelCall {
-        kernel: case.kernel.into(),
-        params: case.params.clone(),
-        operands: views,
-        begin: 0.into(),
-        end: case.rows.into(),
-    };
-    let mut b = FuncBuilder::new();
-    b.kernel(call);
-    let origin = sdc_ir::graph::Origin {
-        name: "case".into(),
-        op: "Case".into(),
-        index: 0,
-    };
-    module.funcs.push(b.finish("f0", vec![origin]));
-    assert_eq!(tile::verify::verify(&module), Vec::new());
-    let inputs: Vec<&[u8]> = case.operands[..last].iter().map(|o| &o.1[..]).collect();
-    run_tile(&module, &inputs).unwrap().remove(0)
+    body::result(case.kernel, &case.params, &operands, case.rows)
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {

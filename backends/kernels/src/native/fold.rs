@@ -54,6 +54,9 @@ pub unsafe fn head(x: V, n: usize, fill: V) -> V {
     const NUMBERS: [f32; 16] = [
         0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.,
     ];
+    if n == LANES {
+        return x;
+    }
     // SAFETY: there are as many numbers as lanes, at most.
     unsafe { x.pick(V::load(NUMBERS.as_ptr()).less(V::splat(n as f32)), fill) }
 }

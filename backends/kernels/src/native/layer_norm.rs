@@ -2,7 +2,7 @@
 
 use super::fold::{self, vectors};
 use super::params::LayerNormParams;
-use super::simd::{LANES, V};
+use super::simd::V;
 
 /// The kernel `layer_norm_f32`; operands x, scale, bias, y; the range is rows.
 ///
@@ -31,11 +31,7 @@ pub unsafe fn layer_norm_f32(operands: *const *mut u8, params: *const i64, begin
             let mut squares = [zero; 4];
             vectors(n, |i, k, count| {
                 let centred = fold::load(x.add(i), count, zero).sub(mean);
-                let centred = if count < LANES {
-                    fold::head(centred, count, zero)
-                } else {
-                    centred
-                };
+                let centred = fold::head(centred, count, zero);
                 squares[k] = centred.mul_add(centred, squares[k]);
             });
             let variance = fold::sum(squares).div(count);

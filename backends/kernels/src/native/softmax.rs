@@ -3,7 +3,7 @@
 use super::fold::{self, vectors};
 use super::math;
 use super::params::SoftmaxParams;
-use super::simd::{LANES, V};
+use super::simd::V;
 
 /// The kernel `softmax_f32`; operands x, y; the range is rows.
 ///
@@ -42,26 +42,32 @@ unsafe fn largest(x: *const f32, n: usize) -> V {
     }
 }
 
+/// The sum of the exponentials of the distances from `max`, in all lanes; with `KEEP` they stay in `y`.
+#[inline(always)]
+unsafe fn total<const KEEP: bool>(x: *const f32, y: *mut f32, n: usize, max: V) -> V {
+    // SAFETY: both have `n` elements, by contract.
+    unsafe {
+        let zero = V::splat(0.0);
+        let mut sums = [zero; 4];
+        vectors(n, |i, k, count| {
+            let e = math::exp(fold::load(x.add(i), count, zero).sub(max));
+            if KEEP {
+                fold::store(e, y.add(i), count);
+            }
+            sums[k] = sums[k].add(fold::head(e, count, zero));
+        });
+        fold::sum(sums)
+    }
+}
+
 /// Exponentials first, in the place of the results, for their sum.
 #[inline(always)]
 unsafe fn softmax(x: *const f32, y: *mut f32, n: usize) {
     // SAFETY: both have `n` elements, by contract.
     unsafe {
-        let max = largest(x, n);
-        let zero = V::splat(0.0);
-        let mut sums = [zero; 4];
-        vectors(n, |i, k, count| {
-            let e = math::exp(fold::load(x.add(i), count, zero).sub(max));
-            fold::store(e, y.add(i), count);
-            sums[k] = sums[k].add(if count < LANES {
-                fold::head(e, count, zero)
-            } else {
-                e
-            });
-        });
-        let scale = V::splat(1.0).div(fold::sum(sums));
+        let scale = V::splat(1.0).div(total::<true>(x, y, n, largest(x, n)));
         vectors(n, |i, _, count| {
-            let e = fold::load(y.add(i), count, zero);
+            let e = fold::load(y.add(i), count, V::splat(0.0));
             fold::store(e.mul(scale), y.add(i), count);
         });
     }
@@ -73,19 +79,9 @@ unsafe fn log_softmax(x: *const f32, y: *mut f32, n: usize) {
     // SAFETY: both have `n` elements, by contract.
     unsafe {
         let max = largest(x, n);
-        let zero = V::splat(0.0);
-        let mut sums = [zero; 4];
-        vectors(n, |i, k, count| {
-            let e = math::exp(fold::load(x.add(i), count, zero).sub(max));
-            sums[k] = sums[k].add(if count < LANES {
-                fold::head(e, count, zero)
-            } else {
-                e
-            });
-        });
-        let log = math::log(fold::sum(sums));
+        let log = math::log(total::<false>(x, y, n, max));
         vectors(n, |i, _, count| {
-            let shifted = fold::load(x.add(i), count, zero).sub(max);
+            let shifted = fold::load(x.add(i), count, V::splat(0.0)).sub(max);
             fold::store(shifted.sub(log), y.add(i), count);
         });
     }

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each user needs a part")]
 #![allow(clippy::unwrap_used, reason = "test support")]
 
+pub mod body;
 pub mod case;
 pub mod clock;
 pub mod memory;

@@ -1,10 +1,9 @@
 //! Calls of kernels on `f32` operands at any alignment, natively and as their bodies say.
 
-use sdc_interp::tile::run_tile;
-use sdc_ir::tile::{BufferData, BufferKind, FuncBuilder, KernelCall, Module, View};
-use sdc_ir::{DType, registry, tile};
+use sdc_ir::DType;
 
 use super::KernelFn;
+use super::body::{self, Operand};
 
 /// What no kernel may write holds.
 pub const UNTOUCHED: f32 = -12345.678;
@@ -47,55 +46,19 @@ impl Call {
 
     /// The result buffer as the body says; zero where it writes nothing.
     pub fn expected(&self) -> Vec<f32> {
-        let entry = registry::find(self.kernel).unwrap();
-        assert_eq!(entry.bad_params(&self.params), None);
-        let mut module = Module {
-            name: "case".into(),
-            ..Module::default()
-        };
-        let mut buffer = |len, kind| {
-            module.buffers.push(BufferData {
+        let bytes = |contents: &[f32]| contents.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let mut contents: Vec<(Vec<u8>, usize)> =
+            self.operands.iter().map(|(o, base)| (bytes(o), *base)).collect();
+        contents.push((vec![0; 4 * (self.result.0 + self.result.1)], self.result.1));
+        let operands: Vec<Operand<'_>> = contents
+            .iter()
+            .map(|(bytes, base)| Operand {
                 dtype: DType::F32,
-                len,
-                kind,
-                name: "operand".into(),
+                bytes,
+                base: *base,
             })
-        };
-        let mut views = Vec::new();
-        let mut inputs: Vec<Vec<u8>> = Vec::new();
-        for (contents, base) in &self.operands {
-            views.push((!contents.is_empty()).then(|| {
-                inputs.push(contents.iter().flat_map(|x| x.to_le_bytes()).collect());
-                View {
-                    buffer: buffer(contents.len(), BufferKind::Input(inputs.len() - 1)),
-                    offset: (*base as i64).into(),
-                }
-            }));
-        }
-        views.push(Some(View {
-            buffer: buffer(self.result.0 + self.result.1, BufferKind::Output(0)),
-            offset: (self.result.1 as i64).into(),
-        }));
-        let mut b = FuncBuilder::new();
-        b.kernel(KernelCall {
-            kernel: self.kernel.into(),
-            params: self.params.clone(),
-            operands: views,
-            begin: 0.into(),
-            end: self.rows.into(),
-        });
-        let origin = sdc_ir::graph::Origin {
-            name: "case".into(),
-            op: "Case".into(),
-            index: 0,
-        };
-        module.funcs.push(b.finish("f0", vec![origin]));
-        assert_eq!(tile::verify::verify(&module), Vec::new());
-        module.funcs[0] = registry::expand(&module.funcs[0], |_| true);
-        assert_eq!(tile::verify::verify(&module), Vec::new());
-        assert_eq!(tile::verify::unproven(&module), Vec::new());
-        let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
-        let out = run_tile(&module, &inputs).unwrap().remove(0);
+            .collect();
+        let out = body::result(self.kernel, &self.params, &operands, self.rows);
         out.chunks_exact(4)
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             .collect()

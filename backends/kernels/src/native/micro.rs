@@ -152,9 +152,9 @@ unsafe fn micro<const M: usize, const NV: usize, const OFFSETS: bool>(
     step: &Step,
     hints: bool,
 ) {
-    // SAFETY: forwarded. Without hints there are registers for all addresses.
+    // SAFETY: forwarded. Without hints there are registers for all addresses; narrow blocks are too few to be worth the code.
     unsafe {
-        if hints {
+        if hints && NV == V::COLUMNS {
             sums::<M, NV, OFFSETS, true>(tile, step);
         } else {
             sums::<M, NV, OFFSETS, false>(tile, step);

@@ -203,6 +203,7 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
     // SAFETY: the buffer has room for a whole vector after KC.
     unsafe { zero(zeros.as_mut_ptr().cast(), KC) };
 
+    let mut places = [const { MaybeUninit::<Place>::uninit() }; BAND];
     let mut band_pixel = Pixel {
         row: rows.0 as isize,
         column: 0,
@@ -210,6 +211,9 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
     let mut done = 0;
     while done < pixels {
         let band = (pixels - done).min(BAND);
+        let places = places.as_mut_ptr().cast::<Place>();
+        // SAFETY: a band has at most BAND pixels.
+        unsafe { place(p, band_pixel, band, places) };
         for block in blocks.0..blocks.1 {
             let columns = (p.out_c as usize - block * NR).min(NR);
             let vectors = columns.div_ceil(LANES);
@@ -250,6 +254,7 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
                     let pass = Pass {
                         p,
                         operands,
+                        places,
                         chunk,
                         step: &step,
                         first,
@@ -263,7 +268,7 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
                         count: reach.count(band_pixel, band, p.out_w as isize),
                     };
                     let gather = gather.as_mut_ptr().cast();
-                    band_tiles(&pass, band_pixel, gather);
+                    band_tiles(&pass, gather);
                     if pass.count < band && (first || step.last) {
                         // The others still need their first sum, or the epilogue.
                         let pass = Pass {
@@ -272,7 +277,7 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
                             count: band - pass.count,
                             ..pass
                         };
-                        band_tiles(&pass, band_pixel, gather);
+                        band_tiles(&pass, gather);
                     }
                 }
             }
@@ -282,10 +287,58 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
     }
 }
 
+/// An output pixel, and where its operands are.
+#[derive(Clone, Copy)]
+struct Place {
+    at: Pixel,
+    /// From operand `x` to the first element of its window, which may lie outside the input.
+    x: isize,
+    /// From operand `y` to its first channel.
+    y: isize,
+}
+
+/// Lists `count` pixels from `at` on.
+///
+/// # Safety
+/// `places` must have room for them.
+#[inline(always)]
+unsafe fn place(p: &Conv2dParams, at: Pixel, count: usize, places: *mut Place) {
+    let (width, step) = (p.out_w as isize, (p.sw * p.xs_w) as isize);
+    let row_of = |row: isize| {
+        let x = row * p.sh as isize - (p.pt + p.x_row0) as isize;
+        (
+            x * p.xs_h as isize - (p.pl * p.xs_w) as isize,
+            (row - p.y_row0 as isize) * p.ys_h as isize,
+        )
+    };
+    let (x, y) = row_of(at.row);
+    let mut next = Place {
+        at,
+        x: x + at.column * step,
+        y: y + at.column * p.ys_w as isize,
+    };
+    for i in 0..count {
+        // SAFETY: forwarded.
+        unsafe { places.add(i).write(next) };
+        next.at.column += 1;
+        next.x += step;
+        next.y += p.ys_w as isize;
+        if next.at.column == width {
+            next.at = Pixel {
+                row: next.at.row + 1,
+                column: 0,
+            };
+            (next.x, next.y) = row_of(next.at.row);
+        }
+    }
+}
+
 /// What stays the same while the tiles of a band pass over one chunk of one block.
 struct Pass<'a> {
     p: &'a Conv2dParams,
     operands: &'a Operands,
+    /// The band's pixels.
+    places: *const Place,
     chunk: Chunk,
     step: &'a Step,
     first: bool,
@@ -300,10 +353,10 @@ struct Pass<'a> {
     far: bool,
 }
 
-/// The tiles of the pass's pixels, the first of which is at or after `at`.
+/// The tiles of the pass's pixels.
 #[inline(always)]
-unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, gather: *mut f32) {
-    let (p, operands) = (pass.p, pass.operands);
+unsafe fn band_tiles(pass: &Pass<'_>, gather: *mut f32) {
+    let p = pass.p;
     let (reach_h, reach_w) = (((p.kh - 1) * p.dh) as isize, ((p.kw - 1) * p.dw) as isize);
     let null = core::ptr::null::<f32>();
     let mut tile = Tile {
@@ -321,7 +374,11 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, gather: *mut f32) {
     } else {
         micro::full_tile(pass.step.vectors)
     };
-    let mut at = at;
+    let (x, y) = (
+        pass.operands.x.wrapping_offset(pass.chunk.offset),
+        pass.operands.y.wrapping_add(pass.channel),
+    );
+    let mut next = pass.places;
     let mut left = pass.count;
     while left > 0 {
         let m = match left {
@@ -337,31 +394,32 @@ unsafe fn band_tiles(pass: &Pass<'_>, at: Pixel, gather: *mut f32) {
             outside: 0,
         };
         for i in 0..m {
-            while !pass.reach.all && pass.reach.has(at) != pass.inside {
-                at = at.next(p.out_w as isize);
-            }
-            let row = at.row * p.sh as isize - p.pt as isize;
-            let column = at.column * p.sw as isize - p.pl as isize;
-            let inside = row >= 0
-                && row + reach_h < p.in_h as isize
-                && column >= 0
-                && column + reach_w < p.in_w as isize;
-            windows.outside |= u32::from(!inside) << i;
-            windows.at[i] = Pixel { row, column };
-            // Wrapping, because a window may begin outside the input; such pointers are not used.
-            tile.x[0][i] = operands
-                .x
-                .wrapping_offset((row - p.x_row0 as isize) * p.xs_h as isize + column * p.xs_w as isize)
-                .wrapping_offset(pass.chunk.offset);
-            let y = (at.row - p.y_row0 as isize) * p.ys_h as isize + at.column * p.ys_w as isize;
-            tile.y[i] = operands.y.wrapping_offset(y).wrapping_add(pass.channel);
-            tile.start[i] = if pass.first {
-                let r = (at.row - p.r_row0 as isize) * p.rs_h as isize + at.column * p.rs_w as isize;
-                operands.residual.wrapping_offset(r).wrapping_add(pass.channel)
-            } else {
-                tile.y[i]
+            // SAFETY: `count` of the band's pixels are meant.
+            let place = unsafe {
+                while !pass.reach.all && pass.reach.has((*next).at) != pass.inside {
+                    next = next.add(1);
+                }
+                &*next
             };
-            at = at.next(p.out_w as isize);
+            next = next.wrapping_add(1);
+            tile.x[0][i] = x.wrapping_offset(place.x);
+            tile.y[i] = y.wrapping_offset(place.y);
+            tile.start[i] = tile.y[i];
+            if pass.first && pass.step.has_start {
+                let (row, column) = (place.at.row - p.r_row0 as isize, place.at.column);
+                let r = row * p.rs_h as isize + column * p.rs_w as isize;
+                tile.start[i] = pass.operands.residual.wrapping_offset(r).wrapping_add(pass.channel);
+            }
+            if pass.way != Way::Tap {
+                let row = place.at.row * p.sh as isize - p.pt as isize;
+                let column = place.at.column * p.sw as isize - p.pl as isize;
+                let inside = row >= 0
+                    && row + reach_h < p.in_h as isize
+                    && column >= 0
+                    && column + reach_w < p.in_w as isize;
+                windows.outside |= u32::from(!inside) << i;
+                windows.at[i] = Pixel { row, column };
+            }
         }
         let offsets = windows.outside == 0 && pass.way == Way::Gather && m == 6;
         // SAFETY: the tile's windows lie inside the input, or are gathered into a buffer of MR rows.

@@ -39,21 +39,23 @@ const PARTS: usize = 8;
 /// equal parts, which the tiles of a step ask for in turns, a vector at a time.
 #[derive(Clone, Copy)]
 pub struct Ahead {
-    /// Weights of the next step, or any address.
-    weights: *const f32,
-    /// Vectors asked for so far, of all, and with each k.
+    /// What to ask for next, or any address.
+    next: *const f32,
+    /// Vectors asked for so far, and of all.
     asked: usize,
     vectors: usize,
-    rate: usize,
+    /// Whether a single tile asks for them all. Otherwise large tiles ask for one vector with each k: more would leave no room
+    /// for the loads of the step's own weights.
+    alone: bool,
 }
 
 impl Ahead {
     /// Asks for nothing.
     pub const NOTHING: Ahead = Ahead {
-        weights: core::ptr::null(),
+        next: core::ptr::null(),
         asked: 0,
         vectors: 0,
-        rate: 0,
+        alone: false,
     };
 
     /// What `tiles` tiles of `step` ask for: the weights after its own, which follow in memory as they do in time.
@@ -61,20 +63,27 @@ impl Ahead {
     pub fn new(step: &Step, tiles: usize) -> Ahead {
         let vectors = step.runs * step.k * step.vectors;
         Ahead {
-            weights: step.weights.wrapping_add(vectors * LANES),
+            next: step.weights.wrapping_add(vectors * LANES),
             asked: 0,
             vectors,
-            // More at once would leave no room for the loads of the step's own weights.
-            rate: if tiles > 1 { 1 } else { step.vectors },
+            alone: tiles == 1,
         }
     }
 
-    /// Asks for the vector of number `index`.
+    /// Asks for `count` vectors, which divides [`PARTS`], in parts that are `part` elements apart.
     #[inline(always)]
-    unsafe fn ask(&self, part: usize, index: usize) {
-        let at = index % PARTS * part + index / PARTS * LANES;
-        // SAFETY: a hint may name any address.
-        unsafe { V::prefetch(self.weights.wrapping_add(at)) };
+    unsafe fn ask(&mut self, count: usize, part: usize) {
+        for i in 0..count {
+            // SAFETY: a hint may name any address.
+            unsafe { V::prefetch(self.next.wrapping_add(i * part)) };
+        }
+        self.asked += count;
+        let next = self.next.wrapping_add(count * part);
+        self.next = if self.asked % PARTS == 0 {
+            next.wrapping_sub(PARTS * part).wrapping_add(LANES)
+        } else {
+            next
+        };
     }
 }
 
@@ -200,8 +209,7 @@ unsafe fn sums<const M: usize, const NV: usize, const OFFSETS: bool, const HINTS
                     let mut rows = [[V::splat(0.0); NV]; NEAR];
                     for i in 0..NEAR / NV {
                         if HINTS {
-                            ahead.ask(part, ahead.asked);
-                            ahead.asked += 1;
+                            ahead.ask(1, part);
                         }
                         for v in 0..NV {
                             rows[i][v] = V::load(w.add((i * NV + v) * LANES));
@@ -222,14 +230,11 @@ unsafe fn sums<const M: usize, const NV: usize, const OFFSETS: bool, const HINTS
             }
             while k < step.k {
                 let at = if OFFSETS { *step.offsets.add(k) } else { k as isize };
-                if HINTS && M < 4 {
-                    for v in 0..NV {
-                        ahead.ask(part, k * NV + v);
-                    }
-                } else if HINTS {
-                    for _ in 0..ahead.rate {
-                        ahead.ask(part, ahead.asked);
-                        ahead.asked += 1;
+                if HINTS {
+                    if M < 4 || ahead.alone {
+                        ahead.ask(NV, part);
+                    } else {
+                        ahead.ask(1, part);
                     }
                 }
                 let mut row = [V::splat(0.0); NV];
@@ -250,7 +255,7 @@ unsafe fn sums<const M: usize, const NV: usize, const OFFSETS: bool, const HINTS
             }
         }
         if HINTS {
-            tile.ahead.asked = if M < 4 { ahead.vectors } else { ahead.asked };
+            tile.ahead = ahead;
         }
 
         for m in 0..M {

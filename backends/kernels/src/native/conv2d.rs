@@ -208,6 +208,7 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
         row: rows.0 as isize,
         column: 0,
     };
+    let mut tile = Tile::new(operands.x, operands.y);
     let mut done = 0;
     while done < pixels {
         let band = (pixels - done).min(BAND);
@@ -268,7 +269,7 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
                         count: reach.count(band_pixel, band, p.out_w as isize),
                     };
                     let gather = gather.as_mut_ptr().cast();
-                    band_tiles(&pass, gather);
+                    band_tiles(&pass, &mut tile, gather);
                     if pass.count < band && (first || step.last) {
                         // The others still need their first sum, or the epilogue.
                         let pass = Pass {
@@ -277,7 +278,7 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
                             count: band - pass.count,
                             ..pass
                         };
-                        band_tiles(&pass, gather);
+                        band_tiles(&pass, &mut tile, gather);
                     }
                 }
             }
@@ -355,19 +356,13 @@ struct Pass<'a> {
 
 /// The tiles of the pass's pixels.
 #[inline(always)]
-unsafe fn band_tiles(pass: &Pass<'_>, gather: *mut f32) {
+unsafe fn band_tiles(pass: &Pass<'_>, tile: &mut Tile, gather: *mut f32) {
     let p = pass.p;
     let (reach_h, reach_w) = (((p.kh - 1) * p.dh) as isize, ((p.kw - 1) * p.dw) as isize);
-    let null = core::ptr::null::<f32>();
-    let mut tile = Tile {
-        x: [[null; MR]; RUNS],
-        y: [null.cast_mut(); MR],
-        start: [null; MR],
-        ahead: if pass.far {
-            Ahead::new(pass.step, pass.count.div_ceil(6))
-        } else {
-            Ahead::NOTHING
-        },
+    tile.ahead = if pass.far {
+        Ahead::new(pass.step, pass.count.div_ceil(6))
+    } else {
+        Ahead::NOTHING
     };
     let full = if pass.way == Way::Gather {
         6
@@ -385,6 +380,7 @@ unsafe fn band_tiles(pass: &Pass<'_>, gather: *mut f32) {
             MR.. if full == MR => MR,
             6.. => 6,
             4.. => 4,
+            3 => 3,
             2.. => 2,
             _ => 1,
         };
@@ -441,7 +437,7 @@ unsafe fn band_tiles(pass: &Pass<'_>, gather: *mut f32) {
                 }
                 Way::Tap | Way::Gather => {}
             }
-            micro::run(m, offsets, &mut tile, pass.step);
+            micro::run(m, offsets, tile, pass.step);
         }
         left -= m;
     }

@@ -100,6 +100,19 @@ pub struct Tile {
     pub ahead: Ahead,
 }
 
+impl Tile {
+    /// A tile all of whose pixels are at `x` and `y`: something to begin with.
+    #[inline(always)]
+    pub fn new(x: *const f32, y: *mut f32) -> Tile {
+        Tile {
+            x: [[x; MR]; RUNS],
+            y: [y; MR],
+            start: [x; MR],
+            ahead: Ahead::NOTHING,
+        }
+    }
+}
+
 /// One run of the reduction over one block of output channels.
 #[derive(Clone, Copy)]
 pub struct Step {
@@ -149,6 +162,7 @@ unsafe fn run_columns<const NV: usize>(m: usize, offsets: bool, tile: &mut Tile,
             (6, true) => micro::<6, NV, true>(tile, step, hints),
             (6, false) => micro::<6, NV, false>(tile, step, hints),
             (4, _) => micro::<4, NV, false>(tile, step, hints),
+            (3, _) => micro::<3, NV, false>(tile, step, hints),
             (2, _) => micro::<2, NV, false>(tile, step, hints),
             _ => micro::<1, NV, false>(tile, step, hints),
         }

@@ -9,7 +9,7 @@ use core::mem::MaybeUninit;
 
 use super::arith::div;
 use super::epilogue::Epilogue;
-use super::micro::{self, Ahead, MR, RUNS, Step, Tile};
+use super::micro::{self, Ahead, MR, Step, Tile};
 use super::params::WinogradParams;
 use super::simd::{LANES, V};
 use super::winograd_form::{Form, Four, MOST, Two};
@@ -104,6 +104,7 @@ unsafe fn bands<F: Form>(p: &WinogradParams, operands: &Operands, rows: (usize, 
         i += LANES;
     }
     let zeros = zeros.as_ptr().cast::<f32>();
+    let mut tile = Tile::new(inputs.at, products.at);
 
     let mut first = At {
         row: rows.0,
@@ -127,6 +128,7 @@ unsafe fn bands<F: Form>(p: &WinogradParams, operands: &Operands, rows: (usize, 
                 let mut weights = operands.weights.add(channel * points * in_c);
                 for point in 0..points {
                     multiply(
+                        &mut tile,
                         &inputs.nth(point),
                         weights,
                         vectors,
@@ -277,17 +279,18 @@ unsafe fn input_vector<F: Form, const FULL: bool>(
 
 /// `y[t] = sum over k of x[t][k] * w[k]` for `size.0` tiles and `size.1` terms, `vectors` vectors wide.
 #[inline(always)]
-unsafe fn multiply(x: &Matrices, w: *const f32, vectors: usize, y: &Matrices, size: (usize, usize)) {
+unsafe fn multiply(
+    tile: &mut Tile,
+    x: &Matrices,
+    w: *const f32,
+    vectors: usize,
+    y: &Matrices,
+    size: (usize, usize),
+) {
     let (tiles, terms) = size;
     let null = core::ptr::null::<f32>();
     let width = vectors * LANES;
     let full = micro::full_tile(vectors);
-    let mut tile = Tile {
-        x: [[null; MR]; RUNS],
-        y: [null.cast_mut(); MR],
-        start: [null; MR],
-        ahead: Ahead::NOTHING,
-    };
     let mut k0 = 0;
     while k0 < terms {
         let k = (terms - k0).min(if tiles <= FEW { KC / 4 } else { KC });
@@ -310,6 +313,7 @@ unsafe fn multiply(x: &Matrices, w: *const f32, vectors: usize, y: &Matrices, si
                 MR.. if full == MR => MR,
                 6.. => 6,
                 4.. => 4,
+                3 => 3,
                 2.. => 2,
                 _ => 1,
             };
@@ -319,7 +323,7 @@ unsafe fn multiply(x: &Matrices, w: *const f32, vectors: usize, y: &Matrices, si
                 tile.start[i] = tile.y[i];
             }
             // SAFETY: the rows exist, and the weights have `k` rows of `width`.
-            unsafe { micro::run(m, false, &mut tile, &step) };
+            unsafe { micro::run(m, false, tile, &step) };
             t += m;
         }
         k0 += k;

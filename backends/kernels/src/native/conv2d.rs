@@ -252,7 +252,8 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
                     } else {
                         Reach::ALL
                     };
-                    let pass = Pass {
+                    let rest = Step { k: 0, ..step };
+                    let mut pass = Pass {
                         p,
                         operands,
                         places,
@@ -268,17 +269,19 @@ pub unsafe fn blocks(p: &Conv2dParams, operands: &Operands, rows: (i64, i64), bl
                         far: reduction * p.out_c as usize > if pixels < 4 { 4 * FAR } else { FAR },
                         count: reach.count(band_pixel, band, p.out_w as isize),
                     };
-                    let gather = gather.as_mut_ptr().cast();
-                    band_tiles(&pass, &mut tile, gather);
-                    if pass.count < band && (first || step.last) {
+                    // In one place, so that it is compiled once.
+                    loop {
+                        band_tiles(&pass, &mut tile, gather.as_mut_ptr().cast());
+                        if !pass.inside || pass.count == band || !(first || step.last) {
+                            break;
+                        }
                         // The others still need their first sum, or the epilogue.
-                        let pass = Pass {
-                            step: &Step { k: 0, ..step },
+                        pass = Pass {
+                            step: &rest,
                             inside: false,
                             count: band - pass.count,
                             ..pass
                         };
-                        band_tiles(&pass, &mut tile, gather);
                     }
                 }
             }
@@ -404,7 +407,11 @@ unsafe fn band_tiles(pass: &Pass<'_>, tile: &mut Tile, gather: *mut f32) {
             if pass.first && pass.step.has_start {
                 let (row, column) = (place.at.row - p.r_row0 as isize, place.at.column);
                 let r = row * p.rs_h as isize + column * p.rs_w as isize;
-                tile.start[i] = pass.operands.residual.wrapping_offset(r).wrapping_add(pass.channel);
+                tile.start[i] = pass
+                    .operands
+                    .residual
+                    .wrapping_offset(r)
+                    .wrapping_add(pass.channel);
             }
             if pass.way != Way::Tap {
                 let row = place.at.row * p.sh as isize - p.pt as isize;

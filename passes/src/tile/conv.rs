@@ -278,6 +278,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
             channels: out_c,
             groups: op.group,
             block,
+            input: x.shape[1..].iter().product(),
             entry: 0,
             per_task: split::MACS_PER_TASK,
         });
@@ -431,6 +432,7 @@ pub fn for_images(
         rows: per_chunk,
         row_parts: count,
         channel_parts: 1,
+        rows_inside: false,
     };
     split::for_parts(b, images, &whole, rows, &mut |b, image, _, range| {
         body(b, image, range)

@@ -117,6 +117,7 @@ fn cut(rows: usize, channels: usize, cost: usize) -> Split {
         rows: per_part,
         row_parts,
         channel_parts: (1..=wanted / row_parts).rev().find(whole).unwrap_or(1),
+        rows_inside: false,
     }
 }
 

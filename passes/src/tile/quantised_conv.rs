@@ -75,6 +75,7 @@ pub fn lower(
             rows,
             row_parts,
             channel_parts: 1,
+            rows_inside: false,
         }
     } else {
         // Four products of bytes take the time, and their weights the room, of one of f32.
@@ -86,6 +87,7 @@ pub fn lower(
             channels: out_c,
             groups: op.group,
             block: BLOCK,
+            input: x.shape[1..].iter().product::<usize>() / 4,
             entry: 0,
         })
     };

@@ -31,6 +31,8 @@ pub struct Layer {
     pub groups: usize,
     /// Channels per block of packed weights: parts are made of whole blocks.
     pub block: usize,
+    /// Elements of the input of one image.
+    pub input: usize,
     /// What each pixel takes besides in every part of the channels, in multiply-accumulates.
     pub entry: usize,
     /// Multiply-accumulates that make a task worth its start: [`MACS_PER_TASK`], or fewer where that was measured.
@@ -46,6 +48,9 @@ pub struct Split {
     pub row_parts: usize,
     /// Equal parts along channels.
     pub channel_parts: usize,
+    /// Which tasks follow one another: the row parts of a channel part, which read the same weights, or the channel parts of a
+    /// row part, which read the same input.
+    pub rows_inside: bool,
 }
 
 impl Split {
@@ -59,10 +64,12 @@ impl Split {
         } else {
             1
         };
+        let rows_inside = layer.reduction * layer.channels * layer.groups > layer.input;
         let mut best = Split {
             rows: layer.rows.max(1),
             row_parts: 1,
             channel_parts: 1,
+            rows_inside,
         };
         let mut least = best.cost(layer);
         for channel_parts in (1..=blocks.min(most)).filter(|&n| blocks.is_multiple_of(n)) {
@@ -72,6 +79,7 @@ impl Split {
                     rows,
                     row_parts: layer.rows.div_ceil(rows).max(1),
                     channel_parts,
+                    rows_inside,
                 };
                 let cost = split.cost(layer);
                 if cost < least {
@@ -134,13 +142,21 @@ pub fn for_parts(
     } else if row_parts == 1 {
         b.parallel_for(channel_parts, |b, c| body(b, 0.into(), c, whole));
     } else {
-        // A quotient is not affine: of the loop over row parts all but one round are empty.
-        b.parallel_for(row_parts * channel_parts, |b, task| {
-            b.for_range(0, row_parts, 1, |b, r| {
-                let first = task.clone() + r.clone() * -(channel_parts as i64);
+        let (outer, inner) = if split.rows_inside {
+            (channel_parts, row_parts)
+        } else {
+            (row_parts, channel_parts)
+        };
+        // A quotient is not affine: of the outer loop all but one round are empty.
+        b.parallel_for(outer * inner, |b, task| {
+            b.for_range(0, outer, 1, |b, o| {
+                let first = task.clone() + o.clone() * -(inner as i64);
                 let lo = Bound::of(vec![0.into(), first.clone()]);
-                let hi = Bound::of(vec![channel_parts.into(), first + 1]);
-                b.for_range(lo, hi, 1, |b, c| body(b, 0.into(), c, part(r)));
+                let hi = Bound::of(vec![inner.into(), first + 1]);
+                b.for_range(lo, hi, 1, |b, i| {
+                    let (r, c) = if split.rows_inside { (i, o) } else { (o, i) };
+                    body(b, 0.into(), c, part(r));
+                });
             });
         });
     }
@@ -158,6 +174,7 @@ mod tests {
             channels,
             groups: 1,
             block: 64,
+            input: rows * columns * reduction,
             entry: 0,
             per_task: MACS_PER_TASK,
         }

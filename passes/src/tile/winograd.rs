@@ -102,13 +102,12 @@ fn products(pixels: usize, points: usize, in_c: usize, out_c: usize) -> usize {
         .saturating_add(fetch * elements)
 }
 
-/// Tiles that go through the kernel's scratch buffer at once: many where each band fetches the weights from far, few where the
-/// weights leave room in the cache.
+/// Tiles that go through the kernel's scratch buffer at once: up to 32 where each band fetches the weights from far; elsewhere 12 to 24,
+/// enough to hide fetching the weights from the core's own cache, and few enough to leave them room there.
 fn band(tile: usize, tiles: usize, in_c: usize, out_c: usize) -> usize {
     let far = 4 * (tile + 2).pow(2) * in_c * out_c > FAR;
-    let most = if far { 32 } else { 12 };
-    let bands = tiles.div_ceil(most).max(1);
-    tiles.div_ceil(bands).max(1)
+    let bands = if far { tiles.div_ceil(32) } else { tiles / 12 };
+    tiles.div_ceil(bands.max(1)).next_multiple_of(2).clamp(1, tiles.max(1))
 }
 
 /// Chooses the layers of the graph: sides of tiles per node.
@@ -246,6 +245,7 @@ pub fn lower(
         channels: out_c,
         groups: 1,
         block,
+        input: x.shape[1..].iter().product(),
         entry: TRANSFORM * points * in_c,
         per_task: MACS_PER_TASK,
     });

@@ -107,7 +107,10 @@ fn products(pixels: usize, points: usize, in_c: usize, out_c: usize) -> usize {
 fn band(tile: usize, tiles: usize, in_c: usize, out_c: usize) -> usize {
     let far = 4 * (tile + 2).pow(2) * in_c * out_c > FAR;
     let bands = if far { tiles.div_ceil(32) } else { tiles / 12 };
-    tiles.div_ceil(bands.max(1)).next_multiple_of(2).clamp(1, tiles.max(1))
+    tiles
+        .div_ceil(bands.max(1))
+        .next_multiple_of(2)
+        .clamp(1, tiles.max(1))
 }
 
 /// Chooses the layers of the graph: sides of tiles per node.

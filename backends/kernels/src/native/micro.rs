@@ -79,7 +79,7 @@ impl Ahead {
         }
         self.asked += count;
         let next = self.next.wrapping_add(count * part);
-        self.next = if self.asked % PARTS == 0 {
+        self.next = if self.asked.is_multiple_of(PARTS) {
             next.wrapping_sub(PARTS * part).wrapping_add(LANES)
         } else {
             next

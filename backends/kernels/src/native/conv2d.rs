@@ -26,6 +26,9 @@ use super::windows::{
 /// Output channels of a full weight block.
 pub const NR: usize = V::COLUMNS * LANES;
 
+/// Pixels that are one tile, which reads each weight once: runs need not fit a cache.
+const ONE: usize = 6;
+
 /// Pixels up to which weights come from memory rather than from a cache: shorter runs, which the first cache holds for all
 /// tiles, leave the core's buffers for misses to the weights of the next run.
 const FEW: usize = 24;
@@ -124,7 +127,8 @@ impl Chunks {
             Way::Gather
         };
         let (spans, span, most) = match way {
-            Way::Tap if pixels <= FEW => (taps, in_c, KC / 2),
+            Way::Tap if pixels <= ONE => (taps, in_c, 4 * micro::pages(NR)),
+            Way::Tap if pixels <= FEW => (taps, in_c, micro::pages(NR)),
             Way::Tap => (taps, in_c, KC),
             Way::Row => (1, kh, div(KC, row).min(RUNS)),
             Way::Gather => (1, taps * in_c, KC),

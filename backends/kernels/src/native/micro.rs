@@ -33,19 +33,30 @@ const NEXT_ROWS: usize = 16;
 /// Parts of a step's weights that are asked for in turns.
 const PARTS: usize = 8;
 
+/// Floats of a page and of a line.
+const PAGE: usize = 1024;
+const LINE: usize = 16;
+
+/// Rows of weights of `width` floats that make a page for each part.
+pub const fn pages(width: usize) -> usize {
+    PARTS * PAGE / width
+}
+
 /// Hints that the weights of the next step will be needed.
 ///
-/// A core reads memory fastest in several places at once, each in a page of its own, so these weights count as [`PARTS`]
-/// equal parts, which the tiles of a step ask for in turns, a vector at a time.
+/// A core reads memory fastest in several pages at once, so these weights count as [`PARTS`] parts, each of whole pages, which the tiles
+/// of a step ask for in turns, a line at a time. (Parts that begin amid a page take up to half as long again.)
 #[derive(Clone, Copy)]
 pub struct Ahead {
     /// What to ask for next, or any address.
     next: *const f32,
-    /// Vectors asked for so far, and of all.
+    /// From one part to the next, in floats.
+    part: usize,
+    /// Lines asked for so far, and of all.
     asked: usize,
-    vectors: usize,
-    /// Whether a single tile asks for them all. Otherwise large tiles ask for one vector with each k: more would leave no room
-    /// for the loads of the step's own weights.
+    lines: usize,
+    /// Whether a single tile asks for them all. Otherwise large tiles ask for one line with each k: more would leave no room for
+    /// the loads of the step's own weights.
     alone: bool,
 }
 
@@ -53,34 +64,37 @@ impl Ahead {
     /// Asks for nothing.
     pub const NOTHING: Ahead = Ahead {
         next: core::ptr::null(),
+        part: 0,
         asked: 0,
-        vectors: 0,
+        lines: 0,
         alone: false,
     };
 
     /// What `tiles` tiles of `step` ask for: the weights after its own, which follow in memory as they do in time.
     #[inline(always)]
     pub fn new(step: &Step, tiles: usize) -> Ahead {
-        let vectors = step.runs * step.k * step.vectors;
+        let floats = step.runs * step.k * step.vectors * LANES;
+        let end = step.weights.wrapping_add(floats);
         Ahead {
-            next: step.weights.wrapping_add(vectors * LANES),
+            next: end.map_addr(|address| address & !(4 * PAGE - 1)),
+            part: floats.div_ceil(PARTS).next_multiple_of(PAGE),
             asked: 0,
-            vectors,
+            lines: floats / LINE,
             alone: tiles == 1,
         }
     }
 
-    /// Asks for `count` vectors, which divides [`PARTS`], in parts that are `part` elements apart.
+    /// Asks for `count` lines, which divides [`PARTS`].
     #[inline(always)]
-    unsafe fn ask(&mut self, count: usize, part: usize) {
+    unsafe fn ask(&mut self, count: usize) {
         for i in 0..count {
             // SAFETY: a hint may name any address.
-            unsafe { V::prefetch(self.next.wrapping_add(i * part)) };
+            unsafe { V::prefetch(self.next.wrapping_add(i * self.part)) };
         }
         self.asked += count;
-        let next = self.next.wrapping_add(count * part);
+        let next = self.next.wrapping_add(count * self.part);
         self.next = if self.asked.is_multiple_of(PARTS) {
-            next.wrapping_sub(PARTS * part).wrapping_add(LANES)
+            next.wrapping_sub(PARTS * self.part).wrapping_add(LINE)
         } else {
             next
         };
@@ -134,7 +148,7 @@ pub struct Step {
     pub epilogue: Epilogue,
 }
 
-/// Runs `step` on the first `m` pixels of `tile`; `m` must be 1, 2, 4, 6 or [`full_tile`], and offsets are for 6 only.
+/// Runs `step` on the first `m` pixels of `tile`; `m` must be 1, 2, 3, 4, 6 or [`full_tile`], and offsets are for 6 only.
 ///
 /// # Safety
 /// All pointers must be valid for the elements described above, `weights` for `runs * k * vectors * LANES`.
@@ -156,7 +170,7 @@ pub unsafe fn run(m: usize, offsets: bool, tile: &mut Tile, step: &Step) {
 unsafe fn run_columns<const NV: usize>(m: usize, offsets: bool, tile: &mut Tile, step: &Step) {
     // SAFETY: forwarded.
     unsafe {
-        let hints = tile.ahead.asked < tile.ahead.vectors;
+        let hints = tile.ahead.asked < tile.ahead.lines;
         match (m, offsets) {
             (MR, _) if full_tile(NV) == MR => micro::<MR, NV, false>(tile, step, hints),
             (6, true) => micro::<6, NV, true>(tile, step, hints),
@@ -212,7 +226,6 @@ unsafe fn sums<const M: usize, const NV: usize, const OFFSETS: bool, const HINTS
 
         let mut w = step.weights;
         let mut ahead = tile.ahead;
-        let part = ahead.vectors / PARTS * LANES;
         for run in 0..step.runs {
             // A mask in place of a check that could panic.
             let x = &tile.x[if OFFSETS { 0 } else { run & (RUNS - 1) }];
@@ -223,7 +236,7 @@ unsafe fn sums<const M: usize, const NV: usize, const OFFSETS: bool, const HINTS
                     let mut rows = [[V::splat(0.0); NV]; NEAR];
                     for i in 0..NEAR / NV {
                         if HINTS {
-                            ahead.ask(1, part);
+                            ahead.ask(1);
                         }
                         for v in 0..NV {
                             rows[i][v] = V::load(w.add((i * NV + v) * LANES));
@@ -246,9 +259,9 @@ unsafe fn sums<const M: usize, const NV: usize, const OFFSETS: bool, const HINTS
                 let at = if OFFSETS { *step.offsets.add(k) } else { k as isize };
                 if HINTS {
                     if M < 4 || ahead.alone {
-                        ahead.ask(NV, part);
+                        ahead.ask((NV * LANES).div_ceil(LINE));
                     } else {
-                        ahead.ask(1, part);
+                        ahead.ask(1);
                     }
                 }
                 let mut row = [V::splat(0.0); NV];

@@ -293,7 +293,7 @@ unsafe fn multiply(
     let full = micro::full_tile(vectors);
     let mut k0 = 0;
     while k0 < terms {
-        let k = (terms - k0).min(if tiles <= FEW { KC / 4 } else { KC });
+        let k = (terms - k0).min(if tiles <= FEW { micro::pages(NR) } else { KC });
         let step = Step {
             offsets: core::ptr::null(),
             weights: w.wrapping_add(k0 * width),

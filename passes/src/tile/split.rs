@@ -165,6 +165,8 @@ pub fn for_parts(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sdc_ir::DType;
+    use sdc_ir::tile::{BufferData, BufferKind, Module};
 
     fn layer(rows: usize, columns: usize, reduction: usize, channels: usize) -> Layer {
         Layer {
@@ -226,6 +228,39 @@ mod tests {
             assert!(split.rows * split.row_parts >= rows, "{split:?}");
             assert!(split.rows * (split.row_parts - 1) < rows, "{split:?}");
             assert!(256 % split.channel_parts == 0 && (256 / split.channel_parts).is_multiple_of(64));
+        }
+    }
+
+    #[test]
+    fn every_part_is_computed_in_either_order() {
+        let (rows, channel_parts) = (1..6, 2);
+        for rows_inside in [false, true] {
+            let split = Split {
+                rows: 2,
+                row_parts: 3,
+                channel_parts,
+                rows_inside,
+            };
+            let mut module = Module::default();
+            let out = module.buffers.push(BufferData {
+                dtype: DType::I64,
+                len: rows.len() * channel_parts,
+                kind: BufferKind::Output(0),
+                name: "out".to_owned(),
+            });
+            let mut b = FuncBuilder::new();
+            for_parts(&mut b, 1, &split, &rows, &mut |b, _, part, range| {
+                b.for_range(range.start, range.end, 1, |b, row| {
+                    let at = part.clone() * rows.len() as i64 + row + -1;
+                    let value = b.affine(at.clone() + 100);
+                    b.store(out, at, value);
+                });
+            });
+            module.funcs.push(b.finish("f", Vec::new()));
+            let outputs = sdc_interp::run_tile(&module, &[]).unwrap();
+            let (values, _) = outputs[0].as_chunks();
+            let values: Vec<i64> = values.iter().map(|v| i64::from_le_bytes(*v)).collect();
+            assert_eq!(values, (100..110).collect::<Vec<i64>>());
         }
     }
 }

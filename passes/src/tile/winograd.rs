@@ -91,7 +91,7 @@ impl Shape {
 
 /// Time of `pixels` rows times a matrix at each of `points` points.
 fn products(pixels: usize, points: usize, in_c: usize, out_c: usize) -> usize {
-    /// Kernels compute six pixels together, and what is left in fours and twos.
+    /// Kernels compute six pixels together, and what is left in fours, threes and twos.
     const TOGETHER: usize = 2;
     let elements = points * in_c * out_c;
     // Fetching the weights takes as long as computing some pixels with them.

@@ -26,9 +26,6 @@ use super::windows::{
 /// Output channels of a full weight block.
 pub const NR: usize = V::COLUMNS * LANES;
 
-/// Pixels that are one tile, which reads each weight once: runs need not fit a cache.
-const ONE: usize = 6;
-
 /// Pixels up to which weights come from memory rather than from a cache: shorter runs, which the first cache holds for all
 /// tiles, leave the core's buffers for misses to the weights of the next run.
 const FEW: usize = 24;
@@ -127,7 +124,8 @@ impl Chunks {
             Way::Gather
         };
         let (spans, span, most) = match way {
-            Way::Tap if pixels <= ONE => (taps, in_c, 4 * micro::pages(NR)),
+            // Weights that are read once need not fit a cache.
+            Way::Tap if pixels <= micro::SINGLE => (taps, in_c, 4 * micro::pages(NR)),
             Way::Tap if pixels <= FEW => (taps, in_c, micro::pages(NR)),
             Way::Tap => (taps, in_c, KC),
             Way::Row => (1, kh, div(KC, row).min(RUNS)),
@@ -367,7 +365,7 @@ unsafe fn band_tiles(pass: &Pass<'_>, tile: &mut Tile, gather: *mut f32) {
     let p = pass.p;
     let (reach_h, reach_w) = (((p.kh - 1) * p.dh) as isize, ((p.kw - 1) * p.dw) as isize);
     tile.ahead = if pass.far {
-        Ahead::new(pass.step, pass.count.div_ceil(6))
+        Ahead::new(pass.step, pass.count)
     } else {
         Ahead::NOTHING
     };

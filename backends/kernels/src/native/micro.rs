@@ -21,6 +21,9 @@ pub const fn full_tile(vectors: usize) -> usize {
     }
 }
 
+/// Pixels up to which one tile does, or two for five: each weight is read once, or twice.
+pub const SINGLE: usize = 6;
+
 /// Most contiguous runs of input per step.
 pub const RUNS: usize = 8;
 
@@ -55,8 +58,8 @@ pub struct Ahead {
     /// Lines asked for so far, and of all.
     asked: usize,
     lines: usize,
-    /// Whether a single tile asks for them all. Otherwise large tiles ask for one line with each k: more would leave no room for
-    /// the loads of the step's own weights.
+    /// Whether a [`SINGLE`] tile asks for them all. Otherwise large tiles ask for one line with each k: more would leave no room
+    /// for the loads of the step's own weights.
     alone: bool,
 }
 
@@ -70,9 +73,9 @@ impl Ahead {
         alone: false,
     };
 
-    /// What `tiles` tiles of `step` ask for: the weights after its own, which follow in memory as they do in time.
+    /// What the tiles of `pixels` pixels ask for in `step`: the weights after its own, which follow in memory as they do in time.
     #[inline(always)]
-    pub fn new(step: &Step, tiles: usize) -> Ahead {
+    pub fn new(step: &Step, pixels: usize) -> Ahead {
         let floats = step.runs * step.k * step.vectors * LANES;
         let end = step.weights.wrapping_add(floats);
         Ahead {
@@ -80,7 +83,7 @@ impl Ahead {
             part: floats.div_ceil(PARTS).next_multiple_of(PAGE),
             asked: 0,
             lines: floats / LINE,
-            alone: tiles == 1,
+            alone: pixels <= SINGLE,
         }
     }
 

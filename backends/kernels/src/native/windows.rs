@@ -20,22 +20,6 @@ pub struct Pixel {
 }
 
 impl Pixel {
-    /// The pixel after this one, in rows of `width`.
-    #[inline(always)]
-    pub fn next(self, width: isize) -> Pixel {
-        if self.column + 1 < width {
-            Pixel {
-                column: self.column + 1,
-                ..self
-            }
-        } else {
-            Pixel {
-                row: self.row + 1,
-                column: 0,
-            }
-        }
-    }
-
     /// The pixel `count` after this one, in rows of `width`.
     #[inline(always)]
     pub fn after(self, count: usize, width: usize) -> Pixel {

@@ -306,7 +306,7 @@ unsafe fn multiply(
             vectors,
             epilogue: Epilogue::new(0, 0, 0),
         };
-        tile.ahead = Ahead::new(&step, tiles.div_ceil(6));
+        tile.ahead = Ahead::new(&step, tiles);
         let mut t = 0;
         while t < tiles {
             let m = match tiles - t {

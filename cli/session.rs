@@ -50,7 +50,7 @@ impl Source {
         if path.is_dir() {
             if !args.dims.is_empty() || !args.here.is_empty() {
                 let message = format!(
-                    "{} is compiled already; --dim, --fix, --cpu, --no-kernels and --no-winograd come too late",
+                    "{} is compiled already; --dim, --fix, --cpu, --no-kernels, --no-winograd and --resident-weights come too late",
                     path.display()
                 );
                 return Err(Failure::usage(message));

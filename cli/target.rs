@@ -1,6 +1,7 @@
 //! The CPU to compile for, and which embedded kernels suit it.
 
 use crate::exit::Failure;
+use crate::units::parse_size;
 use clap::Args;
 use sdc_cranelift::{Arch, CpuSpec};
 use sdc_kernels::{Instance, features, instances};
@@ -18,6 +19,17 @@ pub struct HereArgs {
     /// Sum all convolutions directly: never use Winograd's filtering, which rounds otherwise
     #[arg(long)]
     no_winograd: bool,
+    #[command(flatten)]
+    residency: ResidencyArgs,
+}
+
+/// How much of the weights may be in memory at a time.
+#[derive(Args, Debug, Clone, Copy, Default)]
+pub struct ResidencyArgs {
+    /// Give weights back to the system while a run is past them, where more than this would be in memory (suffixes K, M, G); by
+    /// default 128M, and only where it costs no time
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    pub resident_weights: Option<usize>,
 }
 
 impl HereArgs {
@@ -26,12 +38,14 @@ impl HereArgs {
         let target = Target::new(self.cpu.as_deref().unwrap_or("native"), !self.no_kernels)?;
         Ok(Target {
             winograd: !self.no_winograd,
+            resident_weights: self.residency.resident_weights,
             ..target
         })
     }
     /// True if nothing was asked for.
     pub fn is_empty(&self) -> bool {
-        self.cpu.is_none() && !self.no_kernels && !self.no_winograd
+        let resident = self.residency.resident_weights;
+        self.cpu.is_none() && !self.no_kernels && !self.no_winograd && resident.is_none()
     }
 }
 
@@ -48,6 +62,8 @@ pub struct Target {
     pub streamed: bool,
     /// Convolutions may be computed by Winograd's filtering, where there is a kernel for it.
     pub winograd: bool,
+    /// Bytes of weights that may be in memory at a time, if the user says.
+    pub resident_weights: Option<usize>,
 }
 
 impl Target {
@@ -72,6 +88,7 @@ impl Target {
             base: Some(base),
             streamed: false,
             winograd: true,
+            resident_weights: None,
         })
     }
 
@@ -89,6 +106,7 @@ impl Target {
             base: None,
             streamed: false,
             winograd: true,
+            resident_weights: None,
         })
     }
 

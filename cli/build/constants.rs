@@ -1,10 +1,12 @@
 //! The constants of a module, laid out in the weights' payload.
 
 use crate::exit::Failure;
+use sdc_artifact::manifest::Part;
 use sdc_artifact::weights;
+use sdc_ir::entity::EntityId;
 use sdc_ir::graph::Weight;
-use sdc_ir::tile::{BufferKind, Module};
-use sdc_passes::plan::constants;
+use sdc_ir::tile::{Buffer, BufferData, BufferKind, Module};
+use sdc_passes::plan::{Residency, constants};
 use std::collections::BTreeMap;
 
 /// Constants of a module and where they lie in the weights' payload.
@@ -34,5 +36,28 @@ impl Constants {
             offsets,
             payload: layout.payload,
         })
+    }
+
+    /// The transient weights as the manifest lists them, if there are any. `calls` has, for each function of the module, whether a run
+    /// hands it to `parallel_for`.
+    pub fn transient(&self, module: &Module, residency: &Residency, calls: &[bool]) -> Option<Vec<Part>> {
+        let before = |func: usize| calls[..func].iter().filter(|&&call| call).count() as u64;
+        let part = |(buffer, data): (Buffer, &BufferData)| {
+            let BufferKind::Const(weight) = data.kind else {
+                return None;
+            };
+            let chosen = residency.transient.iter().find(|t| t.weight == weight)?;
+            Some(Part {
+                first_call: before(chosen.life.first),
+                last_call: before(chosen.life.last),
+                offset: weights::PAYLOAD as u64 + self.offsets[buffer.index()]?,
+                bytes: module.weights[weight].bytes().len() as u64,
+            })
+        };
+        let mut parts: Vec<Part> = module.buffers.iter().filter_map(part).collect();
+        // Several buffers may hold the same constant.
+        parts.sort_by_key(|p| p.offset);
+        parts.dedup();
+        (!parts.is_empty()).then_some(parts)
     }
 }

@@ -19,17 +19,18 @@ use crate::sdir::Dump;
 use crate::target::Target;
 use sdc_artifact::emit::{Package, Written, embed_weights, emit};
 use sdc_artifact::interface::{Interface, TensorSpec, sanitise};
-use sdc_artifact::manifest::{Kind, Origin, Plan as PlanSummary};
+use sdc_artifact::manifest::{Kind, Origin, Plan as PlanSummary, Transient};
 use sdc_artifact::weights::{self, Header};
 use sdc_artifact::{ObjectError, merge};
 use sdc_cranelift::Options as CraneliftOptions;
 use sdc_ir::Digest;
 use sdc_ir::graph::Graph;
+use sdc_ir::tile::Module;
 use sdc_lower::Placement;
 use sdc_passes::pass::Remark;
 use sdc_passes::pipeline::{self, Compiled, PipelineOptions};
 use sdc_passes::plan::explain::explain;
-use sdc_passes::plan::{self, Plan, Prepared, report};
+use sdc_passes::plan::{self, Plan, Prepared, Residency, report};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -68,6 +69,8 @@ pub struct Built {
     pub interface: Interface,
     /// The memory plan, for reports.
     pub plan: report::Report,
+    /// Bytes of weights in memory at a time, at most, if runs give some back.
+    pub resident_weights: Option<usize>,
     /// Bytes of code and constants.
     pub code_bytes: u64,
     /// Kernels linked in.
@@ -125,10 +128,10 @@ pub fn build(
         .collect();
     let header = timed.run("hash weights", || Header::of(&tensors));
     let interface = interface(&compiled, request, &header, &prepared);
-    let (object, kernels) = timed.run("compile", || {
+    let code = timed.run("compile", || {
         machine_code(&compiled, &constants, &prepared, request, &interface, &header)
     })?;
-    let mut object = object;
+    let mut object = code.object;
     if request.embed_weights {
         embed_weights(&mut object, &interface.name, &header, &tensors).map_err(Failure::limit)?;
     }
@@ -137,6 +140,7 @@ pub fn build(
     if let Some(limit) = request.flash {
         check_flash(code_bytes, &interface, module, &constants, limit)?;
     }
+    let residency = residency(module, request);
     let package = Package {
         interface: &interface,
         object: &object,
@@ -150,6 +154,12 @@ pub fn build(
                 buffers: compiled.plan.offset_map().len() as u64,
             }),
         },
+        transient: constants
+            .transient(module, &residency, &code.calls)
+            .map(|parts| Transient {
+                always: request.target.resident_weights.is_some(),
+                parts,
+            }),
     };
     let files = timed.run("write files", || emit(dir, &package, &request.kinds))?;
     let plan = plan::report::report(module, &compiled.plan);
@@ -157,12 +167,27 @@ pub fn build(
         functions: functions::of(&compiled),
         files,
         plan,
+        resident_weights: (!residency.transient.is_empty()).then_some(residency.peak),
         code_bytes,
-        kernels,
+        kernels: code.kernels,
         remarks: compiled.remarks,
         timings,
         interface,
     })
+}
+
+/// Bytes of weights in memory at a time, unless the user says: few networks have more.
+const RESIDENT_WEIGHTS: usize = 128 << 20;
+
+fn residency(module: &Module, request: &Request<'_>) -> Residency {
+    if request.embed_weights {
+        // They are part of the program, which the system loads as it likes.
+        return Residency::default();
+    }
+    plan::residency(
+        module,
+        request.target.resident_weights.unwrap_or(RESIDENT_WEIGHTS),
+    )
 }
 
 fn interface(compiled: &Compiled, request: &Request<'_>, header: &Header, prepared: &Prepared) -> Interface {
@@ -195,7 +220,16 @@ fn interface(compiled: &Compiled, request: &Request<'_>, header: &Header, prepar
 
 type Object = sdc_artifact::object::write::Object<'static>;
 
-/// The object with the kernels it calls, and their symbols.
+/// The machine code of a model.
+struct Code {
+    object: Object,
+    /// The kernels linked in, by symbol.
+    kernels: Vec<String>,
+    /// For each function, whether a run hands it to `parallel_for`.
+    calls: Vec<bool>,
+}
+
+/// The object with the kernels it calls.
 fn machine_code(
     compiled: &Compiled,
     constants: &Constants,
@@ -203,7 +237,7 @@ fn machine_code(
     request: &Request<'_>,
     interface: &Interface,
     header: &Header,
-) -> Result<(Object, Vec<String>), Failure> {
+) -> Result<Code, Failure> {
     let target = request.target;
     let module = &compiled.lowered.module;
     let placement = Placement {
@@ -244,7 +278,12 @@ fn machine_code(
         .map(|i| i.object)
         .collect();
     let kernels = merge::kernels(&mut code.object, &objects)?;
-    Ok((code.object, kernels))
+    let functions = code.functions.iter().skip(module.prepare.len());
+    Ok(Code {
+        calls: functions.map(|f| request.profile || f.tasks > 1).collect(),
+        object: code.object,
+        kernels,
+    })
 }
 
 fn temps(plan: &Plan) -> Vec<Option<u64>> {

@@ -11,7 +11,7 @@ use crate::model::{self, Model, ModelArgs};
 use crate::sd::report::Wanted;
 use crate::sd::{self, Calibration, SdOptions};
 use crate::sdir::{Dump, check_stage};
-use crate::target::Target;
+use crate::target::{ResidencyArgs, Target};
 use crate::units::parse_size;
 use clap::ValueEnum;
 use sdc_artifact::manifest::Kind;
@@ -84,6 +84,8 @@ pub struct Args {
     /// Sum all convolutions directly: never use Winograd's filtering, which rounds otherwise
     #[arg(long)]
     no_winograd: bool,
+    #[command(flatten)]
+    residency: ResidencyArgs,
     /// Fail, and explain, if the arena needs more than this (suffixes K, M, G)
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     ram: Option<usize>,
@@ -333,6 +335,7 @@ fn target(args: &Args) -> Result<Target, Failure> {
     Ok(Target {
         streamed: args.weights == Residence::Streamed,
         winograd: !args.no_winograd,
+        resident_weights: args.residency.resident_weights,
         ..target
     })
 }
@@ -381,6 +384,9 @@ fn options(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, Stri
     }
     if target.streamed {
         options.insert("weights".to_owned(), "streamed".to_owned());
+    }
+    if let Some(bytes) = args.residency.resident_weights {
+        options.insert("resident-weights".to_owned(), bytes.to_string());
     }
     for (name, value) in &model.dims {
         options.insert(format!("dim {name}"), value.to_string());

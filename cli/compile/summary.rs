@@ -25,6 +25,9 @@ pub struct Summary {
     lower_bound_bytes: usize,
     waste_percent: f64,
     weights_bytes: usize,
+    /// Of these, in memory at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resident_weights_bytes: Option<usize>,
     code_bytes: u64,
     remarks_done: usize,
     remarks_not_done: usize,
@@ -76,6 +79,7 @@ impl Summary {
             lower_bound_bytes: built.plan.lower_bound_bytes,
             waste_percent: built.plan.waste_percent,
             weights_bytes: built.interface.weights_size,
+            resident_weights_bytes: built.resident_weights,
             code_bytes: built.code_bytes,
             remarks_done: done,
             remarks_not_done: built.remarks.len() - done,
@@ -114,6 +118,9 @@ impl Summary {
             writeln!(out, "prepared_bytes: {}", self.prepared_bytes)?;
         }
         writeln!(out, "weights_bytes: {}", self.weights_bytes)?;
+        if let Some(bytes) = self.resident_weights_bytes {
+            writeln!(out, "resident_weights_bytes: {bytes}")?;
+        }
         writeln!(out, "code_bytes: {}", self.code_bytes)?;
         writeln!(
             out,

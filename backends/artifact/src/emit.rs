@@ -5,7 +5,7 @@
 //! a mixture.
 
 use crate::interface::{Interface, InterfaceError};
-use crate::manifest::{FORMAT, File, Kind, Manifest, ManifestError, Origin};
+use crate::manifest::{FORMAT, File, Kind, Manifest, ManifestError, Origin, Transient};
 use crate::weights::Header;
 use crate::{ObjectError, archive, header, rust_crate, sharedlib, symbols, weights};
 use object::write::{Object, StandardSection, Symbol, SymbolSection};
@@ -28,6 +28,8 @@ pub struct Package<'a> {
     pub weights: &'a [&'a [u8]],
     /// For the manifest.
     pub origin: Origin,
+    /// For the manifest.
+    pub transient: Option<Transient>,
 }
 
 /// A file that was written.
@@ -123,6 +125,7 @@ pub fn emit(dir: &Path, package: &Package<'_>, wanted: &BTreeSet<Kind>) -> Resul
                     sdc: env!("CARGO_PKG_VERSION").to_owned(),
                     interface: interface.clone(),
                     origin: package.origin.clone(),
+                    transient: package.transient.clone(),
                     files,
                 };
                 let text = manifest.to_text()?;
@@ -212,7 +215,7 @@ impl Staged<'_> {
                 builder.permissions(std::fs::Permissions::from_mode(mode));
             }
             let mut out = Hashing {
-                out: BufWriter::new(builder.tempfile_in(self.dir)?),
+                out: BufWriter::with_capacity(BLOCK, builder.tempfile_in(self.dir)?),
                 hash: Sha256::new(),
                 size: 0,
             };
@@ -249,6 +252,9 @@ impl Staged<'_> {
     }
 }
 
+/// Files are written in blocks of this size, at multiples of it, so that the system can hold (and map) them in its largest pages.
+const BLOCK: usize = 2 << 20;
+
 /// Hashes and counts what passes through.
 struct Hashing {
     out: BufWriter<NamedTempFile>,
@@ -258,7 +264,8 @@ struct Hashing {
 
 impl Write for Hashing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.out.write(bytes)?;
+        let room = BLOCK - (self.size % BLOCK as u64) as usize;
+        let n = self.out.write(&bytes[..bytes.len().min(room)])?;
         self.hash.update(&bytes[..n]);
         self.size += n as u64;
         Ok(n)

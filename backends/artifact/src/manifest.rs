@@ -26,8 +26,36 @@ pub struct Manifest {
     pub interface: Interface,
     /// How it came about.
     pub origin: Origin,
+    /// Weights that whoever runs the model may give back while a run is past them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transient: Option<Transient>,
     /// The files beside the manifest, by kind.
     pub files: BTreeMap<Kind, File>,
+}
+
+/// Weights that are not read all through a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transient {
+    /// The user wants them given back whatever it costs; otherwise only where that takes next to no time.
+    pub always: bool,
+    /// The parts of the weights.
+    pub parts: Vec<Part>,
+}
+
+/// A part of the weights. A run calls `parallel_for` equally often each time; calls are counted from 0, and the number after
+/// the last one stands for the end of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// Not read before this call begins, except by functions that run right before it on the calling thread alone.
+    pub first_call: u64,
+    /// Not read after this call has ended.
+    pub last_call: u64,
+    /// Where it begins in the weights file, in bytes.
+    pub offset: u64,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// Where an artifact comes from.
@@ -139,6 +167,8 @@ pub enum ManifestError {
     FileName { found: String, expected: String },
     #[error("manifest: the weights file has {found} bytes, the interface says {expected}")]
     WeightsSize { found: u64, expected: u64 },
+    #[error("manifest: {} bytes at {} are no part of a weights file, or are done with before they are needed", .0.bytes, .0.offset)]
+    Part(Part),
 }
 
 impl Manifest {
@@ -189,6 +219,13 @@ impl Manifest {
             .filter(|s| *s != expected)
         {
             return Err(ManifestError::WeightsSize { found, expected });
+        }
+        for part in manifest.transient.iter().flat_map(|t| &t.parts) {
+            let end = part.offset.checked_add(part.bytes);
+            let inside = end.is_some_and(|end| end <= expected) && !manifest.interface.weights_embedded;
+            if !inside || part.first_call > part.last_call {
+                return Err(ManifestError::Part(*part));
+            }
         }
         Ok(manifest)
     }

@@ -25,6 +25,29 @@ pub struct ParallelFor {
         unsafe extern "C" fn(this: *const ParallelFor, count: usize, task: Task, frame: *mut c_void),
 }
 
+/// Runs a job as compiled code does: by the callback, or, where it is null, one index after another.
+///
+/// # Safety
+/// The callback must be valid, and the task may be called with its frame and all indices below `count`.
+pub(crate) unsafe fn dispatch(
+    parallel_for: *const ParallelFor,
+    count: usize,
+    task: Task,
+    frame: *mut c_void,
+) {
+    // SAFETY: by the condition above.
+    match unsafe { parallel_for.as_ref() } {
+        // SAFETY: as above.
+        Some(inner) => unsafe { (inner.call)(parallel_for, count, task, frame) },
+        None => {
+            for index in 0..count {
+                // SAFETY: as above.
+                unsafe { task(frame, index) };
+            }
+        }
+    }
+}
+
 /// How long a thread looks for work, or for the end of it, before it sleeps.
 const SPIN: Duration = Duration::from_micros(30);
 

@@ -4,7 +4,7 @@
 //! What runs is otherwise the same code, on the same pool.
 #![allow(unsafe_code, reason = "a C callback with a context pointer")]
 
-use crate::pool::{ParallelFor, Pool, Task};
+use crate::pool::{ParallelFor, Pool, Task, dispatch};
 use std::cell::RefCell;
 use std::ffi::c_void;
 use std::time::{Duration, Instant};
@@ -63,18 +63,16 @@ unsafe extern "C" fn timed(this: *const ParallelFor, count: usize, task: Task, f
     // SAFETY: by the condition above.
     let probe = unsafe { &*this.cast::<Probe<'_>>() };
     let begin = probe.notes.borrow().start.elapsed();
-    match probe.pool {
-        // SAFETY: the pool outlives the probe; the task may be called with its frame and these indices.
-        Some(pool) if count > 1 => unsafe {
-            let inner = pool.parallel_for();
-            ((*inner).call)(inner, count, task, frame);
-        },
-        _ => {
-            for index in 0..count {
-                // SAFETY: as above.
-                unsafe { task(frame, index) };
-            }
-        }
+    // A single task stays on this thread.
+    let inner = probe.pool.filter(|_| count > 1);
+    // SAFETY: the pool outlives the probe; the task may be called with its frame and these indices.
+    unsafe {
+        dispatch(
+            inner.map_or(std::ptr::null(), Pool::parallel_for),
+            count,
+            task,
+            frame,
+        );
     }
     let mut notes = probe.notes.borrow_mut();
     let end = notes.start.elapsed();

@@ -44,6 +44,7 @@ fn compile(dir: &Path, name: &str, embedded: bool) {
         object: &object,
         weights: tensors,
         origin: Origin::default(),
+        transient: None,
     };
     let mut kinds = BTreeSet::from(Kind::ALL);
     if embedded {

@@ -36,6 +36,7 @@ fn manifest() -> &'static str {
             object: &object,
             weights: tensors,
             origin,
+            transient: None,
         };
         emit(dir.path(), &package, &BTreeSet::from(Kind::ALL)).unwrap();
         std::fs::read_to_string(dir.path().join("manifest.json")).unwrap()
@@ -118,6 +119,22 @@ fn lying_manifests_are_refused() {
         replaced("\"interface\"", "\"surprise\": 1,\n  \"interface\""),
         Err(ManifestError::Json(_))
     ));
+    let transient = |first: u64, offset: u64, bytes: u64| {
+        let part = format!(
+            "{{\"first_call\": {first}, \"last_call\": 3, \"offset\": {offset}, \"bytes\": {bytes}}}"
+        );
+        let transient = format!("\"transient\": {{\"always\": true, \"parts\": [{part}]}},\n  \"files\"");
+        replaced("\"files\"", &transient)
+    };
+    let right = transient(3, 64, 192).unwrap();
+    assert_eq!(
+        right,
+        Manifest::parse(right.to_text().unwrap().as_bytes()).unwrap()
+    );
+    for (first, offset, bytes) in [(4, 64, 192), (3, 64, 193), (3, u64::MAX, 2)] {
+        let result = transient(first, offset, bytes);
+        assert!(matches!(result, Err(ManifestError::Part(_))), "{result:?}");
+    }
     let deep = format!("{{\"format\": {}1", "[".repeat(100_000));
     assert!(Manifest::parse(deep.as_bytes()).is_err());
 }
@@ -151,6 +168,7 @@ fn a_failure_leaves_nothing_behind() {
             object,
             weights: tensors,
             origin: Origin::default(),
+            transient: None,
         };
         emit(dir.path(), &package, &kinds.iter().copied().collect())
     };
@@ -189,6 +207,7 @@ fn a_failure_leaves_nothing_behind() {
         object: &object,
         weights: &[],
         origin: Origin::default(),
+        transient: None,
     };
     assert!(matches!(
         emit(&file, &package, &BTreeSet::new()),

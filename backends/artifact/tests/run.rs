@@ -31,6 +31,7 @@ fn compile(dir: &Path, name: &str, embedded: bool, got: bool) {
         object: &object,
         weights: tensors,
         origin,
+        transient: None,
     };
     let mut kinds = BTreeSet::from(Kind::ALL);
     if embedded {
@@ -82,6 +83,7 @@ fn writing_past_the_arena_is_reported() {
         object: &object,
         weights: tensors,
         origin: Origin::default(),
+        transient: None,
     };
     emit(dir.path(), &package, &BTreeSet::from(Kind::ALL)).unwrap();
     let mut instance = Artifact::open(dir.path()).unwrap().instance().unwrap();
@@ -225,6 +227,7 @@ fn weights_of_another_model_are_refused_by_the_code() {
         object: &object,
         weights: tensors,
         origin: Origin::default(),
+        transient: None,
     };
     emit(dir.path(), &package, &BTreeSet::from(Kind::ALL)).unwrap();
     let result = Artifact::open(dir.path());

@@ -7,6 +7,7 @@
 //! - [`problem`]: the module reduced to intervals and sizes, and the lower bound.
 //! - [`place`]: the search for offsets.
 //! - [`check`]: an independent proof that a plan is right; it shares no code with the planner.
+//! - [`residency`]: which weights need not stay in memory between the functions that read them.
 //! - [`report`], [`svg`], [`explain`]: for people.
 //!
 //! Not here: which pairs are legal in place (the tile lowering knows), and views (a view is the same buffer).
@@ -22,10 +23,12 @@ pub mod report;
 pub mod svg;
 #[cfg(test)]
 mod tests;
+mod transient;
 
 pub use constants::{Constant, constants};
 pub use lifetime::{Lifetime, lifetimes};
 pub use prepared::{Prepared, prepared};
+pub use transient::{Residency, Transient, residency};
 
 use problem::{Item, Pair, Problem};
 use sdc_ir::entity::Arena;

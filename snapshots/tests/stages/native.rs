@@ -251,6 +251,7 @@ fn build(
         object: &object,
         weights: &tensors,
         origin: Origin::default(),
+        transient: None,
     };
     let written = emit(dir, &package, &BTreeSet::from(Kind::ALL)).map_err(|e| e.to_string())?;
     Ok(written

@@ -1,6 +1,7 @@
 //! The shared library: its functions, called with pointers that have been checked.
 #![allow(unsafe_code, reason = "the functions are found by name in a file")]
 
+use super::transient::Guide;
 use super::{LoadError, Loaded, Memory};
 use crate::interface::Interface;
 use crate::pool::ParallelFor;
@@ -109,7 +110,12 @@ impl Library {
 
 impl Loaded {
     fn weights(&self) -> *const c_void {
-        self.library.weights.unwrap_or(self.weights.as_ptr().cast())
+        let mapped = || {
+            self.weights
+                .as_ref()
+                .map_or(std::ptr::null(), |map| map.as_ptr().cast())
+        };
+        self.library.weights.unwrap_or_else(mapped)
     }
 
     /// Calls `NAME_prepare`.
@@ -136,6 +142,13 @@ impl Loaded {
         arena: &mut Memory,
         parallel_for: *const ParallelFor,
     ) -> Result<(), LoadError> {
+        let guide = match &self.weights {
+            Some(weights) if !self.transient.is_empty() => {
+                Some(Guide::new(weights, &self.transient, parallel_for))
+            }
+            _ => None,
+        };
+        let parallel_for = guide.as_ref().map_or(parallel_for, Guide::parallel_for);
         // SAFETY: sizes and alignments of all arrays have been checked; the arena has (more than) the size the library
         // gave and is borrowed exclusively; weights and prepared memory live as long as `self`.
         let code = unsafe {
@@ -148,6 +161,7 @@ impl Loaded {
                 parallel_for,
             )
         };
+        guide.iter().for_each(Guide::finish);
         if code == 0 {
             Ok(())
         } else {

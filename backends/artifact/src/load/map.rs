@@ -15,20 +15,15 @@ use std::path::Path;
 /// # Errors
 /// Those of opening and mapping; `InvalidInput` for what is no regular file.
 pub fn map_file(path: &Path) -> io::Result<Bytes> {
-    map(&File::open(path)?)
+    Ok(Bytes::from_owner(map(&File::open(path)?)?))
 }
 
 /// As [`map_file`], for a file that is already open.
-pub(super) fn map(file: &File) -> io::Result<Bytes> {
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
+pub(super) fn map(file: &File) -> io::Result<Mmap> {
+    if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    if metadata.len() == 0 {
-        return Ok(Bytes::new());
     }
     // SAFETY: the mapping is private and read-only. That nobody changes the file meanwhile is the documented condition,
     // which no program can enforce on its own.
-    let map = unsafe { Mmap::map(file)? };
-    Ok(Bytes::from_owner(map))
+    unsafe { Mmap::map(file) }
 }

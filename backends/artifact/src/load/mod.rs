@@ -8,6 +8,7 @@ mod instance;
 mod library;
 mod map;
 mod memory;
+mod transient;
 
 pub use cpu::missing as missing_cpu_features;
 pub use instance::{ArenaUse, Instance};
@@ -15,12 +16,14 @@ pub use map::map_file;
 pub use memory::Memory;
 
 use crate::interface::Interface;
-use crate::manifest::{self, File, Kind, Manifest, ManifestError};
+use crate::manifest::{self, File, Kind, Manifest, ManifestError, Part};
 use crate::weights::{self, WeightsError};
-use bytes::Bytes;
 use library::Library;
+use memmap2::Mmap;
 use sdc_ir::Digest;
-use std::io;
+use sha2::{Digest as _, Sha256};
+use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -127,8 +130,10 @@ pub struct Artifact {
 struct Loaded {
     manifest: Manifest,
     library: Library,
-    /// Mapped file; empty when the library holds the weights itself.
-    weights: Bytes,
+    /// Mapped file; none when the library holds the weights itself.
+    weights: Option<Mmap>,
+    /// What runs give back.
+    transient: Vec<Part>,
     prepared: Memory,
 }
 
@@ -155,14 +160,14 @@ impl Artifact {
             });
         }
 
-        let (path, file, bytes) = checked(dir, &manifest, Kind::SharedLibrary)?;
-        drop(bytes);
+        let (path, file) = checked(dir, &manifest, Kind::SharedLibrary)?;
         let library = Library::open(file, &path, interface)?;
-        let mut weights = Bytes::new();
+        let mut weights = None;
         if !interface.weights_embedded {
-            let (path, _, bytes) = checked(dir, &manifest, Kind::Weights)?;
+            let (path, file) = checked(dir, &manifest, Kind::Weights)?;
+            let map = map::map(&file).map_err(io(&path))?;
             // The whole file's digest has been checked, so the payload need not be hashed once more.
-            let header = weights::Header::read(&bytes).map_err(|source| LoadError::Weights {
+            let header = weights::Header::read(&map).map_err(|source| LoadError::Weights {
                 path: path.clone(),
                 source,
             })?;
@@ -174,16 +179,22 @@ impl Artifact {
                     actual,
                 });
             }
-            weights = bytes;
+            weights = Some(map);
         }
         let prepared = Memory::new("prepared memory", interface.prepared_size)?;
         let mut loaded = Loaded {
             manifest,
             library,
             weights,
+            transient: Vec::new(),
             prepared,
         };
         loaded.prepare()?;
+        if let (Some(weights), Some(transient)) = (&loaded.weights, &loaded.manifest.transient)
+            && (transient.always || transient::is_cheap(weights, &transient.parts))
+        {
+            loaded.transient.clone_from(&transient.parts);
+        }
         Ok(Self {
             loaded: Arc::new(loaded),
         })
@@ -220,21 +231,17 @@ impl Artifact {
     }
 }
 
-/// Opens a file of the artifact, maps it, and checks its size and digest. The open file is what was checked, whatever
-/// becomes of the name meanwhile.
-fn checked(
-    dir: &Path,
-    manifest: &Manifest,
-    kind: Kind,
-) -> Result<(PathBuf, std::fs::File, Bytes), LoadError> {
+/// Opens a file of the artifact and checks its size and digest. The open file is what was checked, whatever becomes of the
+/// name meanwhile. It is read rather than mapped, so that it need not all be in this process's memory.
+fn checked(dir: &Path, manifest: &Manifest, kind: Kind) -> Result<(PathBuf, fs::File), LoadError> {
     let File { name, size, sha256 } = manifest.files.get(&kind).ok_or(LoadError::MissingFile { kind })?;
     let path = dir.join(name);
-    let opened = std::fs::File::open(&path).and_then(|file| Ok((map::map(&file)?, file)));
-    let (bytes, file) = opened.map_err(|source| LoadError::Io {
+    let io = |source| LoadError::Io {
         path: path.clone(),
         source,
-    })?;
-    let actual = bytes.len() as u64;
+    };
+    let file = fs::File::open(&path).map_err(io)?;
+    let actual = file.metadata().map_err(io)?.len();
     if actual != *size {
         return Err(LoadError::Size {
             path,
@@ -242,7 +249,9 @@ fn checked(
             actual,
         });
     }
-    let actual = Digest::of(&[&bytes]);
+    let mut hash = Sha256::new();
+    io::copy(&mut (&file).take(*size), &mut hash).map_err(io)?;
+    let actual = Digest(hash.finalize().into());
     if actual != *sha256 {
         return Err(LoadError::Digest {
             path,
@@ -250,5 +259,5 @@ fn checked(
             actual,
         });
     }
-    Ok((path, file, bytes))
+    Ok((path, file))
 }

@@ -26,10 +26,6 @@ use super::windows::{
 /// Output channels of a full weight block.
 pub const NR: usize = V::COLUMNS * LANES;
 
-/// Pixels up to which weights come from memory rather than from a cache: shorter runs, which the first cache holds for all
-/// tiles, leave the core's buffers for misses to the weights of the next run.
-const FEW: usize = 24;
-
 /// Weights from which on it pays to ask for those of the next run: more than the core's own cache holds together with others.
 const FAR: usize = 1 << 17;
 
@@ -126,8 +122,7 @@ impl Chunks {
         let (spans, span, most) = match way {
             // Weights that are read once need not fit a cache.
             Way::Tap if pixels <= micro::SINGLE => (taps, in_c, 4 * micro::pages(NR)),
-            Way::Tap if pixels <= FEW => (taps, in_c, micro::pages(NR)),
-            Way::Tap => (taps, in_c, KC),
+            Way::Tap => (taps, in_c, micro::longest_run(pixels, NR, KC)),
             Way::Row => (1, kh, div(KC, row).min(RUNS)),
             Way::Gather => (1, taps * in_c, KC),
         };

@@ -45,6 +45,16 @@ pub const fn pages(width: usize) -> usize {
     PARTS * PAGE / width
 }
 
+/// Pixels, or Winograd's tiles, up to which weights come from memory rather than from a cache.
+const FEW: usize = 24;
+
+/// Longest run of the reduction done at once over weights of `width` floats, where `most` is right for weights in a cache. With few pixels it
+/// is shorter: runs that the first cache holds for all tiles leave the core's buffers for misses to the weights of the next.
+#[inline(always)]
+pub fn longest_run(pixels: usize, width: usize, most: usize) -> usize {
+    if pixels <= FEW { pages(width) } else { most }
+}
+
 /// Hints that the weights of the next step will be needed.
 ///
 /// A core reads memory fastest in several pages at once, so these weights count as [`PARTS`] parts, each of whole pages, which the tiles

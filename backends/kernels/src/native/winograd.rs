@@ -17,11 +17,8 @@ use super::winograd_form::{Form, Four, MOST, Two};
 /// Output channels of a full weight block.
 const NR: usize = V::COLUMNS * LANES;
 
-/// Longest run of the reduction done at once, as in `conv2d`.
+/// Longest run of the reduction done at once.
 const KC: usize = 512;
-
-/// Tiles up to which runs are shorter, as in `conv2d`.
-const FEW: usize = 24;
 
 /// Channels of input whose places are looked up at once.
 const CHANNELS: usize = 256;
@@ -293,7 +290,7 @@ unsafe fn multiply(
     let full = micro::full_tile(vectors);
     let mut k0 = 0;
     while k0 < terms {
-        let k = (terms - k0).min(if tiles <= FEW { micro::pages(NR) } else { KC });
+        let k = (terms - k0).min(micro::longest_run(tiles, NR, KC));
         let step = Step {
             offsets: core::ptr::null(),
             weights: w.wrapping_add(k0 * width),

@@ -6,7 +6,7 @@
 
 Each model is compiled by each contestant (OPTIONS, by default `--cpu native`, go to `sdc compile`; with --also the last binary takes
 part once more, with these options in addition). All artifacts are then loaded into this one process and run in turns, one thread, so that
-what the machine does otherwise, and what memory it has left, hits all alike. A ratio is the median, over the rounds, of a contestant's
+what the machine does otherwise, and what memory it has left, hits all alike. (Its loader is not sdc's: weights are never given back.) A ratio is the median, over the rounds, of a contestant's
 median time over that of the first. Outputs are compared: `same` if they are the same bits. Needs numpy.
 """
 import argparse
@@ -77,7 +77,7 @@ class Artifact:
 def compete(model, contestants, rounds, out):
     artifacts = []
     for i, command in enumerate(contestants):
-        directory = pathlib.Path(out) / f"{pathlib.Path(model).stem}{i}"
+        directory = pathlib.Path(out) / str(i) / pathlib.Path(model).stem
         subprocess.run([command[0], "compile", model, "-o", directory, *command[1:]], check=True, stdout=subprocess.DEVNULL)
         artifacts.append(Artifact(directory))
     times = [[] for _ in artifacts]
@@ -107,8 +107,8 @@ def main():
     contestants = [[sdc, *theirs] for sdc in args.sdc]
     if args.also:
         contestants.append([args.sdc[-1], *theirs, *args.also])
-    with tempfile.TemporaryDirectory() as out:
-        for model in args.models:
+    for model in args.models:
+        with tempfile.TemporaryDirectory() as out:
             compete(model, contestants, args.rounds, out)
 
 

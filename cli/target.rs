@@ -26,8 +26,8 @@ pub struct HereArgs {
 /// How much of the weights may be in memory at a time.
 #[derive(Args, Debug, Clone, Copy, Default)]
 pub struct ResidencyArgs {
-    /// Give weights back to the system while a run is past them, where more than this would be in memory (suffixes K, M, G); by
-    /// default 128M, and only where it costs no time
+    /// Give weights back to the system while a run is past them, so that at most this much of them is in memory at a time, or what
+    /// single layers need (suffixes K, M, G); by default 128M, where that takes no time, and else all stay
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub resident_weights: Option<usize>,
 }

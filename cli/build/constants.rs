@@ -38,18 +38,16 @@ impl Constants {
         })
     }
 
-    /// The transient weights as the manifest lists them, if there are any. `calls` has, for each function of the module, whether a run
-    /// hands it to `parallel_for`.
-    pub fn transient(&self, module: &Module, residency: &Residency, calls: &[bool]) -> Option<Vec<Part>> {
-        let before = |func: usize| calls[..func].iter().filter(|&&call| call).count() as u64;
+    /// The transient weights as the manifest lists them: in the order of the payload.
+    pub fn transient(&self, module: &Module, residency: &Residency) -> Vec<Part> {
         let part = |(buffer, data): (Buffer, &BufferData)| {
             let BufferKind::Const(weight) = data.kind else {
                 return None;
             };
             let chosen = residency.transient.iter().find(|t| t.weight == weight)?;
             Some(Part {
-                first_call: before(chosen.life.first),
-                last_call: before(chosen.life.last),
+                first_call: chosen.first_call as u64,
+                last_call: chosen.last_call as u64,
                 offset: weights::PAYLOAD as u64 + self.offsets[buffer.index()]?,
                 bytes: module.weights[weight].bytes().len() as u64,
             })
@@ -58,6 +56,6 @@ impl Constants {
         // Several buffers may hold the same constant.
         parts.sort_by_key(|p| p.offset);
         parts.dedup();
-        (!parts.is_empty()).then_some(parts)
+        parts
     }
 }

@@ -140,7 +140,7 @@ pub fn build(
     if let Some(limit) = request.flash {
         check_flash(code_bytes, &interface, module, &constants, limit)?;
     }
-    let residency = residency(module, request);
+    let residency = residency(module, &code.calls, request);
     let package = Package {
         interface: &interface,
         object: &object,
@@ -154,12 +154,10 @@ pub fn build(
                 buffers: compiled.plan.offset_map().len() as u64,
             }),
         },
-        transient: constants
-            .transient(module, &residency, &code.calls)
-            .map(|parts| Transient {
-                always: request.target.resident_weights.is_some(),
-                parts,
-            }),
+        transient: (!residency.transient.is_empty()).then(|| Transient {
+            always: request.target.resident_weights.is_some(),
+            parts: constants.transient(module, &residency),
+        }),
     };
     let files = timed.run("write files", || emit(dir, &package, &request.kinds))?;
     let plan = plan::report::report(module, &compiled.plan);
@@ -179,15 +177,13 @@ pub fn build(
 /// Bytes of weights in memory at a time, unless the user says: few networks have more.
 const RESIDENT_WEIGHTS: usize = 128 << 20;
 
-fn residency(module: &Module, request: &Request<'_>) -> Residency {
+fn residency(module: &Module, calls: &[bool], request: &Request<'_>) -> Residency {
     if request.embed_weights {
         // They are part of the program, which the system loads as it likes.
         return Residency::default();
     }
-    plan::residency(
-        module,
-        request.target.resident_weights.unwrap_or(RESIDENT_WEIGHTS),
-    )
+    let limit = request.target.resident_weights.unwrap_or(RESIDENT_WEIGHTS);
+    plan::residency(module, calls, limit)
 }
 
 fn interface(compiled: &Compiled, request: &Request<'_>, header: &Header, prepared: &Prepared) -> Interface {
@@ -280,7 +276,7 @@ fn machine_code(
     let kernels = merge::kernels(&mut code.object, &objects)?;
     let functions = code.functions.iter().skip(module.prepare.len());
     Ok(Code {
-        calls: functions.map(|f| request.profile || f.tasks > 1).collect(),
+        calls: functions.map(|f| f.is_call).collect(),
         object: code.object,
         kernels,
     })

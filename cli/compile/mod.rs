@@ -325,6 +325,11 @@ fn target(args: &Args) -> Result<Target, Failure> {
         [cpu] => Some(cpu.as_str()),
         _ => return later("an artifact for several CPUs (more than one --cpu)"),
     };
+    if args.embed_weights && args.residency.resident_weights.is_some() {
+        return Err(Failure::usage(
+            "--resident-weights is about a weights file, and with --embed-weights there is none",
+        ));
+    }
     let target = match arch {
         Arch::X86_64 => Target::new(cpu.unwrap_or(DEFAULT_CPU), !args.no_kernels)?,
         _ if args.emit.contains(&Emit::Sharedlib) => {

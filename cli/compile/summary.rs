@@ -25,7 +25,7 @@ pub struct Summary {
     lower_bound_bytes: usize,
     waste_percent: f64,
     weights_bytes: usize,
-    /// Of these, in memory at a time.
+    /// Of these, in memory at a time where runs give weights back.
     #[serde(skip_serializing_if = "Option::is_none")]
     resident_weights_bytes: Option<usize>,
     code_bytes: u64,

@@ -6,7 +6,7 @@
 
 use crate::interface::{Interface, InterfaceError};
 use crate::manifest::{FORMAT, File, Kind, Manifest, ManifestError, Origin, Transient};
-use crate::weights::Header;
+use crate::weights::{HUGE_PAGE, Header};
 use crate::{ObjectError, archive, header, rust_crate, sharedlib, symbols, weights};
 use object::write::{Object, StandardSection, Symbol, SymbolSection};
 use object::{SymbolFlags, SymbolKind, SymbolScope};
@@ -215,7 +215,7 @@ impl Staged<'_> {
                 builder.permissions(std::fs::Permissions::from_mode(mode));
             }
             let mut out = Hashing {
-                out: BufWriter::with_capacity(BLOCK, builder.tempfile_in(self.dir)?),
+                out: BufWriter::with_capacity(HUGE_PAGE, builder.tempfile_in(self.dir)?),
                 hash: Sha256::new(),
                 size: 0,
             };
@@ -252,9 +252,6 @@ impl Staged<'_> {
     }
 }
 
-/// Files are written in blocks of this size, at multiples of it, so that the system can hold (and map) them in its largest pages.
-const BLOCK: usize = 2 << 20;
-
 /// Hashes and counts what passes through.
 struct Hashing {
     out: BufWriter<NamedTempFile>,
@@ -264,7 +261,7 @@ struct Hashing {
 
 impl Write for Hashing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = BLOCK - (self.size % BLOCK as u64) as usize;
+        let room = HUGE_PAGE - (self.size % HUGE_PAGE as u64) as usize;
         let n = self.out.write(&bytes[..bytes.len().min(room)])?;
         self.hash.update(&bytes[..n]);
         self.size += n as u64;

@@ -39,7 +39,7 @@ pub struct Manifest {
 pub struct Transient {
     /// The user wants them given back whatever it costs; otherwise only where that takes next to no time.
     pub always: bool,
-    /// The parts of the weights.
+    /// The parts of the weights, by offset.
     pub parts: Vec<Part>,
 }
 
@@ -167,7 +167,7 @@ pub enum ManifestError {
     FileName { found: String, expected: String },
     #[error("manifest: the weights file has {found} bytes, the interface says {expected}")]
     WeightsSize { found: u64, expected: u64 },
-    #[error("manifest: {} bytes at {} are no part of a weights file, or are done with before they are needed", .0.bytes, .0.offset)]
+    #[error("manifest: {} bytes at {} are no part of a weights file, or overlap, or are done with before they are needed", .0.bytes, .0.offset)]
     Part(Part),
 }
 
@@ -220,11 +220,16 @@ impl Manifest {
         {
             return Err(ManifestError::WeightsSize { found, expected });
         }
+        let mut free = if manifest.interface.weights_embedded {
+            expected
+        } else {
+            0
+        };
         for part in manifest.transient.iter().flat_map(|t| &t.parts) {
-            let end = part.offset.checked_add(part.bytes);
-            let inside = end.is_some_and(|end| end <= expected) && !manifest.interface.weights_embedded;
-            if !inside || part.first_call > part.last_call {
-                return Err(ManifestError::Part(*part));
+            let end = part.offset.checked_add(part.bytes).filter(|end| *end <= expected);
+            match end {
+                Some(end) if free <= part.offset && part.first_call <= part.last_call => free = end,
+                _ => return Err(ManifestError::Part(*part)),
             }
         }
         Ok(manifest)

@@ -28,7 +28,7 @@ pub struct ParallelFor {
 /// Runs a job as compiled code does: by the callback, or, where it is null, one index after another.
 ///
 /// # Safety
-/// The callback must be valid, and the task may be called with its frame and all indices below `count`.
+/// The callback must be valid or null, and the task may be called with its frame and all indices below `count`.
 pub(crate) unsafe fn dispatch(
     parallel_for: *const ParallelFor,
     count: usize,

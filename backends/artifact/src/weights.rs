@@ -28,6 +28,9 @@ pub const ALIGN: usize = 64;
 /// Bytes of the header that are not always zero; what the code compares.
 pub const HEADER: usize = 48;
 
+/// The system's larger pages, and the blocks in which files are written: Linux then holds each block in one such page, and maps it as one.
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
+
 const MAGIC: [u8; 4] = *b"SDCW";
 const VERSION: u32 = 1;
 

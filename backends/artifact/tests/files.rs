@@ -120,18 +120,19 @@ fn lying_manifests_are_refused() {
         Err(ManifestError::Json(_))
     ));
     let transient = |first: u64, offset: u64, bytes: u64| {
-        let part = format!(
-            "{{\"first_call\": {first}, \"last_call\": 3, \"offset\": {offset}, \"bytes\": {bytes}}}"
-        );
-        let transient = format!("\"transient\": {{\"always\": true, \"parts\": [{part}]}},\n  \"files\"");
+        let part = |first: u64, offset: u64, bytes: u64| {
+            format!("{{\"first_call\": {first}, \"last_call\": 3, \"offset\": {offset}, \"bytes\": {bytes}}}")
+        };
+        let parts = format!("[{}, {}]", part(0, 64, 64), part(first, offset, bytes));
+        let transient = format!("\"transient\": {{\"always\": true, \"parts\": {parts}}},\n  \"files\"");
         replaced("\"files\"", &transient)
     };
-    let right = transient(3, 64, 192).unwrap();
+    let right = transient(3, 128, 128).unwrap();
     assert_eq!(
         right,
         Manifest::parse(right.to_text().unwrap().as_bytes()).unwrap()
     );
-    for (first, offset, bytes) in [(4, 64, 192), (3, 64, 193), (3, u64::MAX, 2)] {
+    for (first, offset, bytes) in [(4, 128, 128), (3, 128, 129), (3, u64::MAX, 2), (3, 127, 1)] {
         let result = transient(first, offset, bytes);
         assert!(matches!(result, Err(ManifestError::Part(_))), "{result:?}");
     }

@@ -65,6 +65,8 @@ pub struct Compiled {
     pub code_size: usize,
     /// Tasks that may run concurrently; 1 for a function without a parallel loop.
     pub tasks: u64,
+    /// Whether `NAME_run` hands it to `parallel_for`.
+    pub is_call: bool,
 }
 
 /// Compiles a module whose buffers lie as `placement` says.
@@ -133,6 +135,7 @@ fn compile_with(
             symbol,
             code_size: 0,
             tasks: tasks.unwrap_or(1),
+            is_call: index >= module.prepare.len() && dispatch.call(tasks).is_some(),
         });
     }
     jobs.extend(entry::functions(

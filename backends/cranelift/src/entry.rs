@@ -41,6 +41,16 @@ pub enum Dispatch {
     Everything,
 }
 
+impl Dispatch {
+    /// The number of tasks that `parallel_for` is called with for a function with so many of them; none if it is not called.
+    pub fn call(self, tasks: Option<u64>) -> Option<u64> {
+        match self {
+            Dispatch::Tasks => tasks.filter(|&n| n > 1),
+            Dispatch::Everything => Some(tasks.unwrap_or(1)),
+        }
+    }
+}
+
 /// Functions with their numbers of tasks.
 type Steps<'a> = (&'a [(FuncId, Option<u64>)], Dispatch);
 
@@ -188,12 +198,8 @@ fn call_steps(
     let spread_type = b.import_signature(parallel_for_signature());
     for &(step, tasks) in steps {
         let step = linker.import(step, task_signature(), b.func);
-        let tasks = match dispatch {
-            Dispatch::Tasks => tasks.filter(|&n| n != 1),
-            Dispatch::Everything => Some(tasks.unwrap_or(1)),
-        };
-        match tasks {
-            Some(0) if dispatch == Dispatch::Tasks => {}
+        match dispatch.call(tasks) {
+            None if tasks == Some(0) => {}
             None => {
                 let zero = b.ins().iconst(I64, 0);
                 b.ins().call(step, &[frame, zero]);

@@ -20,15 +20,15 @@ mod place;
 mod prepared;
 pub mod problem;
 pub mod report;
+mod residency;
 pub mod svg;
 #[cfg(test)]
 mod tests;
-mod transient;
 
 pub use constants::{Constant, constants};
 pub use lifetime::{Lifetime, lifetimes};
 pub use prepared::{Prepared, prepared};
-pub use transient::{Residency, Transient, residency};
+pub use residency::{Residency, Transient, residency};
 
 use problem::{Item, Pair, Problem};
 use sdc_ir::entity::Arena;

@@ -16,7 +16,7 @@ pub use map::map_file;
 pub use memory::Memory;
 
 use crate::interface::Interface;
-use crate::manifest::{self, File, Kind, Manifest, ManifestError, Part};
+use crate::manifest::{self, File, Kind, Manifest, ManifestError};
 use crate::weights::{self, WeightsError};
 use library::Library;
 use memmap2::Mmap;
@@ -26,6 +26,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use transient::Range;
 
 /// An artifact could not be loaded or run.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +134,7 @@ struct Loaded {
     /// Mapped file; none when the library holds the weights itself.
     weights: Option<Mmap>,
     /// What runs give back.
-    transient: Vec<Part>,
+    transient: Vec<Range>,
     prepared: Memory,
 }
 
@@ -190,10 +191,8 @@ impl Artifact {
             prepared,
         };
         loaded.prepare()?;
-        if let (Some(weights), Some(transient)) = (&loaded.weights, &loaded.manifest.transient)
-            && (transient.always || transient::is_cheap(weights, &transient.parts))
-        {
-            loaded.transient.clone_from(&transient.parts);
+        if let (Some(weights), Some(transient)) = (&loaded.weights, &loaded.manifest.transient) {
+            loaded.transient = transient::ranges(weights, transient);
         }
         Ok(Self {
             loaded: Arc::new(loaded),
@@ -210,7 +209,8 @@ impl Artifact {
         &self.loaded.manifest.interface
     }
 
-    /// An arena of its own for running the model.
+    /// An arena of its own for running the model. Instances that run at once give back transient weights that others still read, which
+    /// costs these time and nothing else.
     ///
     /// # Errors
     /// [`LoadError::Memory`].

@@ -1,19 +1,20 @@
-//! The sequential part of recurrent layers: one loop over time, which reads the state it wrote the step before.
+//! The sequential part of recurrent layers: one loop over time, which reads the state it wrote the step before. The product of state and
+//! recurrent weights is a call of `gemm_f32` per step where the weights are constants, loops otherwise.
 
+use super::conv::activation_params;
 use super::nest::Ref;
-use super::{Lowering, TileError, math};
+use super::{Lowering, TileError, math, pack};
 use sdc_ir::DType;
-use sdc_ir::graph::op::{Cell, Recurrent};
-use sdc_ir::graph::{Node, UnaryOp};
-use sdc_ir::tile::{Affine, Buffer, BufferData, BufferKind, FuncBuilder, Ty, Val};
+use sdc_ir::graph::op::{Activation, Cell, Recurrent};
+use sdc_ir::graph::{Node, UnaryOp, Value};
+use sdc_ir::tile::{Affine, Buffer, BufferData, BufferKind, FuncBuilder, KernelCall, Ty, Val, View};
 
 /// Operands and sizes of one layer.
 struct Layer<'a> {
     op: &'a Recurrent,
     /// Input part of the gates, `[T,N,G*H]`.
     x: Ref,
-    /// Recurrent weights, `[H,G*H]`.
-    r: Ref,
+    product: Product,
     bias: Ref,
     /// `[3,H]`.
     peephole: Option<Ref>,
@@ -24,6 +25,21 @@ struct Layer<'a> {
     batch: usize,
     hidden: usize,
     lanes: u8,
+}
+
+/// How the state is multiplied with the recurrent weights, `[H,G*H]`.
+enum Product {
+    /// With these weights, where an element is computed.
+    Loops(Ref),
+    /// Before a step's elements are: bias and products of all gates.
+    Kernel {
+        /// In blocks of columns.
+        weights: Buffer,
+        block: usize,
+        lanes: usize,
+        /// `[N,G*H]`.
+        sums: Buffer,
+    },
 }
 
 /// Where one element is computed: its step, batch position, first hidden position and lanes.
@@ -46,33 +62,39 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Recurrent) -> Result<(), Ti
     if cx.dtype(data.inputs[0]) != DType::F32 {
         return Err(cx.unsupported(node, "only f32 is supported"));
     }
-    let places: Vec<Ref> = data.inputs.iter().map(|&v| cx.place(v)).collect();
+    let [x, bias, initial] = [0, 2, 3].map(|i| cx.place(data.inputs[i]));
+    let peephole = data.inputs.get(4).map(|&v| cx.place(v));
     let out = cx.place(data.outputs[0]);
     let (steps, batch, hidden) = (out.shape[0], out.shape[2], out.shape[3]);
-    let dense = [&places[0], &places[1], &places[2], &out]
-        .iter()
-        .all(|r| r.strides.last() == Some(&1));
-    let scratch = (op.cell == Cell::Gru).then(|| {
-        cx.module.buffers.push(BufferData {
-            dtype: DType::F32,
-            len: 2 * batch * hidden,
-            kind: BufferKind::Temp,
-            name: format!("gates of {}", data.outputs[0]),
-        })
-    });
+    let product = match packed(cx, node, op, data.inputs[1], &bias)? {
+        Some(weights) => Product::Kernel {
+            weights,
+            block: cx.options.block,
+            lanes: cx.options.kernel_lanes,
+            sums: temp(cx, batch * bias.shape[0], format!("sums of {}", data.outputs[0])),
+        },
+        None => Product::Loops(cx.place(data.inputs[1])),
+    };
+    let unit = |r: &Ref| r.strides.last() == Some(&1);
+    let plain = match &product {
+        Product::Loops(weights) => unit(weights),
+        Product::Kernel { .. } => true,
+    };
+    let dense = plain && [&x, &bias, &out].into_iter().all(unit);
+    let gates = || format!("gates of {}", data.outputs[0]);
+    let scratch = (op.cell == Cell::Gru).then(|| temp(cx, 2 * batch * hidden, gates()));
     let layer = Layer {
         op,
-        x: places[0].clone(),
-        r: places[1].clone(),
-        bias: places[2].clone(),
-        peephole: places.get(4).cloned(),
+        x,
+        product,
+        bias,
+        peephole,
         scratch,
         batch,
         hidden,
         lanes: if dense { cx.options.lanes } else { 1 },
         out: out.clone(),
     };
-    let initial = &places[3];
     let previous = Ref {
         strides: out.strides[1..].to_vec(),
         shape: out.shape[1..].to_vec(),
@@ -80,7 +102,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Recurrent) -> Result<(), Ti
     };
     let mut b = FuncBuilder::new();
     let first = Past {
-        place: initial,
+        place: &initial,
         origin: Affine::constant(0),
     };
     layer.step(&mut b, &Affine::constant(0), &first);
@@ -95,8 +117,47 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Recurrent) -> Result<(), Ti
     Ok(())
 }
 
+/// Scratch memory of so many floats.
+fn temp(cx: &mut Lowering<'_>, len: usize, name: String) -> Buffer {
+    cx.module.buffers.push(BufferData {
+        dtype: DType::F32,
+        len,
+        kind: BufferKind::Temp,
+        name,
+    })
+}
+
+/// The recurrent weights for `gemm_f32`, if they are constants and multiplied with the state alone, all gates at once.
+fn packed(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    op: &Recurrent,
+    r: Value,
+    bias: &Ref,
+) -> Result<Option<Buffer>, TileError> {
+    let Some(weights) = cx.graph.constant(r).filter(|_| op.cell != Cell::Gru).cloned() else {
+        return Ok(None);
+    };
+    let &[rows, columns] = weights.shape() else {
+        return Ok(None);
+    };
+    if bias.strides != [1] {
+        return Ok(None);
+    }
+    let elements = weights
+        .elements::<f32>()
+        .map_err(|e| cx.unsupported(node, e.to_string()))?;
+    let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);
+    let packed = pack::columns(rows, columns, block, lanes, |row, column| {
+        elements[row * columns + column]
+    })
+    .map_err(|e| cx.unsupported(node, e.to_string()))?;
+    Ok(Some(cx.constant(packed, &format!("{r} packed"))))
+}
+
 impl Layer<'_> {
     fn step(&self, b: &mut FuncBuilder, t: &Affine, past: &Past<'_>) {
+        self.products(b, past);
         b.for_range(0, self.batch, 1, |b, n| {
             if self.op.cell == Cell::Gru {
                 self.columns(b, t, &n, &mut |b, at| self.gru_gates(b, at, past));
@@ -216,6 +277,39 @@ impl Layer<'_> {
         b.fma(weight, cell, sum)
     }
 
+    /// Bias and products of all gates, by the kernel if there is one for it.
+    fn products(&self, b: &mut FuncBuilder, past: &Past<'_>) {
+        let &Product::Kernel {
+            weights,
+            block,
+            lanes,
+            sums,
+        } = &self.product
+        else {
+            return;
+        };
+        let columns = self.bias.shape[0];
+        let strides = &past.place.strides;
+        let mut params: Vec<i64> = [self.batch, columns, self.hidden].map(|n| n as i64).to_vec();
+        params.extend([strides[1], strides[2], columns as i64, 0]);
+        params.extend([block as i64, lanes as i64, 1, 0]);
+        params.extend(activation_params(Activation::None));
+        let view = |buffer, offset| Some(View { buffer, offset });
+        b.kernel(KernelCall {
+            kernel: "gemm_f32".to_owned(),
+            params,
+            operands: vec![
+                view(past.place.buffer, past.index(0, &0.into(), 0.into())),
+                view(weights, 0.into()),
+                view(self.bias.buffer, self.bias.offset.into()),
+                None,
+                view(sums, 0.into()),
+            ],
+            begin: 0.into(),
+            end: columns.div_ceil(block).into(),
+        });
+    }
+
     /// Bias and recurrent product of some gates; `vector(k)` is the vector's element in every lane.
     fn sums(
         &self,
@@ -226,17 +320,25 @@ impl Layer<'_> {
     ) -> Vec<Val> {
         let ty = Ty::vector(DType::F32, at.lanes);
         let column = |g: usize| at.j.clone() + Affine::from(g * self.hidden);
+        let r = match &self.product {
+            Product::Loops(weights) => weights,
+            &Product::Kernel { sums, .. } => {
+                let row = at.n.clone() * self.bias.shape[0] as i64;
+                let load = |&g: &usize| b.load(ty, sums, row.clone() + column(g));
+                return gates.iter().map(load).collect();
+            }
+        };
         let biases: Vec<Val> = gates
             .iter()
             .map(|&g| b.load(ty, self.bias.buffer, self.bias.at(&[column(g)])))
             .collect();
         b.for_carried(0, self.hidden, 1, &biases, |b, k, sums| {
             let element = vector(b, k.clone());
-            let weights = gates.iter().map(|&g| self.r.at(&[k.clone(), column(g)]));
+            let weights = gates.iter().map(|&g| r.at(&[k.clone(), column(g)]));
             weights
                 .zip(sums)
                 .map(|(index, &sum)| {
-                    let weight = b.load(ty, self.r.buffer, index);
+                    let weight = b.load(ty, r.buffer, index);
                     b.fma(element, weight, sum)
                 })
                 .collect()

@@ -36,7 +36,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         check_stage(stage)?;
     }
     let options = PipelineOptions {
-        tile: args.here.target()?.tile(),
+        schedule: args.here.target()?.tile(),
         stop_after: stop_after.clone().filter(|s| s != "all"),
         ..Default::default()
     };

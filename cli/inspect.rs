@@ -138,7 +138,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
 /// The way to the tile level and the memory plan, for this machine: what it cannot compile, `sdc compile` cannot.
 fn compile(graph: &Graph) -> Result<Result<(), Failure>, Failure> {
     let options = PipelineOptions {
-        tile: HereArgs::default().target()?.tile(),
+        schedule: HereArgs::default().target()?.tile(),
         ..PipelineOptions::default()
     };
     let progress = Progress::spinner();

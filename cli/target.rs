@@ -5,7 +5,7 @@ use crate::units::parse_size;
 use clap::Args;
 use sdc_cranelift::{Arch, CpuSpec};
 use sdc_kernels::{Instance, features, instances};
-use sdc_passes::tile::TileOptions;
+use sdc_passes::schedule::ScheduleOptions;
 
 /// Where the compiled model is to run: here.
 #[derive(Args, Debug, Clone, Default)]
@@ -111,11 +111,11 @@ impl Target {
     }
 
     /// What the tile pass must know.
-    pub fn tile(&self) -> TileOptions {
-        let mut options = TileOptions {
+    pub fn tile(&self) -> ScheduleOptions {
+        let mut options = ScheduleOptions {
             lanes: self.cpu.f32_lanes,
             streamed: self.streamed,
-            ..TileOptions::default()
+            ..ScheduleOptions::default()
         };
         if let Some(instance) = self.kernels {
             options.block = instance.nr;

@@ -96,7 +96,7 @@ pub fn build(
         dump,
     };
     let options = PipelineOptions {
-        tile: request.target.tile(),
+        schedule: request.target.tile(),
         ..request.passes.clone()
     };
     let compiled = pipeline::compile_pipeline(&graph, &options, &mut watch).map_err(Failure::from)?;

@@ -24,8 +24,8 @@ pub fn lifetimes(graph: &Graph, schedule: &Schedule) -> Arena<Value, Option<(usi
             }
         }
     }
-    for &output in &schedule.copies {
-        if let Some(port) = graph.outputs.get(output) {
+    for copy in &schedule.copies {
+        if let Some(port) = graph.outputs.get(copy.output) {
             touch(port.value, schedule.runs.len());
         }
     }

@@ -33,8 +33,8 @@ pub struct Schedule {
     pub storage: Arena<Value, Storage>,
     /// Groups of nodes in the order they are computed.
     pub runs: Vec<Run>,
-    /// Positions of the graph's outputs that are copied, after all runs, from where their value lies.
-    pub copies: Vec<usize>,
+    /// Outputs of the graph that are copied, after all runs, from where their value lies.
+    pub copies: Vec<Copy>,
 }
 
 /// Widths of vectors and of blocks of packed weights.
@@ -96,15 +96,25 @@ pub struct Run {
     pub algorithm: Algorithm,
     /// How its weights, the second operand, are read, where it has some.
     pub weights: Option<Form>,
-    /// Rows computed one interval after the other, each with its cut. Spatial operators only: others have one interval without rows.
+    /// The functions that compute it, in order: one, but for spatial operators one per interval of rows, for a Concat one per
+    /// operand that is copied, and for a product whose right operand is packed at run time one that packs and one that multiplies.
     pub parts: Vec<Part>,
 }
 
-/// An interval of output rows, computed by one function.
+/// One function of a run.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Part {
-    /// Rows of the result (dimension 2); `None` for all of it.
+    /// Rows of the result (dimension 2) that it computes; `None` for all of it.
     pub rows: Option<Range<usize>>,
+    /// How it is cut into tasks.
+    pub tasks: Tasks,
+}
+
+/// A copy of a value to one of the graph's outputs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Copy {
+    /// Position of the output.
+    pub output: usize,
     /// How it is cut into tasks.
     pub tasks: Tasks,
 }

@@ -15,7 +15,7 @@ pub enum Tasks {
         /// Parts of the output channels that a round computes one after the other, each from weights that stay close by.
         channels: usize,
     },
-    /// At most so many: the outermost loop in equal pieces of whole vectors.
+    /// At most so many: the outermost of a nest of loops in equal pieces of whole vectors.
     AtMost(usize),
     /// Pieces of so many units of a kernel's range: rows of elements, blocks of packed weights.
     Every(usize),
@@ -57,8 +57,16 @@ impl fmt::Display for Tasks {
             Tasks::AtMost(n) => write!(f, "at_most {n}"),
             Tasks::Every(n) => write!(f, "every {n}"),
             Tasks::Grid(g) => {
-                write!(f, "grid {} by {} channels {}", g.row_parts, g.rows, g.channel_parts)?;
-                if g.rows_inside { f.write_str(" rows_inside") } else { Ok(()) }
+                write!(
+                    f,
+                    "grid {} by {} channels {}",
+                    g.row_parts, g.rows, g.channel_parts
+                )?;
+                if g.rows_inside {
+                    f.write_str(" rows_inside")
+                } else {
+                    Ok(())
+                }
             }
         }
     }

@@ -7,15 +7,16 @@
 //! - **Run**: every stored result is computed by one run, in the graph's order, and nothing else is.
 //! - **Algorithm**: a kernel is one that can compute the operator; Winograd's filtering is for 3x3 windows with stride 1.
 //! - **Weights**: their form is one that the second operand can have.
-//! - **Rows**: the parts of a spatial run follow one another and make up all rows; others have one part.
-//! - **Tasks**: a cut has positive numbers, and a grid covers the rows of its part.
+//! - **Rows**: a run has the parts that its operator and weights ask for; those of a spatial one make up all rows in order.
+//! - **Tasks**: a cut is one that the algorithm has, of positive numbers, and a grid has no empty parts.
 //!
 //! Not checked: whether operands lie as a kernel needs them (lowering refuses those that do not) and every access of the
 //! loops that come of it (the tile verifier's business).
 
-use super::{Algorithm, Form, Schedule, Storage, Tasks};
+use super::{Algorithm, Form, Run, Schedule, Storage, Tasks};
 use crate::graph::op::Locality;
 use crate::graph::{Def, Graph, Node, Op, Origin, Value};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// What a fault violates; see the module's documentation.
@@ -70,8 +71,15 @@ pub fn verify(graph: &Graph, schedule: &Schedule) -> Vec<Fault> {
         return v.faults;
     }
     let widths = schedule.widths;
-    if widths.lanes == 0 || widths.kernel_lanes == 0 || !widths.block.is_multiple_of(widths.kernel_lanes.max(1)) {
-        v.fault(Law::Tasks, None, format!("widths {widths:?} are not whole vectors"));
+    if widths.lanes == 0
+        || widths.kernel_lanes == 0
+        || !widths.block.is_multiple_of(widths.kernel_lanes.max(1))
+    {
+        v.fault(
+            Law::Tasks,
+            None,
+            format!("widths {widths:?} are not whole vectors"),
+        );
     }
     for value in graph.values().ids() {
         v.storage(value);
@@ -91,7 +99,11 @@ struct Verifier<'a> {
 impl Verifier<'_> {
     fn fault(&mut self, law: Law, node: Option<Node>, message: String) {
         let origins = node.map_or(Vec::new(), |n| self.graph.nodes()[n].origins.clone());
-        self.faults.push(Fault { law, origins, message });
+        self.faults.push(Fault {
+            law,
+            origins,
+            message,
+        });
     }
 
     fn storage(&mut self, value: Value) {
@@ -124,14 +136,22 @@ impl Verifier<'_> {
         match storage {
             Storage::Input(_) => Err("is no input".to_owned()),
             Storage::Constant => check(is_constant, "is no constant"),
-            Storage::Prepared | Storage::Packed => check(is_rebuild, "is not rebuilt from compressed weights"),
+            Storage::Prepared | Storage::Packed => {
+                check(is_rebuild, "is not rebuilt from compressed weights")
+            }
             _ if is_constant => Err("is a constant".to_owned()),
             _ if is_rebuild => Err("is rebuilt from compressed weights".to_owned()),
             Storage::Arena | Storage::Output(_) => Ok(()),
             Storage::View(of) => {
-                check(data.op.locality() == Locality::Same, "moves its operand's elements")?;
+                check(
+                    data.op.locality() == Locality::Same,
+                    "moves its operand's elements",
+                )?;
                 check(data.inputs.first() == Some(&of), "has another operand")?;
-                check(graph.constant(of).is_none(), "is of a constant, which has no bytes of its own")?;
+                check(
+                    graph.constant(of).is_none(),
+                    "is of a constant, which has no bytes of its own",
+                )?;
                 let moves = matches!(data.op, Op::Relayout(_)) && !graph.ty(of).same_bytes(graph.ty(value));
                 check(!moves, "has its elements in another order")
             }
@@ -140,10 +160,19 @@ impl Verifier<'_> {
                     return Err("is not read once".to_owned());
                 };
                 let concat = &graph.nodes()[user];
-                check(matches!(concat.op, Op::Concat(_)) && concat.outputs[0] == of, "is not an operand of that Concat")?;
+                check(
+                    matches!(concat.op, Op::Concat(_)) && concat.outputs[0] == of,
+                    "is not an operand of that Concat",
+                )?;
                 check(!graph.is_output(value), "is an output of the graph")?;
-                check(graph.ty(of).layout == graph.ty(value).layout, "has another layout")?;
-                let stored = matches!(self.schedule.storage(of), Storage::Arena | Storage::Output(_) | Storage::Part(_));
+                check(
+                    graph.ty(of).layout == graph.ty(value).layout,
+                    "has another layout",
+                )?;
+                let stored = matches!(
+                    self.schedule.storage(of),
+                    Storage::Arena | Storage::Output(_) | Storage::Part(_)
+                );
                 check(stored, "would lie in a value that is not stored")
             }
             Storage::Inline => {
@@ -152,7 +181,10 @@ impl Verifier<'_> {
                     return Err("is not read once".to_owned());
                 };
                 let reader = &graph.nodes()[user];
-                check(reader.op.is_elementwise(), "is read by an operator that computes elements from others")?;
+                check(
+                    reader.op.is_elementwise(),
+                    "is read by an operator that computes elements from others",
+                )?;
                 check(!graph.is_output(value), "is an output of the graph")?;
                 check(
                     graph.ty(reader.outputs[0]).shape == graph.ty(value).shape,
@@ -174,17 +206,33 @@ impl Verifier<'_> {
             }
         }
         for (value, i) in unknown {
-            self.fault(Law::Output, self.graph.def_node(value), format!("{value} is not output {i}"));
+            self.fault(
+                Law::Output,
+                self.graph.def_node(value),
+                format!("{value} is not output {i}"),
+            );
         }
-        for &i in &self.schedule.copies {
+        for copy in &self.schedule.copies {
+            let i = copy.output;
             match written.get_mut(i) {
                 Some(n) => *n += 1,
                 None => self.fault(Law::Output, None, format!("there is no output {i} to copy to")),
             }
+            if let Some(reason) = bad_tasks(copy.tasks, None).or(unfit_tasks(copy.tasks, Algorithm::Loops)) {
+                self.fault(
+                    Law::Tasks,
+                    None,
+                    format!("tasks `{}` of the copy to output {i}: {reason}", copy.tasks),
+                );
+            }
         }
         for (i, n) in written.into_iter().enumerate().filter(|&(_, n)| n != 1) {
             let name = &self.graph.outputs[i].name;
-            self.fault(Law::Output, None, format!("output {i} ({name:?}) is written {n} times"));
+            self.fault(
+                Law::Output,
+                None,
+                format!("output {i} ({name:?}) is written {n} times"),
+            );
         }
     }
 
@@ -202,22 +250,25 @@ impl Verifier<'_> {
 
     fn runs(&mut self) {
         let graph = self.graph;
-        let mut expected = graph.nodes().ids().filter(|&n| self.is_computed(n)).collect::<Vec<_>>();
-        let mut found: Vec<Node> = self.schedule.runs.iter().map(|r| r.node).collect();
-        if found != expected {
-            found.retain(|n| graph.nodes().get(*n).is_some());
-            for &node in expected.iter().filter(|n| !found.contains(n)) {
-                self.fault(Law::Run, Some(node), format!("no run computes {}", graph.nodes()[node].outputs[0]));
+        let expected: BTreeSet<Node> = graph.nodes().ids().filter(|&n| self.is_computed(n)).collect();
+        let mut found = BTreeSet::new();
+        for run in &self.schedule.runs {
+            let after = found.last().is_none_or(|&last| last < run.node);
+            if !after || !expected.contains(&run.node) {
+                let node = graph.nodes().get(run.node).map(|_| run.node);
+                let what = node.map_or("?".to_owned(), |n| graph.nodes()[n].outputs[0].to_string());
+                let message =
+                    format!("the run of {what} is out of the graph's order, or computes what is not stored");
+                self.fault(Law::Run, node, message);
             }
-            expected.retain(|n| found.contains(n));
-            if expected != found {
-                let message = "the runs are not in the graph's order, or compute something twice or in vain";
-                self.fault(Law::Run, None, message.to_owned());
-            }
+            found.insert(run.node);
+        }
+        for &node in expected.difference(&found) {
+            let message = format!("no run computes {}", graph.nodes()[node].outputs[0]);
+            self.fault(Law::Run, Some(node), message);
         }
         for run in &self.schedule.runs {
             let Some(data) = graph.nodes().get(run.node) else {
-                self.fault(Law::Run, None, format!("{} is no node", run.node));
                 continue;
             };
             let y = data.outputs[0];
@@ -234,7 +285,7 @@ impl Verifier<'_> {
                 let message = format!("the weights of {y} cannot be `{}`: {reason}", form.name());
                 self.fault(Law::Weights, Some(run.node), message);
             }
-            self.parts(run.node, &run.parts);
+            self.parts(run);
         }
     }
 
@@ -261,33 +312,50 @@ impl Verifier<'_> {
         }
     }
 
-    fn parts(&mut self, node: Node, parts: &[super::Part]) {
-        let data = &self.graph.nodes()[node];
+    fn parts(&mut self, run: &Run) {
+        let (node, data) = (run.node, &self.graph.nodes()[run.node]);
         let y = data.outputs[0];
         let height = self.graph.ty(y).shape.get(2).copied();
         let mut next = 0;
-        for part in parts {
-            let rows = match (&part.rows, data.op.is_spatial()) {
-                (Some(rows), true) => {
-                    if rows.start != next || rows.is_empty() {
-                        let message = format!("rows {}..{} of {y} do not follow row {next}", rows.start, rows.end);
-                        self.fault(Law::Rows, Some(node), message);
-                    }
-                    next = rows.end;
-                    Some(rows.len())
+        for part in &run.parts {
+            if let Some(rows) = &part.rows {
+                if rows.start != next || rows.is_empty() {
+                    let message = format!(
+                        "rows {}..{} of {y} do not follow row {next}",
+                        rows.start, rows.end
+                    );
+                    self.fault(Law::Rows, Some(node), message);
                 }
-                (None, _) if parts.len() == 1 => None,
-                _ => {
-                    self.fault(Law::Rows, Some(node), format!("{y} cannot be computed in parts"));
-                    None
-                }
-            };
-            if let Some(reason) = bad_tasks(part.tasks, rows) {
-                self.fault(Law::Tasks, Some(node), format!("tasks `{}` of {y}: {reason}", part.tasks));
+                next = rows.end;
+            }
+            let rows = part.rows.as_ref().map(|r| r.len());
+            if let Some(reason) = bad_tasks(part.tasks, rows).or(unfit_tasks(part.tasks, run.algorithm)) {
+                self.fault(
+                    Law::Tasks,
+                    Some(node),
+                    format!("tasks `{}` of {y}: {reason}", part.tasks),
+                );
             }
         }
-        if parts.is_empty() || (next != 0 && Some(next) != height) {
-            self.fault(Law::Rows, Some(node), format!("the parts of {y} are not all of it"));
+        let spatial = data.op.is_spatial() && height.is_some();
+        let (wanted, counted) = match &data.op {
+            _ if spatial => (run.parts.len().max(1), next == height.unwrap_or(0)),
+            Op::Concat(_) => {
+                let in_place = |v: &&Value| {
+                    self.schedule.storage(**v) != Storage::Part(y) && self.graph.ty(**v).elements() != Some(0)
+                };
+                (data.inputs.iter().filter(in_place).count(), true)
+            }
+            Op::MatMul(_) if run.weights == Some(Form::AtRun) => (2, true),
+            _ => (1, true),
+        };
+        let by_rows = run.parts.iter().all(|p| p.rows.is_some() == spatial);
+        if run.parts.len() != wanted || !counted || !by_rows {
+            self.fault(
+                Law::Rows,
+                Some(node),
+                format!("the parts of {y} are not just what it consists of"),
+            );
         }
     }
 }
@@ -307,9 +375,28 @@ fn bad_tasks(tasks: Tasks, rows: Option<usize>) -> Option<&'static str> {
     }
     match (tasks, rows) {
         // Of Winograd's filtering rows of tiles are cut: fewer.
-        (Tasks::Grid(g), Some(rows)) if g.rows * (g.row_parts - 1) >= rows => Some("there are not so many rows"),
+        (Tasks::Grid(g), Some(rows)) if g.rows * (g.row_parts - 1) >= rows => {
+            Some("there are not so many rows")
+        }
         _ => None,
     }
+}
+
+/// Why a cut does not suit an algorithm.
+fn unfit_tasks(tasks: Tasks, algorithm: Algorithm) -> Option<&'static str> {
+    let fits = match algorithm.kernel() {
+        None => matches!(
+            tasks,
+            Tasks::One | Tasks::AtMost(_) | Tasks::Each { .. } | Tasks::Grid(_)
+        ),
+        Some(
+            "gemm_f32" | "map_f32" | "add_i8" | "mul_i8" | "quantize_f32" | "softmax_f32" | "layer_norm_f32",
+        ) => {
+            matches!(tasks, Tasks::One | Tasks::Each { .. } | Tasks::Every(_))
+        }
+        Some(_) => matches!(tasks, Tasks::One | Tasks::Each { .. } | Tasks::Grid(_)),
+    };
+    (!fits).then_some("this cut is not one that the algorithm has")
 }
 
 /// Why an algorithm cannot compute an operator.

@@ -26,7 +26,7 @@ pub(super) fn parse<'a, T>(
 ) -> std::result::Result<(Graph, T), TextError> {
     let mut p = Parser::new(text);
     let mut raw = Raw::default();
-    let mut all = || {
+    let all = || {
         p.header_of(level)?;
         let names = raw.block(&mut p)?;
         let other = beside(&mut p, &names)?;

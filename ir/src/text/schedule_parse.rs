@@ -5,7 +5,7 @@ use super::parser::{Names, Parser, Result};
 use super::{Level, TextError, graph_parse};
 use crate::entity::{Arena, EntityId};
 use crate::graph::{Graph, Node, Value, Weights};
-use crate::schedule::{Algorithm, Form, Grid, Part, Run, Schedule, Storage, Tasks, Widths};
+use crate::schedule::{Algorithm, Copy, Form, Grid, Part, Run, Schedule, Storage, Tasks, Widths};
 
 /// Parses a graph with its schedule; the data of its weights come from `store`. The text is well formed; whether the
 /// schedule fits the graph is for [`crate::schedule::verify`] to say.
@@ -23,7 +23,7 @@ struct Raw {
     widths: Widths,
     stores: Vec<(Value, Storage)>,
     runs: Vec<(Value, Run)>,
-    copies: Vec<usize>,
+    copies: Vec<Copy>,
 }
 
 impl Raw {
@@ -58,7 +58,11 @@ impl Raw {
             let value = value(p, names)?;
             self.runs.push((value, run(p)?));
         } else if p.eat_word("copy") {
-            self.copies.push(p.unsigned("the position of an output")?);
+            p.expect_word("to")?;
+            let output = number(p, "output")?;
+            p.expect_word("tasks")?;
+            let tasks = tasks(p)?;
+            self.copies.push(Copy { output, tasks });
         } else {
             return Err(p.expected("`store`, `run`, `copy` or `}`"));
         }
@@ -126,7 +130,11 @@ fn run(p: &mut Parser<'_>) -> Result<Run> {
         let token = p.word("the form of the weights")?;
         weights = Some(Form::from_name(token.text).ok_or_else(|| {
             let forms: Vec<&str> = Form::ALL.iter().map(|f| f.name()).collect();
-            let message = format!("`{}` is no form of weights; there are {}", token.text, forms.join(", "));
+            let message = format!(
+                "`{}` is no form of weights; there are {}",
+                token.text,
+                forms.join(", ")
+            );
             p.error_at(token.place, message)
         })?);
     }

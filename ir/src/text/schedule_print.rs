@@ -32,8 +32,8 @@ impl Display for Scheduled<'_> {
         for (i, run) in schedule.runs.iter().enumerate() {
             self.run(i, run, f)?;
         }
-        for i in &schedule.copies {
-            writeln!(f, "  copy {i}")?;
+        for copy in &schedule.copies {
+            writeln!(f, "  copy to output {} tasks {}", copy.output, copy.tasks)?;
         }
         writeln!(f, "}}")?;
         weights::print(&graph.weights, f)

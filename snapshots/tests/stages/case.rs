@@ -23,6 +23,7 @@ pub enum Stage {
     Decompose,
     Quantise,
     Layout,
+    Schedule,
     Tile,
     Plan,
     Header,
@@ -30,10 +31,10 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Stage; 10] = {
+    pub const ALL: [Stage; 11] = {
         use Stage::*;
         [
-            Import, Simplify, Fuse, Decompose, Quantise, Layout, Tile, Plan, Header, Errors,
+            Import, Simplify, Fuse, Decompose, Quantise, Layout, Schedule, Tile, Plan, Header, Errors,
         ]
     };
 
@@ -46,6 +47,7 @@ impl Stage {
             Stage::Decompose => "decompose",
             Stage::Quantise => "quantise",
             Stage::Layout => "layout",
+            Stage::Schedule => "schedule",
             Stage::Tile => "tile",
             Stage::Plan => "plan",
             Stage::Header => "header",

@@ -18,12 +18,12 @@ use sdc_kernels::{Instance, KERNELS, features, instances};
 use sdc_lower::Placement;
 use sdc_passes::pipeline::{self, Compiled, PipelineOptions};
 use sdc_passes::plan::{ALIGN, prepared};
-use sdc_passes::tile::TileOptions;
+use sdc_passes::schedule::ScheduleOptions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What the snapshots show, whatever the host is: `--cpu x86-64-v3`.
-pub const SHOWN: TileOptions = TileOptions {
+pub const SHOWN: ScheduleOptions = ScheduleOptions {
     lanes: 4,
     block: 16,
     kernel_lanes: 8,
@@ -48,13 +48,13 @@ impl Target {
         Ok(Self { cpu, kernels })
     }
 
-    fn tile(&self) -> TileOptions {
-        let options = TileOptions {
+    fn tile(&self) -> ScheduleOptions {
+        let options = ScheduleOptions {
             lanes: self.cpu.f32_lanes,
-            ..TileOptions::default()
+            ..ScheduleOptions::default()
         };
         match self.kernels {
-            Some(kernels) => TileOptions {
+            Some(kernels) => ScheduleOptions {
                 winograd: true,
                 block: kernels.nr,
                 kernel_lanes: kernels.lanes,
@@ -142,7 +142,7 @@ pub fn check(name: &str, graph: &Graph) -> Result<(), String> {
 
 fn check_target(name: &str, graph: &Graph, target: &Target) -> Result<(), String> {
     let options = PipelineOptions {
-        tile: target.tile(),
+        schedule: target.tile(),
         ..PipelineOptions::default()
     };
     let compiled = pipeline::compile_pipeline(graph, &options, &mut ()).map_err(|e| e.to_string())?;

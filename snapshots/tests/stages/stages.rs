@@ -6,6 +6,7 @@ use sdc_interp::compare::{self, compare};
 use sdc_interp::{TileOptions as RunOptions, run_graph, run_tile, run_tile_planned, run_tile_with};
 use sdc_ir::Tensor;
 use sdc_ir::graph::Graph;
+use sdc_ir::schedule::Schedule;
 use sdc_ir::text;
 use sdc_ir::tile::Module;
 use sdc_passes::decompose::synthetic::Synthetic;
@@ -13,7 +14,8 @@ use sdc_passes::driver::{CheckInputs, Observer};
 use sdc_passes::integer;
 use sdc_passes::pipeline::{self, Compiled, PipelineError, PipelineOptions};
 use sdc_passes::plan::{self, Plan, report::report};
-use sdc_passes::tile::{Lowered, TileOptions};
+use sdc_passes::schedule::ScheduleOptions;
+use sdc_passes::tile::Lowered;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
@@ -81,11 +83,11 @@ pub struct Outcome {
 }
 
 /// Runs the passes, the interpreter before and after each, and checks texts and plan on the way.
-pub fn compile(graph: &Graph, tile: TileOptions) -> Result<Outcome, String> {
+pub fn compile(graph: &Graph, schedule: ScheduleOptions) -> Result<Outcome, String> {
     let mut watch = Watch::default();
     let options = PipelineOptions {
         check_each_pass: Some(INPUTS),
-        tile,
+        schedule,
         ..PipelineOptions::default()
     };
     let compiled = pipeline::compile_pipeline(graph, &options, &mut watch).map_err(|e| e.to_string())?;
@@ -146,6 +148,15 @@ impl Observer for Watch {
         let text = graph.to_string();
         self.round_trip(pass, graph, text::parse_graph(&text, &graph.weights));
         self.keep(pass, text);
+    }
+    fn scheduled(&mut self, graph: &Graph, schedule: &Schedule) {
+        let text = text::Scheduled { graph, schedule }.to_string();
+        match text::parse_schedule(&text, &graph.weights) {
+            Ok((again, parsed)) if again == *graph && parsed == *schedule => {}
+            Ok(_) => self.faults.push(format!("the schedule reads back as something else:\n{text}")),
+            Err(error) => self.faults.push(format!("the schedule does not parse: {error}")),
+        }
+        self.keep("schedule", text);
     }
     fn lowered(&mut self, lowered: &Lowered) {
         let text = lowered.module.to_string();

@@ -315,7 +315,7 @@ impl Verifier<'_> {
     fn parts(&mut self, run: &Run) {
         let (node, data) = (run.node, &self.graph.nodes()[run.node]);
         let y = data.outputs[0];
-        let height = self.graph.ty(y).shape.get(2).copied();
+        let height = self.graph.ty(y).sizes().get(2).copied();
         let mut next = 0;
         for part in &run.parts {
             if let Some(rows) = &part.rows {
@@ -405,7 +405,7 @@ fn unfit(graph: &Graph, op: &Op, node: Node, algorithm: Algorithm) -> Option<&'s
         let Op::Conv(conv) = op else {
             return Some("it is no convolution");
         };
-        let window = graph.ty(graph.nodes()[node].inputs[1]).shape.get(2..);
+        let window = graph.ty(graph.nodes()[node].inputs[1]).sizes().get(2..);
         let plain = conv.group == 1 && conv.strides.iter().chain(&conv.dilations).all(|&n| n == 1);
         if window != Some(&[3, 3]) || !plain {
             return Some("its window is not 3x3 with stride 1, or it has groups");

@@ -26,6 +26,8 @@ pub use schedule_parse::parse_schedule;
 pub use schedule_print::Scheduled;
 pub use tile_parse::parse_module;
 
+pub(crate) use quote::WordOrQuoted;
+
 use crate::Digest;
 use std::fmt;
 

@@ -27,7 +27,7 @@ pub fn choose(cx: &mut Chooser<'_>, node: Node, op: &Conv) -> Run {
     let (Some(form), 4, Some(1)) = (form, x.shape.len(), y.strides.get(1)) else {
         return Choice::LOOPS.parts(node, cx.spatial(node, |_| Tasks::One));
     };
-    let window: usize = cx.graph.ty(o.w).shape[2..].iter().product();
+    let window: usize = cx.graph.ty(o.w).sizes()[2..].iter().product();
     if depthwise {
         // Of all rows, whichever are computed here.
         let macs = DEPTHWISE_COST * y.shape[1..].iter().product::<usize>() * window;
@@ -60,7 +60,7 @@ fn form(cx: &Chooser<'_>, w: Value, group: usize, depthwise: bool, channels: usi
         return (tensor.dtype() == DType::F32).then_some(Form::Constant);
     }
     let widths = cx.widths();
-    let shape = &cx.graph.ty(w).shape;
+    let shape = cx.graph.ty(w).sizes();
     conv::compressed(cx.graph, &widths, w, shape, group, depthwise)?;
     Some(match cx.options.streamed {
         false => Form::Resident,
@@ -81,7 +81,7 @@ pub fn transposed(cx: &mut Chooser<'_>, node: Node, op: &ConvTranspose) -> Run {
     if x.shape.len() != 4 {
         return Choice::LOOPS.parts(node, cx.spatial(node, |_| Tasks::One));
     }
-    let weights: usize = cx.graph.ty(o.w).shape.iter().product();
+    let weights: usize = cx.graph.ty(o.w).sizes().iter().product();
     let parts = cx.spatial(node, |rows| {
         // The phases' rows differ by one at most, and each task computes the same of all phases.
         let count = phase_rows(op, rows, y.shape[2]);
@@ -94,7 +94,7 @@ pub fn transposed(cx: &mut Chooser<'_>, node: Node, op: &ConvTranspose) -> Run {
 pub fn quantised(cx: &mut Chooser<'_>, node: Node, op: &QLinearConv) -> Run {
     let data = &cx.graph.nodes()[node];
     let (x, y) = (cx.scene.place(data.inputs[0]), cx.scene.place(data.outputs[0]));
-    let &[m, c, kh, kw] = &cx.graph.ty(data.inputs[1]).shape[..] else {
+    let &[m, c, kh, kw] = &cx.graph.ty(data.inputs[1]).sizes()[..] else {
         return Choice::LOOPS.parts(node, cx.spatial(node, |_| Tasks::One));
     };
     let taps = kh * kw;

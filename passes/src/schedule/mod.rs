@@ -220,7 +220,7 @@ impl Chooser<'_> {
 
     /// The parts of a spatial node: intervals of output rows (dimension 2), each cut by `tasks`.
     fn spatial(&self, node: Node, mut tasks: impl FnMut(&Range<usize>) -> Tasks) -> Vec<Part> {
-        let shape = &self.graph.ty(self.graph.nodes()[node].outputs[0]).shape;
+        let shape = self.graph.ty(self.graph.nodes()[node].outputs[0]).sizes();
         let Some(&height) = shape.get(2) else {
             return vec![Part {
                 rows: None,

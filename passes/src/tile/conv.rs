@@ -221,7 +221,7 @@ fn source(
         Some(Form::Blocks) if op.group == 1 && !depthwise => true,
         _ => return Err(refused()),
     };
-    let shape = &cx.graph.ty(w).shape;
+    let shape = cx.graph.ty(w).sizes();
     let (weights, matrices) =
         compressed(cx.graph, &cx.widths, w, shape, op.group, depthwise).ok_or_else(refused)?;
     Ok(Source::Compressed(Box::new(weights), matrices, streamed))
@@ -240,7 +240,7 @@ struct Layer<'a> {
 
 impl Layer<'_> {
     fn kernel(&self, cx: &Lowering<'_>) -> [usize; 2] {
-        let shape = &cx.graph.ty(self.w).shape;
+        let shape = cx.graph.ty(self.w).sizes();
         [shape[2], shape[3]]
     }
 

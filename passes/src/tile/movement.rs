@@ -67,7 +67,7 @@ pub fn concat(cx: &mut Lowering<'_>, node: Node, axis: usize, run: &Run) -> Resu
     let mut at = 0;
     let mut parts = run.parts.iter();
     for &v in &data.inputs {
-        let size = cx.graph.ty(v).shape[axis];
+        let size = cx.graph.ty(v).sizes()[axis];
         let part = out.narrow(axis, at, at + size);
         at += size;
         if size == 0 || cx.scene.is_part_of(v, data.outputs[0]) {

@@ -74,7 +74,7 @@ impl<'g> Scene<'g> {
     fn part(&self, value: Value, of: Value) -> Option<Ref> {
         let data = &self.graph.nodes()[self.graph.def_node(of)?];
         let Op::Concat(concat) = &data.op else { return None };
-        let size = |v: Value| self.graph.ty(v).shape[concat.axis];
+        let size = |v: Value| self.graph.ty(v).sizes()[concat.axis];
         let before: usize = data.inputs.iter().take_while(|&&v| v != value).map(|&v| size(v)).sum();
         let whole = self.refs[of.index()].as_ref()?;
         Some(whole.narrow(concat.axis, before, before + size(value)))
@@ -116,7 +116,7 @@ pub fn dense(ty: &TensorType, buffer: Buffer) -> Ref {
         buffer,
         offset: 0,
         strides,
-        shape: ty.shape.clone(),
+        shape: ty.sizes().to_vec(),
     }
 }
 

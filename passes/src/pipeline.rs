@@ -7,8 +7,8 @@ use crate::pass::{Class, Pass, Remark};
 use crate::plan::check::{PlanFault, check};
 use crate::plan::{self, Plan, PlanError, PlanOptions};
 use crate::quantise::Quantise;
-use crate::simplify::Simplify;
 use crate::schedule::{self, ScheduleOptions};
+use crate::simplify::Simplify;
 use crate::tile::{self, Lowered, TileError};
 use sdc_interp::{EvalError, run_tile, run_tile_planned};
 use sdc_ir::Tensor;
@@ -278,7 +278,11 @@ fn make_schedule(
     let (schedule, remarks) = driver.timed(SCHEDULE, || schedule::schedule(graph, options));
     let faults: Vec<String> = verify(graph, &schedule).iter().map(ToString::to_string).collect();
     if !faults.is_empty() {
-        return Err(DriverError::Unverified { pass: SCHEDULE, faults }.into());
+        return Err(DriverError::Unverified {
+            pass: SCHEDULE,
+            faults,
+        }
+        .into());
     }
     driver.remarks.extend(remarks);
     driver.observer().scheduled(graph, &schedule);

@@ -101,7 +101,9 @@ pub fn quantised(cx: &mut Chooser<'_>, node: Node, op: &QLinearConv) -> Run {
     if op.group > 1 && op.group == x.shape[1] && op.group == y.shape[1] {
         let macs = DEPTHWISE_COST * y.shape[1..].iter().product::<usize>() * taps;
         let parts = cx.spatial(node, |rows| cut::by_rows(x.shape[0], rows, macs));
-        return Choice::kernel("depthwise2d_i8").with(Form::Constant).parts(node, parts);
+        return Choice::kernel("depthwise2d_i8")
+            .with(Form::Constant)
+            .parts(node, parts);
     }
     let shape = [m, c, kh, kw];
     let form = match quantised_weights::fits(cx.graph, data.inputs[1], shape) {

@@ -39,7 +39,7 @@ pub struct Layer {
 impl Layer {
     /// The cut with the least estimated time, over one thread and several.
     pub fn grid(&self) -> Grid {
-                let macs = self.rows * self.columns * self.reduction * self.channels * self.groups;
+        let macs = self.rows * self.columns * self.reduction * self.channels * self.groups;
         let most = (macs / self.per_task).clamp(1, MOST);
         // Groups are a loop within each task.
         let blocks = if self.groups == 1 && self.channels.is_multiple_of(self.block) {
@@ -88,7 +88,6 @@ impl Layer {
         several + task * tasks * THREADS.len()
     }
 }
-
 
 /// A cut of one image; with several images, those are the tasks.
 pub fn tasks(images: usize, grid: Grid) -> Tasks {

@@ -82,7 +82,10 @@ pub fn schedule_cut(
     let mut runs = Vec::new();
     for (node, data) in graph.nodes().iter() {
         let result = data.outputs[0];
-        let stored = matches!(storage[result], Storage::Arena | Storage::Output(_) | Storage::Part(_));
+        let stored = matches!(
+            storage[result],
+            Storage::Arena | Storage::Output(_) | Storage::Part(_)
+        );
         if stored && graph.ty(result).elements() != Some(0) {
             runs.push(cx.run(node));
         }
@@ -191,7 +194,10 @@ impl Chooser<'_> {
             Op::Concat(_) => self.concat(node),
             Op::Scatter(_) => Choice::LOOPS.whole(node, Tasks::One),
             // A round of the loops over the result goes over one or several dimensions of the operand.
-            Op::Cumulative(_) | Op::ArgMax(_) | Op::QLinearSoftmax(_) | Op::QLinearInstanceNormalization(_) => {
+            Op::Cumulative(_)
+            | Op::ArgMax(_)
+            | Op::QLinearSoftmax(_)
+            | Op::QLinearInstanceNormalization(_) => {
                 let passes = match &data.op {
                     Op::Cumulative(_) | Op::ArgMax(_) => 1,
                     _ => 4,
@@ -207,9 +213,10 @@ impl Chooser<'_> {
     fn concat(&self, node: Node) -> Run {
         let data = &self.graph.nodes()[node];
         let whole = data.outputs[0];
-        let copied = data.inputs.iter().filter(|&&v| {
-            elements(self.graph, v) != 0 && !self.scene.is_part_of(v, whole)
-        });
+        let copied = data
+            .inputs
+            .iter()
+            .filter(|&&v| elements(self.graph, v) != 0 && !self.scene.is_part_of(v, whole));
         let parts = copied.map(|&v| Part {
             rows: None,
             tasks: cut::pieces(elements(self.graph, v), 1),

@@ -87,7 +87,9 @@ fn batch_tasks(batch: &[usize], macs: usize) -> Tasks {
 
 pub fn recurrent(cx: &mut Chooser<'_>, node: Node, op: &Recurrent) -> Run {
     if recurrent::is_packed(&cx.scene, node, op) {
-        Choice::kernel("gemm_f32").with(Form::Constant).whole(node, Tasks::One)
+        Choice::kernel("gemm_f32")
+            .with(Form::Constant)
+            .whole(node, Tasks::One)
     } else {
         Choice::LOOPS.whole(node, Tasks::One)
     }

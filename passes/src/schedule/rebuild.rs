@@ -10,7 +10,9 @@ pub fn drop_unread(graph: &Graph, schedule: &mut Schedule) {
     let runs: BTreeMap<Node, &Run> = schedule.runs.iter().map(|run| (run.node, run)).collect();
     let mut dense = vec![false; graph.values().len()];
     for (node, data) in graph.nodes().iter() {
-        let packed = runs.get(&node).is_some_and(|run| takes_packed(&data.op, run.weights));
+        let packed = runs
+            .get(&node)
+            .is_some_and(|run| takes_packed(&data.op, run.weights));
         let view = matches!(schedule.storage(data.outputs[0]), Storage::View(_));
         for (i, &v) in data.inputs.iter().enumerate() {
             if !view && !(packed && i == 1) {

@@ -45,7 +45,10 @@ pub fn normalise(cx: &mut Chooser<'_>, node: Node) -> Run {
         cx.ctx.remark(RULE, &data.origins, note);
         return Choice::kernel("layer_norm_f32").whole(node, rows.tasks(NORMALISE, cut::MOST));
     }
-    let reason = format!("a loop: no rows of {} elements or more with a scale and a bias for each", norm::ROW);
+    let reason = format!(
+        "a loop: no rows of {} elements or more with a scale and a bias for each",
+        norm::ROW
+    );
     cx.ctx.not_done(RULE, &data.origins, reason);
     Choice::LOOPS.whole(node, cut::pieces(elements, PASSES))
 }

@@ -48,7 +48,10 @@ pub fn assign(graph: &Graph) -> (Arena<Value, Storage>, Vec<usize>) {
             chosen[v.index()].get_or_insert(place);
         }
     }
-    (chosen.into_iter().map(|s| s.unwrap_or(Storage::Arena)).collect(), copies)
+    (
+        chosen.into_iter().map(|s| s.unwrap_or(Storage::Arena)).collect(),
+        copies,
+    )
 }
 
 fn view_root(graph: &Graph, mut value: Value) -> Value {

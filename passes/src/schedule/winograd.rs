@@ -5,7 +5,7 @@
 //! more than a share of its weights: of the layers that would gain, those that gain most per byte get it.
 
 use super::cut::{self, Layer, MACS_PER_TASK};
-use super::{Chooser, Choice};
+use super::{Choice, Chooser};
 use crate::tile::conv::{Operands, operands};
 use crate::tile::nest::Ref;
 use crate::tile::winograd::{SLOTS, tiles_at_once};
@@ -242,11 +242,19 @@ pub fn run(cx: &Chooser<'_>, node: Node, tile: usize) -> Run {
         }
         .grid();
         let part = out_c / cut.channel_parts;
-        band.get_or_insert(self::band(tile, tiles_at_once(&grid, columns, images, &cut), in_c, part));
+        band.get_or_insert(self::band(
+            tile,
+            tiles_at_once(&grid, columns, images, &cut),
+            in_c,
+            part,
+        ));
         if images > 1 {
             // An image is a task; of those at most so many have a scratch buffer each.
             let rounds = images.div_ceil(SLOTS);
-            return Tasks::Each { rounds, channels: cut.channel_parts };
+            return Tasks::Each {
+                rounds,
+                channels: cut.channel_parts,
+            };
         }
         cut::tasks(images, cut)
     });

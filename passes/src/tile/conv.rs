@@ -160,14 +160,20 @@ pub fn lower(
 ) -> Result<(), TileError> {
     match run.algorithm {
         Algorithm::Loops => return generic_conv::lower(cx, node, op, rows),
-        Algorithm::Winograd { tile, band } => return winograd::lower(cx, node, op, rows, (tile, band), tasks),
+        Algorithm::Winograd { tile, band } => {
+            return winograd::lower(cx, node, op, rows, (tile, band), tasks);
+        }
         Algorithm::Kernel(_) => {}
     }
     let data = &cx.graph.nodes()[node];
     let o = operands(&data.inputs, op.bias, op.residual);
     let (x, y) = (cx.place(o.x), cx.place(data.outputs[0]));
     let depthwise = run.algorithm == Algorithm::Kernel("depthwise2d_f32");
-    let kernel = if depthwise { is_depthwise(op, &x, &y) } else { x.shape.len() == 4 };
+    let kernel = if depthwise {
+        is_depthwise(op, &x, &y)
+    } else {
+        x.shape.len() == 4
+    };
     if !kernel || y.strides.get(1) != Some(&1) {
         return Err(cx.unsupported(node, "the kernel does not fit these operands"));
     }
@@ -196,7 +202,11 @@ pub fn lower(
         }
         (source, _) => layer.dense(cx, &source, &rows, tasks)?,
     };
-    let over: Vec<Ref> = residual.iter().filter(|_| rows == (0..y.shape[2])).cloned().collect();
+    let over: Vec<Ref> = residual
+        .iter()
+        .filter(|_| rows == (0..y.shape[2]))
+        .cloned()
+        .collect();
     cx.push_func(b, data.origins.clone(), &y, &over);
     Ok(())
 }
@@ -210,7 +220,12 @@ fn source(
     form: Option<Form>,
     depthwise: bool,
 ) -> Result<Source, TileError> {
-    let refused = || cx.unsupported(node, "its weights cannot have the form that the schedule asks for");
+    let refused = || {
+        cx.unsupported(
+            node,
+            "its weights cannot have the form that the schedule asks for",
+        )
+    };
     let streamed = match form {
         Some(Form::Constant) => {
             let dense = cx.graph.constant(w).filter(|t| t.dtype() == DType::F32);
@@ -378,24 +393,30 @@ impl Layer<'_> {
         let reduction = in_c * kernel[0] * kernel[1];
         let residual_image = self.residual.map_or(0, |r| r.strides[0]);
         let mut b = FuncBuilder::new();
-        split::for_parts(&mut b, self.x.shape[0], tasks, rows, &mut |b, image, part_at, range| {
-            let group = |b: &mut FuncBuilder, g: Affine| {
-                let channel = g.clone() * out_c as i64 + part_at.clone() * part as i64;
-                let shift = [
-                    image.clone() * self.x.strides[0] + g.clone() * (in_c as i64 * self.x.strides[1]),
-                    g.clone() * per_group as i64 + part_at.clone() * (part * reduction) as i64,
-                    channel.clone(),
-                    image.clone() * residual_image + channel.clone(),
-                    image.clone() * self.y.strides[0] + channel,
-                ];
-                b.kernel(call.call(block, lanes, range.clone(), &shift));
-            };
-            if op.group == 1 {
-                group(b, 0.into())
-            } else {
-                b.for_range(0, op.group, 1, group)
-            }
-        });
+        split::for_parts(
+            &mut b,
+            self.x.shape[0],
+            tasks,
+            rows,
+            &mut |b, image, part_at, range| {
+                let group = |b: &mut FuncBuilder, g: Affine| {
+                    let channel = g.clone() * out_c as i64 + part_at.clone() * part as i64;
+                    let shift = [
+                        image.clone() * self.x.strides[0] + g.clone() * (in_c as i64 * self.x.strides[1]),
+                        g.clone() * per_group as i64 + part_at.clone() * (part * reduction) as i64,
+                        channel.clone(),
+                        image.clone() * residual_image + channel.clone(),
+                        image.clone() * self.y.strides[0] + channel,
+                    ];
+                    b.kernel(call.call(block, lanes, range.clone(), &shift));
+                };
+                if op.group == 1 {
+                    group(b, 0.into())
+                } else {
+                    b.for_range(0, op.group, 1, group)
+                }
+            },
+        );
         Ok(b)
     }
 }

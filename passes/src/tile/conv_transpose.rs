@@ -127,7 +127,9 @@ pub fn lower(
                 .elements::<f32>()
                 .map_err(|e| cx.unsupported(node, e.to_string()))?,
         ),
-        (Some(Form::Resident), None) if rebuild::Weights::any(cx.graph, o.w).is_some() => Source::Rebuilt(cx.place(o.w)),
+        (Some(Form::Resident), None) if rebuild::Weights::any(cx.graph, o.w).is_some() => {
+            Source::Rebuilt(cx.place(o.w))
+        }
         _ => return Err(cx.unsupported(node, "weights must be a constant of f32")),
     };
     if x.shape.len() != 4 || y.strides[1] != 1 {
@@ -193,22 +195,28 @@ pub fn lower(
     let cut = split::grid(tasks, count);
     cx.check_channels(node, 1, cut.channel_parts)?;
     // Each task computes the same rows of all phases.
-    split::for_parts(&mut b, x.shape[0], tasks, &(0..count), &mut |b, image, _, range| {
-        for (call, per_group, rows) in &phases {
-            let lo = range.start.exprs()[0].clone() + rows.start;
-            let hi = Bound::of(vec![lo.clone() + cut.rows, rows.end.into()]);
-            b.for_range(0, op.group, 1, |b, g| {
-                let shift = [
-                    image.clone() * x.strides[0] + g.clone() * (in_c as i64 * x.strides[1]),
-                    g.clone() * *per_group as i64,
-                    g.clone() * out_c as i64,
-                    Affine::default(),
-                    image.clone() * y.strides[0] + g * out_c as i64,
-                ];
-                b.kernel(call.call(block, lanes, lo.clone().into()..hi.clone(), &shift));
-            });
-        }
-    });
+    split::for_parts(
+        &mut b,
+        x.shape[0],
+        tasks,
+        &(0..count),
+        &mut |b, image, _, range| {
+            for (call, per_group, rows) in &phases {
+                let lo = range.start.exprs()[0].clone() + rows.start;
+                let hi = Bound::of(vec![lo.clone() + cut.rows, rows.end.into()]);
+                b.for_range(0, op.group, 1, |b, g| {
+                    let shift = [
+                        image.clone() * x.strides[0] + g.clone() * (in_c as i64 * x.strides[1]),
+                        g.clone() * *per_group as i64,
+                        g.clone() * out_c as i64,
+                        Affine::default(),
+                        image.clone() * y.strides[0] + g * out_c as i64,
+                    ];
+                    b.kernel(call.call(block, lanes, lo.clone().into()..hi.clone(), &shift));
+                });
+            }
+        },
+    );
     cx.push_func(b, data.origins.clone(), &y, &[]);
     Ok(())
 }

@@ -102,7 +102,10 @@ impl<'s, 'g> Tree<'s, 'g> {
 
     /// The operators, and the values that are read from memory.
     fn parts(self) -> (Vec<Node>, Vec<Value>) {
-        let read = self.leaves.iter().filter(|leaf| !matches!(leaf, Leaf::Scalar(..)));
+        let read = self
+            .leaves
+            .iter()
+            .filter(|leaf| !matches!(leaf, Leaf::Scalar(..)));
         (self.nodes, read.map(Leaf::value).collect())
     }
 
@@ -118,12 +121,7 @@ impl<'s, 'g> Tree<'s, 'g> {
 }
 
 /// Lowers the tree of element-wise operators rooted at `node` to one function.
-pub fn lower(
-    cx: &mut Lowering<'_>,
-    node: Node,
-    algorithm: Algorithm,
-    tasks: Tasks,
-) -> Result<(), TileError> {
+pub fn lower(cx: &mut Lowering<'_>, node: Node, algorithm: Algorithm, tasks: Tasks) -> Result<(), TileError> {
     match algorithm {
         Algorithm::Kernel("map_f32") | Algorithm::Loops => {}
         _ => return quantised_elementwise::lower(cx, node, tasks),
@@ -155,7 +153,9 @@ pub fn lower(
         });
         b
     } else {
-        map::Program::of(&tree).map(|program| program.call(&tree.operands, tasks)).map_err(|reason| cx.unsupported(node, reason))?
+        map::Program::of(&tree)
+            .map(|program| program.call(&tree.operands, tasks))
+            .map_err(|reason| cx.unsupported(node, reason))?
     };
     let (origins, over) = (tree.origins.clone(), tree.operands[1..].to_vec());
     cx.push_func(b, origins, &out, &over);

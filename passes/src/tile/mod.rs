@@ -182,7 +182,10 @@ impl Lowering<'_> {
         if parts == 1 || channels.is_multiple_of(parts * self.widths.block) {
             return Ok(());
         }
-        Err(self.unsupported(node, format!("{parts} parts of {channels} channels are not whole blocks")))
+        Err(self.unsupported(
+            node,
+            format!("{parts} parts of {channels} channels are not whole blocks"),
+        ))
     }
 
     /// Place of a value; a constant gets its buffer now.

@@ -55,7 +55,14 @@ pub fn copy(cx: &mut Lowering<'_>, node: Node, tasks: Tasks) -> Result<(), TileE
         },
         _ => source.broadcast(&out.shape),
     };
-    copy_ref(cx, data.origins.clone(), &source, &out, cx.dtype(data.inputs[0]), tasks);
+    copy_ref(
+        cx,
+        data.origins.clone(),
+        &source,
+        &out,
+        cx.dtype(data.inputs[0]),
+        tasks,
+    );
     Ok(())
 }
 
@@ -85,7 +92,14 @@ pub fn slice(cx: &mut Lowering<'_>, node: Node, op: &Slice, tasks: Tasks) -> Res
     let data = &cx.graph.nodes()[node];
     let (source, out) = (cx.place(data.inputs[0]), cx.place(data.outputs[0]));
     let part = source.slice(&op.starts, &op.sizes, &op.steps);
-    copy_ref(cx, data.origins.clone(), &part, &out, cx.dtype(data.inputs[0]), tasks);
+    copy_ref(
+        cx,
+        data.origins.clone(),
+        &part,
+        &out,
+        cx.dtype(data.inputs[0]),
+        tasks,
+    );
     Ok(())
 }
 

@@ -353,7 +353,10 @@ impl Rows {
     /// The cut into tasks of `task` elements, `most` at most; repetitions are tasks where there are several.
     pub fn tasks(&self, task: i64, most: usize) -> Tasks {
         if self.times > 1 {
-            return Tasks::Each { rounds: 1, channels: 1 };
+            return Tasks::Each {
+                rounds: 1,
+                channels: 1,
+            };
         }
         let tasks = (self.columns * self.count / task)
             .clamp(1, most as i64)

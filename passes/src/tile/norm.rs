@@ -95,12 +95,7 @@ impl Layer {
 }
 
 /// Lowers an instance or layer normalisation.
-pub fn lower(
-    cx: &mut Lowering<'_>,
-    node: Node,
-    algorithm: Algorithm,
-    tasks: Tasks,
-) -> Result<(), TileError> {
+pub fn lower(cx: &mut Lowering<'_>, node: Node, algorithm: Algorithm, tasks: Tasks) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     if cx.dtype(data.inputs[0]) != DType::F32 {
         return Err(cx.unsupported(node, "only f32 is supported"));
@@ -134,38 +129,32 @@ pub fn lower(
         axes: &reduced,
     };
     let mut b = FuncBuilder::new();
-    nest::emit(
-        &mut b,
-        &refs.each_ref(),
-        lanes,
-        tasks,
-        &mut |b, lanes, access| {
-            let ty = Ty::vector(DType::F32, lanes);
-            let n = b.f32(lanes, count as f32);
-            let total = sum.emit(b, ty, &access[1].index, 0, fold);
-            let mean = b.div(total, n);
-            let squares = sum.emit_mapped(b, ty, &access[1].index, 0, fold, &mut |b, x| {
-                let mean = widened(b, mean, x);
-                let centred = b.sub(x, mean);
-                b.mul(centred, centred)
-            });
-            let variance = b.div(squares, n);
-            let eps = b.f32(lanes, epsilon);
-            let variance = b.add(variance, eps);
-            let deviation = b.arith1(Arith1::Sqrt, variance);
-            let one = b.f32(lanes, 1.0);
-            let inverse = b.div(one, deviation);
-            let at: Vec<Affine> = access.iter().map(|a| a.index.clone()).collect();
-            let loops = Results {
-                refs: [&out, &x, &scale, &bias],
-                inner: &inner,
-                splat: [access[2].splat, access[3].splat],
-                mean,
-                inverse,
-            };
-            loops.emit(b, &at, 0, lanes, if along { fold } else { lanes });
-        },
-    );
+    nest::emit(&mut b, &refs.each_ref(), lanes, tasks, &mut |b, lanes, access| {
+        let ty = Ty::vector(DType::F32, lanes);
+        let n = b.f32(lanes, count as f32);
+        let total = sum.emit(b, ty, &access[1].index, 0, fold);
+        let mean = b.div(total, n);
+        let squares = sum.emit_mapped(b, ty, &access[1].index, 0, fold, &mut |b, x| {
+            let mean = widened(b, mean, x);
+            let centred = b.sub(x, mean);
+            b.mul(centred, centred)
+        });
+        let variance = b.div(squares, n);
+        let eps = b.f32(lanes, epsilon);
+        let variance = b.add(variance, eps);
+        let deviation = b.arith1(Arith1::Sqrt, variance);
+        let one = b.f32(lanes, 1.0);
+        let inverse = b.div(one, deviation);
+        let at: Vec<Affine> = access.iter().map(|a| a.index.clone()).collect();
+        let loops = Results {
+            refs: [&out, &x, &scale, &bias],
+            inner: &inner,
+            splat: [access[2].splat, access[3].splat],
+            mean,
+            inverse,
+        };
+        loops.emit(b, &at, 0, lanes, if along { fold } else { lanes });
+    });
     cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
     Ok(())
 }

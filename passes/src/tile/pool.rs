@@ -134,7 +134,9 @@ impl Pool {
 
     /// The kernel for these elements, from `x` to `y`.
     pub fn kernel(&self, dtype: DType, x: &Ref, y: &Ref) -> Option<&'static str> {
-        (!self.integer).then(|| self.windows().kernel(dtype, x, y)).flatten()
+        (!self.integer)
+            .then(|| self.windows().kernel(dtype, x, y))
+            .flatten()
     }
 
     fn windows(&self) -> Windows<'_> {

@@ -48,7 +48,15 @@ impl Windows<'_> {
     }
 
     /// Emits output rows `rows` of all images: of `x` `[N, C, H, W]`, into `y`. The channels of a part are whole vectors.
-    pub fn emit(&self, b: &mut FuncBuilder, dtype: DType, x: &Ref, y: &Ref, rows: &Range<usize>, tasks: Tasks) {
+    pub fn emit(
+        &self,
+        b: &mut FuncBuilder,
+        dtype: DType,
+        x: &Ref,
+        y: &Ref,
+        rows: &Range<usize>,
+        tasks: Tasks,
+    ) {
         let part = x.shape[1] / split::grid(tasks, rows.len()).channel_parts;
         split::for_parts(b, x.shape[0], tasks, rows, &mut |b, image, at, range| {
             let first = at * part as i64;

@@ -57,8 +57,9 @@ pub fn lower(
         let w = match weights.filter(|form| form.is_compressed()) {
             Some(form) => {
                 let streamed = form == Form::Streamed;
-                quantised_weights::panels(cx, node, data.inputs[1], k.shape, op.group, streamed)
-                    .ok_or_else(|| cx.unsupported(node, "the weights cannot be rebuilt in the kernel's order"))?
+                quantised_weights::panels(cx, node, data.inputs[1], k.shape, op.group, streamed).ok_or_else(
+                    || cx.unsupported(node, "the weights cannot be rebuilt in the kernel's order"),
+                )?
             }
             None => constant(cx, node, packed(&k, op.group, planes), &name("packed"))?,
         };
@@ -208,7 +209,10 @@ fn spread<T: Copy + Default>(all: &[T], out_c: usize, padded: usize) -> Vec<T> {
 /// Bytes per weight: two if some do not fit one.
 pub fn planes(graph: &Graph, weights: Value) -> usize {
     let wide = |w: &i64| !(-128..=127).contains(w);
-    let all = graph.constant(weights).filter(|t| t.dtype() != DType::I8).and_then(Tensor::to_i64_vec);
+    let all = graph
+        .constant(weights)
+        .filter(|t| t.dtype() != DType::I8)
+        .and_then(Tensor::to_i64_vec);
     1 + usize::from(all.is_some_and(|all| all.iter().any(wide)))
 }
 

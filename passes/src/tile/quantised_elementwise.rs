@@ -148,7 +148,11 @@ fn call<'g>(scene: &Scene<'g>, node: Node) -> Option<Call<'g>> {
 pub fn kernel(scene: &Scene<'_>, node: Node) -> Option<(&'static str, Rows)> {
     let call = call(scene, node)?;
     let out = scene.place(scene.graph.nodes()[node].outputs[0]);
-    let places: Vec<Ref> = call.reads.iter().map(|&v| scene.place(v).broadcast(&out.shape)).collect();
+    let places: Vec<Ref> = call
+        .reads
+        .iter()
+        .map(|&v| scene.place(v).broadcast(&out.shape))
+        .collect();
     let kernel = match &call.root {
         Root::Quantize(_) => return Some(("quantize_f32", quantisation(&places[0], &out)?.0)),
         Root::Sum(_) | Root::Add(_) => "add_i8",
@@ -235,7 +239,10 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, tasks: Tasks) -> Result<(), Tile
 }
 
 fn refused(cx: &Lowering<'_>, node: Node) -> TileError {
-    cx.unsupported(node, "there is no kernel for these operands, or they do not lie in rows")
+    cx.unsupported(
+        node,
+        "there is no kernel for these operands, or they do not lie in rows",
+    )
 }
 
 fn add_origins(all: &mut Vec<Origin>, more: &[Origin]) {

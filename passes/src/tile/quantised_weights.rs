@@ -34,12 +34,17 @@ impl<'w> Order<'w> {
     fn digits(&self, width: usize) -> Option<[(usize, usize); 3]> {
         let [_, c, kh, kw] = self.shape;
         let quads = c.div_ceil(4);
-        let parts = self.decomposed.geometry.vector_dims.iter().flat_map(|&d| match d {
-            1 if quads == 1 => vec![(c, 1)],
-            1 => vec![(quads, 4 * width), (4, 1)],
-            2 => vec![(kh, kw * quads * 4 * width)],
-            _ => vec![(kw, quads * 4 * width)],
-        });
+        let parts = self
+            .decomposed
+            .geometry
+            .vector_dims
+            .iter()
+            .flat_map(|&d| match d {
+                1 if quads == 1 => vec![(c, 1)],
+                1 => vec![(quads, 4 * width), (4, 1)],
+                2 => vec![(kh, kw * quads * 4 * width)],
+                _ => vec![(kw, quads * 4 * width)],
+            });
         let parts = merged(parts);
         let mut digits = [(1, 0); 3];
         let unused = digits.len().checked_sub(parts.len())?;

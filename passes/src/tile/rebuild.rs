@@ -101,7 +101,9 @@ impl Weights {
     pub fn of_product(graph: &Graph, value: Value) -> Option<(Self, Vec<usize>)> {
         let node = &graph.nodes()[graph.def_node(value)?];
         match &node.op {
-            Op::Transpose(t) if t.perm == [1, 0] => Some((Self::of(graph, node.inputs[0], &[0])?, vec![0, 1])),
+            Op::Transpose(t) if t.perm == [1, 0] => {
+                Some((Self::of(graph, node.inputs[0], &[0])?, vec![0, 1]))
+            }
             _ => Some((Self::of(graph, value, &[1])?, vec![1, 0])),
         }
         .filter(|(weights, _)| weights.stored.geometry().shape.len() == 2)

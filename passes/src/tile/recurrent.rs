@@ -145,7 +145,11 @@ pub fn is_packed(scene: &Scene<'_>, node: Node, op: &Recurrent) -> bool {
 
 /// The recurrent weights for `gemm_f32`.
 fn packed(cx: &mut Lowering<'_>, node: Node, op: &Recurrent, r: Value) -> Result<Buffer, TileError> {
-    let weights = cx.graph.constant(r).filter(|_| is_packed(&cx.scene, node, op)).cloned();
+    let weights = cx
+        .graph
+        .constant(r)
+        .filter(|_| is_packed(&cx.scene, node, op))
+        .cloned();
     let Some(weights) = weights else {
         return Err(cx.unsupported(node, "the kernel does not fit its recurrent weights"));
     };

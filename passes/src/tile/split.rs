@@ -23,13 +23,7 @@ pub fn grid(tasks: Tasks, rows: usize) -> Grid {
 }
 
 /// Runs `body(image, channel part, rows)` for each image and part.
-pub fn for_parts(
-    b: &mut FuncBuilder,
-    images: usize,
-    tasks: Tasks,
-    rows: &Range<usize>,
-    body: &mut Body<'_>,
-) {
+pub fn for_parts(b: &mut FuncBuilder, images: usize, tasks: Tasks, rows: &Range<usize>, body: &mut Body<'_>) {
     let whole = Bound::from(rows.start)..Bound::from(rows.end);
     match tasks {
         Tasks::Grid(grid) => for_grid(b, &grid, rows, &mut |b, part, range| {

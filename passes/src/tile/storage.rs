@@ -75,7 +75,12 @@ impl<'g> Scene<'g> {
         let data = &self.graph.nodes()[self.graph.def_node(of)?];
         let Op::Concat(concat) = &data.op else { return None };
         let size = |v: Value| self.graph.ty(v).sizes()[concat.axis];
-        let before: usize = data.inputs.iter().take_while(|&&v| v != value).map(|&v| size(v)).sum();
+        let before: usize = data
+            .inputs
+            .iter()
+            .take_while(|&&v| v != value)
+            .map(|&v| size(v))
+            .sum();
         let whole = self.refs[of.index()].as_ref()?;
         Some(whole.narrow(concat.axis, before, before + size(value)))
     }

@@ -36,7 +36,12 @@ pub fn lower(
 ) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let o = operands(&data.inputs, op.bias, op.residual);
-    let Some(dense) = cx.graph.constant(o.w).filter(|t| t.dtype() == DType::F32).cloned() else {
+    let Some(dense) = cx
+        .graph
+        .constant(o.w)
+        .filter(|t| t.dtype() == DType::F32)
+        .cloned()
+    else {
         return Err(cx.unsupported(node, "Winograd's filtering needs constant weights of f32"));
     };
     let (x, y) = (cx.place(o.x), cx.place(data.outputs[0]));
@@ -57,7 +62,12 @@ pub fn lower(
         Tasks::Each { rounds, .. } => Some(rounds),
         _ => None,
     };
-    let at_once = tiles_at_once(&grid, y.shape[3].div_ceil(tile), if each.is_some() { images } else { 1 }, &cut);
+    let at_once = tiles_at_once(
+        &grid,
+        y.shape[3].div_ceil(tile),
+        if each.is_some() { images } else { 1 },
+        &cut,
+    );
     let in_rows = cut.rows.min(grid.len()).max(1);
     let slots = match each {
         Some(rounds) => images.div_ceil(rounds),
@@ -76,7 +86,14 @@ pub fn lower(
         name: format!("{} scratch", data.outputs[0]),
     });
     let call = Call {
-        params: params(cx, op, &rows, (tile, band), (&x, &y, residual.as_ref()), y.shape[1] / cut.channel_parts),
+        params: params(
+            cx,
+            op,
+            &rows,
+            (tile, band),
+            (&x, &y, residual.as_ref()),
+            y.shape[1] / cut.channel_parts,
+        ),
         part_w: y.shape[1] / cut.channel_parts * (tile + 2).pow(2) * x.shape[1],
         part: y.shape[1] / cut.channel_parts,
         w,
@@ -106,7 +123,11 @@ pub fn lower(
             b.kernel(call.on(&image, &part_at, range, slot_at));
         });
     }
-    let over: Vec<Ref> = residual.iter().filter(|_| rows == (0..y.shape[2])).cloned().collect();
+    let over: Vec<Ref> = residual
+        .iter()
+        .filter(|_| rows == (0..y.shape[2]))
+        .cloned()
+        .collect();
     cx.push_func(b, data.origins.clone(), &y, &over);
     Ok(())
 }
@@ -210,4 +231,3 @@ fn packed_weights(cx: &Lowering<'_>, node: Node, dense: &Tensor, tile: usize) ->
     }
     tensor(cx, node, all)
 }
-

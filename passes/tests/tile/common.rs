@@ -6,8 +6,8 @@ use sdc_interp::compare;
 use sdc_ir::graph::{Graph, Op, Origin, TensorType, Value};
 use sdc_ir::{DType, Tensor};
 use sdc_passes::layout::AssignLayouts;
-use sdc_passes::pass::{Ctx, Pass};
 use sdc_passes::pass::Remark;
+use sdc_passes::pass::{Ctx, Pass};
 use sdc_passes::schedule::{ScheduleOptions, schedule_cut};
 use sdc_passes::tile::{Lowered, TileError};
 
@@ -120,7 +120,8 @@ pub fn lower_with_remarks(
         schedule: &schedule,
     };
     let text = scheduled.to_string();
-    let (_, parsed) = sdc_ir::text::parse_schedule(&text, &g.weights).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let (_, parsed) =
+        sdc_ir::text::parse_schedule(&text, &g.weights).unwrap_or_else(|e| panic!("{e}\n{text}"));
     assert_eq!(parsed, schedule, "{text}");
     Ok((sdc_passes::tile::lower(g, &schedule)?, remarks))
 }

@@ -2,8 +2,8 @@
 //!
 //! Options are lines `#@ KEY VALUES`:
 //! - `dim NAME=N ...`: values of symbolic dimensions;
-//! - `stages NAME ...`: the stages to keep a snapshot of, all but `header` and `decompose` by default (every stage but `decompose` is
-//!   checked nevertheless);
+//! - `stages NAME ...`: the stages to keep a snapshot of beside `object`, all but `header` and `decompose` by default (every stage but
+//!   `decompose` is checked nevertheless);
 //! - `integer`: the stages are those of the integer network it is turned into, `import` being that network;
 //! - `fails`: the model cannot be compiled, and the snapshot is the list of reasons;
 //! - `cut N`: only the first N bytes of the encoded model are given.
@@ -27,14 +27,16 @@ pub enum Stage {
     Tile,
     Plan,
     Header,
+    /// Digests of the objects.
+    Object,
     Errors,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 11] = {
+    pub const ALL: [Stage; 12] = {
         use Stage::*;
         [
-            Import, Simplify, Fuse, Decompose, Quantise, Layout, Schedule, Tile, Plan, Header, Errors,
+            Import, Simplify, Fuse, Decompose, Quantise, Layout, Schedule, Tile, Plan, Header, Object, Errors,
         ]
     };
 
@@ -51,6 +53,7 @@ impl Stage {
             Stage::Tile => "tile",
             Stage::Plan => "plan",
             Stage::Header => "header",
+            Stage::Object => "object",
             Stage::Errors => "errors",
         }
     }
@@ -107,6 +110,9 @@ impl Case {
                 "cut" => cut = Some(values.parse().map_err(|_| wrong())?),
                 _ => return Err(wrong()),
             }
+        }
+        if !stages.contains(&Stage::Errors) {
+            stages.insert(Stage::Object);
         }
         let mut model = onnx_text::parse(text)?.encode_to_vec();
         if let Some(cut) = cut {

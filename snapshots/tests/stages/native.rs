@@ -21,6 +21,7 @@ use sdc_passes::plan::{ALIGN, prepared};
 use sdc_passes::schedule::ScheduleOptions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 
 /// What the snapshots show, whatever the host is: `--cpu x86-64-v3`.
 pub const SHOWN: ScheduleOptions = ScheduleOptions {
@@ -126,6 +127,36 @@ pub fn header(name: &str, compiled: &Compiled) -> String {
     sdc_artifact::header::text(&interface(name, compiled, &header, SHOWN_CPU, features::V3))
 }
 
+/// The compiler that built the kernels whose objects the snapshots name by their digests.
+pub const COMPILER: &str = "rustc 1.95.0";
+
+/// The SHA-256 of the object for each level of x86-64, and for plain bodies in place of kernels. `None` where another compiler than
+/// [`COMPILER`] builds the kernels, which are part of it, or none are built.
+pub fn objects(name: &str, graph: &Graph) -> Result<Option<String>, String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let version = Command::new(rustc).arg("--version").output();
+    let version = version.map_err(|e| e.to_string())?.stdout;
+    if instances().is_empty() || !version.starts_with(COMPILER.as_bytes()) {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    for (cpu, kernels) in [
+        ("x86-64", true),
+        ("x86-64-v3", true),
+        ("x86-64-v4", true),
+        ("x86-64-v3", false),
+    ] {
+        let target = Target::new(cpu, kernels)?;
+        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let compiled = compile(graph, &target)?;
+        for (_, digest) in build(name, &compiled, &target, &[Kind::Object], dir.path())? {
+            let bodies = if kernels { "" } else { " --no-kernels" };
+            text += &format!("{cpu}{bodies}: {digest}\n");
+        }
+    }
+    Ok(Some(text))
+}
+
 /// Compiles for this host, with its best kernels and with none, and for the oldest CPU; runs what this host can run, in both
 /// ways of giving it threads; and compiles once more, which must give the same files.
 pub fn check(name: &str, graph: &Graph) -> Result<(), String> {
@@ -140,16 +171,20 @@ pub fn check(name: &str, graph: &Graph) -> Result<(), String> {
     Ok(())
 }
 
-fn check_target(name: &str, graph: &Graph, target: &Target) -> Result<(), String> {
+fn compile(graph: &Graph, target: &Target) -> Result<Compiled, String> {
     let options = PipelineOptions {
         schedule: target.tile(),
         ..PipelineOptions::default()
     };
-    let compiled = pipeline::compile_pipeline(graph, &options, &mut ()).map_err(|e| e.to_string())?;
+    pipeline::compile_pipeline(graph, &options, &mut ()).map_err(|e| e.to_string())
+}
+
+fn check_target(name: &str, graph: &Graph, target: &Target) -> Result<(), String> {
+    let compiled = compile(graph, target)?;
     let first = tempfile::tempdir().map_err(|e| e.to_string())?;
     let second = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let files = build(name, &compiled, target, first.path())?;
-    if files != build(name, &compiled, target, second.path())? {
+    let files = build(name, &compiled, target, &Kind::ALL, first.path())?;
+    if files != build(name, &compiled, target, &Kind::ALL, second.path())? {
         return Err("two compilations give different files".to_owned());
     }
     let (inputs, expected) = stages::oracle(graph)?;
@@ -185,6 +220,7 @@ fn build(
     name: &str,
     compiled: &Compiled,
     target: &Target,
+    kinds: &[Kind],
     dir: &Path,
 ) -> Result<Vec<(String, String)>, String> {
     let module = &compiled.lowered.module;
@@ -221,7 +257,12 @@ fn build(
     let symbols = |instance: &Instance| -> BTreeMap<String, String> {
         KERNELS
             .iter()
-            .filter_map(|k| Some((k.name.to_owned(), instance.symbol(k.name)?)))
+            .filter_map(|k| {
+                Some((
+                    k.name.to_owned(),
+                    instance.best_symbol(k.name, target.features())?,
+                ))
+            })
             .collect()
     };
     let base = instances()
@@ -253,7 +294,8 @@ fn build(
         origin: Origin::default(),
         transient: None,
     };
-    let written = emit(dir, &package, &BTreeSet::from(Kind::ALL)).map_err(|e| e.to_string())?;
+    let written =
+        emit(dir, &package, &kinds.iter().copied().collect::<BTreeSet<_>>()).map_err(|e| e.to_string())?;
     Ok(written
         .iter()
         .map(|w| (w.kind.file_name(name), w.sha256.to_string()))

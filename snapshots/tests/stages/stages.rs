@@ -153,7 +153,9 @@ impl Observer for Watch {
         let text = text::Scheduled { graph, schedule }.to_string();
         match text::parse_schedule(&text, &graph.weights) {
             Ok((again, parsed)) if again == *graph && parsed == *schedule => {}
-            Ok(_) => self.faults.push(format!("the schedule reads back as something else:\n{text}")),
+            Ok(_) => self
+                .faults
+                .push(format!("the schedule reads back as something else:\n{text}")),
             Err(error) => self.faults.push(format!("the schedule does not parse: {error}")),
         }
         self.keep("schedule", text);

@@ -1,7 +1,7 @@
-//! The text forms as files: `NAME.sdir`, with the weights' data in `NAME.sdw` or, for a directory of stages, in one
+//! Programs as text, stage by stage. As files: `NAME.sdir`, with the weights' data in `NAME.sdw` or, for a directory of stages, in one
 //! `weights.sdw`.
 
-use crate::exit::Failure;
+use crate::error::{Error, Result};
 use crate::files;
 use sdc_ir::graph::{Graph, Weights};
 use sdc_ir::text::{self, Level, TextError, weights_file};
@@ -23,11 +23,14 @@ pub fn is_text(path: &Path) -> bool {
 }
 
 /// Reads a graph and its weights.
-pub fn read_graph(path: &Path) -> Result<Graph, Failure> {
+///
+/// # Errors
+/// Files that cannot be read or parsed; a tile module; weights that are not there.
+pub fn read_graph(path: &Path) -> Result<Graph> {
     let source = files::text(path)?;
-    let located = |e: &dyn std::fmt::Display| Failure::malformed(format!("{}: {e}", path.display()));
+    let located = |e: &dyn std::fmt::Display| Error::malformed(format!("{}: {e}", path.display()));
     if text::level(&source).map_err(|e| located(&e))? != Level::Graph {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "{}: passes work on graphs, this is a tile module",
             path.display()
         )));
@@ -35,11 +38,11 @@ pub fn read_graph(path: &Path) -> Result<Graph, Failure> {
     let store = match weights_path(path) {
         None => Weights::new(),
         Some(file) => weights_file::read(files::map(&file)?)
-            .map_err(|e| Failure::malformed(format!("{}: {e}", file.display())))?,
+            .map_err(|e| Error::malformed(format!("{}: {e}", file.display())))?,
     };
     text::parse_graph(&source, &store).map_err(|e| match &e {
         TextError::Parse(_) => located(&e),
-        TextError::MissingWeights(_) => Failure::usage(format!("{}: {e}", path.display()))
+        TextError::MissingWeights(_) => Error::usage(format!("{}: {e}", path.display()))
             .help("the data belongs in a file beside it that ends in .sdw"),
     })
 }
@@ -51,7 +54,10 @@ fn weights_path(path: &Path) -> Option<PathBuf> {
 }
 
 /// Writes a graph's text, and its weights beside it.
-pub fn write_graph(path: &Path, graph: &Graph) -> Result<(), Failure> {
+///
+/// # Errors
+/// Those of writing.
+pub fn write_graph(path: &Path, graph: &Graph) -> Result<()> {
     files::write(&path.with_extension("sdw"), |mut out| {
         weights_file::write(&graph.weights, &mut out)
     })?;
@@ -104,8 +110,11 @@ impl Dump {
         }
     }
 
-    /// Writes the stages to `DIR/0_import.sdir` and so on, the weights of all to one file.
-    pub fn write(&self, dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    /// Writes the stages to `DIR/0_import.sdir` and so on, the weights of all to one file. Returns the files.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn write(&self, dir: &Path) -> Result<Vec<PathBuf>> {
         files::create_dir(dir)?;
         let mut all = Weights::new();
         for stage in &self.stages {
@@ -145,12 +154,15 @@ pub fn stages() -> Vec<&'static str> {
         .collect()
 }
 
-/// Refuses the name of a stage that does not exist.
-pub fn check_stage(name: &str) -> Result<(), Failure> {
+/// Refuses the name of a stage that does not exist; `all` stands for all.
+///
+/// # Errors
+/// [`Kind::Usage`](crate::Kind::Usage).
+pub fn check_stage(name: &str) -> Result<()> {
     if name == "all" || stages().contains(&name) {
         return Ok(());
     }
-    Err(Failure::usage(format!(
+    Err(Error::usage(format!(
         "no stage `{name}`; there are {}",
         stages().join(", ")
     )))

@@ -56,7 +56,7 @@ fn interpreted(source: Source, arguments: &[String]) -> Result<(Vec<String>, Vec
     let graph = source.model(shapes(&given))?.graph;
     let specs = TensorSpec::list(graph.inputs.iter().map(|p| {
         let ty = graph.ty(p.value);
-        (p.name.clone(), ty.dtype, ty.shape.clone())
+        (p.name.clone(), ty.dtype, ty.sizes().to_vec())
     }));
     let inputs = complete(&specs, given)?;
     let outputs = sdc::interpret(&graph, &inputs)?;

@@ -238,7 +238,7 @@ fn interface(
     let ports = |ports: &[Port]| {
         TensorSpec::list(ports.iter().map(|p| {
             let ty = graph.ty(p.value);
-            (p.name.clone(), ty.dtype, ty.shape.clone())
+            (p.name.clone(), ty.dtype, ty.sizes().to_vec())
         }))
     };
     let features = options.target.features();

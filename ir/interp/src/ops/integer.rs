@@ -26,9 +26,9 @@ impl Output {
 }
 
 pub(super) fn add(op: &QLinearAdd, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, EvalError> {
-    let mut sums = vec![0i128; count(&ty.shape)?];
+    let mut sums = vec![0i128; count(ty.sizes())?];
     for ((x, &zero), &multiplier) in inputs.iter().zip(&op.zeros).zip(&op.multipliers) {
-        let x = ints("QLinearAdd", &expand(x, &ty.shape)?)?;
+        let x = ints("QLinearAdd", &expand(x, ty.sizes())?)?;
         for (sum, x) in sums.iter_mut().zip(x) {
             *sum += (x - i128::from(zero)) * i128::from(multiplier);
         }
@@ -40,11 +40,11 @@ pub(super) fn add(op: &QLinearAdd, inputs: &[&Tensor], ty: &TensorType) -> Resul
         max: op.max,
     };
     let y: Vec<i128> = sums.into_iter().map(|sum| out.of(sum)).collect();
-    from_ints(ty.dtype, ty.shape.clone(), &y)
+    from_ints(ty.dtype, ty.sizes().to_vec(), &y)
 }
 
 pub(super) fn mul(op: &QLinearMul, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, EvalError> {
-    let [a, b] = [0, 1].map(|i| ints("QLinearMul", &expand(inputs[i], &ty.shape)?));
+    let [a, b] = [0, 1].map(|i| ints("QLinearMul", &expand(inputs[i], ty.sizes())?));
     let out = Output {
         shift: op.shift,
         zero: op.y_zero,
@@ -57,7 +57,7 @@ pub(super) fn mul(op: &QLinearMul, inputs: &[&Tensor], ty: &TensorType) -> Resul
         .zip(b?)
         .map(|(a, b)| out.of((a - a_zero) * (b - b_zero) * i128::from(op.multiplier)))
         .collect();
-    from_ints(ty.dtype, ty.shape.clone(), &y)
+    from_ints(ty.dtype, ty.sizes().to_vec(), &y)
 }
 
 pub(super) fn average_pool(
@@ -71,8 +71,10 @@ pub(super) fn average_pool(
         .map(|x| x - zero)
         .collect();
     let pool = op.window();
-    let sums = window_sums(&pool, &centred, x.shape(), &ty.shape, 0)?;
-    let along: Vec<Vec<f64>> = (0..2).map(|d| divisors(&pool, x.shape(), &ty.shape, d)).collect();
+    let sums = window_sums(&pool, &centred, x.shape(), ty.sizes(), 0)?;
+    let along: Vec<Vec<f64>> = (0..2)
+        .map(|d| divisors(&pool, x.shape(), ty.sizes(), d))
+        .collect();
     let (min, max) = int_range(op.to);
     let out = Output {
         shift: op.shift,
@@ -80,7 +82,7 @@ pub(super) fn average_pool(
         min: min as i64,
         max: max as i64,
     };
-    let (height, width) = (ty.shape[2], ty.shape[3]);
+    let (height, width) = (ty.sizes()[2], ty.sizes()[3]);
     let mut y = with_room(sums.len())?;
     for (i, sum) in sums.into_iter().enumerate() {
         let divisor = (along[0][i / width % height] * along[1][i % width]) as i64;
@@ -88,7 +90,7 @@ pub(super) fn average_pool(
         let multiplier = (op.multiplier + divisor / 2).checked_div(divisor).unwrap_or(0);
         y.push(out.of(sum * i128::from(multiplier)));
     }
-    from_ints(ty.dtype, ty.shape.clone(), &y)
+    from_ints(ty.dtype, ty.sizes().to_vec(), &y)
 }
 
 pub(super) fn softmax(axis: usize, inputs: &[&Tensor], shape: &[usize]) -> Result<Tensor, EvalError> {
@@ -122,7 +124,7 @@ pub(super) fn instance(
         .map(|t| ints(name, t))
         .collect::<Result<Vec<_>, _>>()?;
     let (x, multiplier, bias) = (&operands[0], &operands[1], &operands[2]);
-    let plane = count(&ty.shape[2..])?;
+    let plane = count(&ty.sizes()[2..])?;
     let bits = QLinearInstanceNormalization::root_bits(plane);
     let n = plane as i128;
     let out = Output {
@@ -133,7 +135,7 @@ pub(super) fn instance(
     };
     let mut y = with_room(x.len())?;
     for (i, x) in x.chunks_exact(plane.max(1)).enumerate() {
-        let channel = i % ty.shape[1];
+        let channel = i % ty.sizes()[1];
         let centred = || x.iter().map(|x| x - i128::from(op.x_zero));
         let sum: i128 = centred().sum();
         let squares: i128 = centred().map(|x| x * x).sum();
@@ -144,7 +146,7 @@ pub(super) fn instance(
             y.push(out.of(deviation * multiplier[channel] + bias[channel]));
         }
     }
-    from_ints(ty.dtype, ty.shape.clone(), &y)
+    from_ints(ty.dtype, ty.sizes().to_vec(), &y)
 }
 
 pub(super) fn lookup(x: &Tensor, table: &Tensor, shape: &[usize]) -> Result<Tensor, EvalError> {

@@ -76,7 +76,8 @@ pub fn list_passes() -> Vec<PassInfo> {
 /// Options of a compilation up to the tile level.
 #[derive(Clone, Debug, Default)]
 pub struct PipelineOptions {
-    /// The first pass to run, the graph given being what the passes before it would have left.
+    /// The first pass to run, the graph given being what the passes before it would have left. By default all, or, with a schedule
+    /// given, what comes after that.
     pub start_from: Option<String>,
     /// The last pass to run; `import` for none.
     pub stop_after: Option<String>,
@@ -84,7 +85,7 @@ pub struct PipelineOptions {
     pub check_each_pass: Option<CheckInputs>,
     /// Of the schedule pass.
     pub schedule: ScheduleOptions,
-    /// The schedule to lower, if `start_from` is `tile`.
+    /// The schedule that the graph, which has its layouts, comes with. Needed to start from `tile`; an earlier pass makes a new one.
     pub given: Option<Schedule>,
     /// Of the memory plan.
     pub plan: PlanOptions,
@@ -213,9 +214,10 @@ pub fn run_pipeline(
             .ok_or_else(|| unknown(name, stages.iter().copied())),
     };
     // Stage numbers: 0 is `import`, graph pass i is stage i + 1.
-    let first = position(&options.start_from, 1)?.max(1);
-    let last = position(&options.stop_after, stages.len() - 1)?;
     let [schedule_stage, tile_stage, plan_stage] = [1, 2, 3].map(|i| passes.len() + i);
+    let default = if options.given.is_some() { tile_stage } else { 1 };
+    let first = position(&options.start_from, default)?.max(1);
+    let last = position(&options.stop_after, stages.len() - 1)?;
     if first > tile_stage {
         // The plan works on a module, which the caller does not give.
         return Err(unknown(stages[first], stages[..=tile_stage].iter().copied()));

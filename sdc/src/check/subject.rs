@@ -1,21 +1,25 @@
-//! What `sdc check` tests: a model made ready for the inputs at hand. Another shape of its inputs is another program, and so is
+//! What a check tests: a model made ready for the inputs at hand. Another shape of its inputs is another program, and so is
 //! another value of an input that shapes depend on.
 
-use crate::diag;
-use crate::exit::Failure;
-use crate::session::{Directory, SessionArgs, Source, run_once};
-use sdc_artifact::load::Artifact;
-use sdc_ir::graph::{Graph, TensorType};
+use crate::artifact::{self, Program};
+use crate::compile::Options;
+use crate::error::Result;
+use crate::model::ModelOptions;
+use crate::observe::Observer;
+use crate::source::Source;
+use sdc_ir::graph::Graph;
 use sdc_ir::{Digest, Tensor};
 use sdc_passes::quantise;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// Elements of a fixed input that are printed.
 const SHOWN: usize = 8;
 
 /// The model under test for the shapes of some inputs.
 pub enum Subject {
-    Native(Directory, Box<Artifact>),
+    /// With the quantisation steps of its outputs.
+    Native(Box<Program>, Vec<Option<f64>>),
     Interpreted(Box<Graph>),
 }
 
@@ -23,8 +27,8 @@ impl Subject {
     /// Number of inputs, and names of outputs.
     pub fn ports(&self) -> (usize, Vec<String>) {
         match self {
-            Subject::Native(_, artifact) => {
-                let interface = artifact.interface();
+            Subject::Native(program, _) => {
+                let interface = program.interface();
                 let names = interface.outputs.iter().map(|t| t.name.clone());
                 (interface.inputs.len(), names.collect())
             }
@@ -35,27 +39,17 @@ impl Subject {
         }
     }
 
-    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Failure> {
+    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         match self {
-            Subject::Native(_, artifact) => run_once(artifact, inputs),
-            Subject::Interpreted(graph) => {
-                for (port, tensor) in graph.inputs.iter().zip(inputs) {
-                    let ty = graph.ty(port.value);
-                    if (tensor.dtype(), tensor.shape()) != (ty.dtype, ty.sizes()) {
-                        let given = TensorType::new(tensor.dtype(), tensor.shape());
-                        let text = format!("input `{}` is {ty}, but {given} was given", port.name);
-                        return Err(Failure::usage(text));
-                    }
-                }
-                sdc_interp::run_graph(graph, inputs).map_err(Failure::bug)
-            }
+            Subject::Native(program, _) => artifact::run(program, inputs),
+            Subject::Interpreted(graph) => artifact::interpret(graph, inputs),
         }
     }
 
     /// The quantisation step of output `i`, if it has one and it is known.
     pub fn step(&self, i: usize) -> Option<f64> {
         match self {
-            Subject::Native(directory, _) => directory.step(i),
+            Subject::Native(_, steps) => steps.get(i).copied().flatten(),
             Subject::Interpreted(graph) => quantise::output_steps(graph).get(i).copied().flatten(),
         }
     }
@@ -75,8 +69,11 @@ type Key = Vec<(Vec<usize>, Option<Digest>)>;
 
 /// The model under test, made ready for the inputs at hand.
 pub struct Subjects<'a> {
-    args: &'a SessionArgs,
-    interpreter: bool,
+    path: PathBuf,
+    fixed: ModelOptions,
+    /// How it is compiled; `None` if the reference interpreter runs it.
+    options: Option<Options>,
+    observer: &'a dyn Observer,
     /// Inputs have symbolic dimensions, so other shapes are another program.
     open: bool,
     /// Names of the inputs; unknown of an artifact, which is what it is.
@@ -91,22 +88,37 @@ pub struct Subjects<'a> {
 }
 
 impl<'a> Subjects<'a> {
-    pub fn new(args: &'a SessionArgs, interpreter: bool, source: Source) -> Self {
-        Self {
-            args,
-            interpreter,
+    pub fn new(
+        path: PathBuf,
+        fixed: ModelOptions,
+        options: Option<Options>,
+        observer: &'a dyn Observer,
+    ) -> Result<Self> {
+        let source = Source::open(path.clone(), &fixed)?;
+        Ok(Self {
+            path,
+            fixed,
+            options,
+            observer,
             open: source.is_open(),
             names: source.input_names().unwrap_or_default(),
             needed: BTreeSet::new(),
             said: BTreeSet::new(),
             first: Some(source),
             ready: BTreeMap::new(),
-        }
+        })
+    }
+
+    /// Positions of the inputs fixed when the model was read.
+    pub fn fixed(&self) -> Vec<usize> {
+        self.first
+            .as_ref()
+            .map_or_else(Vec::new, |source| source.fixed().to_vec())
     }
 
     /// The subject for some inputs. Those without whose values the model cannot be compiled become constants: only those that
     /// the diagnosis asks for, as long as it asks for more.
-    pub fn of(&mut self, recorded: &[Tensor]) -> Result<Ready<'_>, Failure> {
+    pub fn of(&mut self, recorded: &[Tensor]) -> Result<Ready<'_>> {
         let key = loop {
             let key = self.key(recorded);
             if self.ready.contains_key(&key) {
@@ -117,14 +129,14 @@ impl<'a> Subjects<'a> {
                     self.ready.insert(key.clone(), subject);
                     break key;
                 }
-                Err(failure) => {
+                Err(error) => {
                     let before = self.needed.len();
-                    let asked = failure.problems.iter().flat_map(|p| &p.fix);
-                    let positions = asked.filter_map(|name| self.names.iter().position(|n| n == name));
+                    let asked = error.problems().into_iter().flat_map(|p| p.fix);
+                    let positions = asked.filter_map(|name| self.names.iter().position(|n| *n == name));
                     self.needed.extend(positions.filter(|&k| k < recorded.len()));
                     if self.needed.len() == before {
                         self.say(recorded);
-                        return Err(failure);
+                        return Err(error);
                     }
                 }
             }
@@ -152,22 +164,22 @@ impl<'a> Subjects<'a> {
         taken.map(|(_, tensor)| tensor.clone()).collect()
     }
 
-    fn make(&mut self, recorded: &[Tensor]) -> Result<Subject, Failure> {
+    fn make(&mut self, recorded: &[Tensor]) -> Result<Subject> {
         let mut source = match self.first.take() {
             Some(source) => source,
-            None => Source::open(self.args)?,
+            None => Source::open(self.path.clone(), &self.fixed)?,
         };
         for &k in &self.needed {
             source.fix(&self.names[k], &recorded[k]);
         }
         let rest = self.rest(recorded);
-        let shape = |position: usize, _: &str| rest.get(position).map(|t| t.shape().to_vec());
-        if self.interpreter {
-            return Ok(Subject::Interpreted(Box::new(source.graph(shape)?)));
-        }
-        let directory = source.directory(shape)?;
-        let artifact = Artifact::open(directory.path())?;
-        Ok(Subject::Native(directory, Box::new(artifact)))
+        let shape = |position: usize| rest.get(position).map(|t| t.shape().to_vec());
+        let Some(options) = &self.options else {
+            return Ok(Subject::Interpreted(Box::new(source.model(shape)?.graph)));
+        };
+        let directory = source.directory(shape, options, self.observer)?;
+        let program = directory.load()?;
+        Ok(Subject::Native(Box::new(program), directory.steps().to_vec()))
     }
 
     /// Says what was fixed, each value once.
@@ -179,7 +191,7 @@ impl<'a> Subjects<'a> {
                 value_text(&recorded[k])
             );
             if self.said.insert(text.clone()) {
-                diag::note(&text);
+                self.observer.note(&text);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Recorded inputs and outputs, in ONNX's test format: `test_data_set_N/{input,output}_K.pb`.
 
-use crate::exit::Failure;
+use crate::error::{Error, Result};
 use crate::files;
+use crate::npy;
 use sdc_ir::Tensor;
 use std::path::{Path, PathBuf};
 
@@ -15,8 +16,11 @@ pub struct DataSet {
 
 impl DataSet {
     /// The data sets in a directory, in the order of their numbers; or the directory itself if it holds tensors.
-    pub fn all(dir: &Path) -> Result<Vec<Self>, Failure> {
-        let read = |e: std::io::Error| Failure::io(dir, &e);
+    ///
+    /// # Errors
+    /// A directory that cannot be read, or holds neither.
+    pub fn all(dir: &Path) -> Result<Vec<Self>> {
+        let read = |e: std::io::Error| Error::io(dir, e);
         let mut numbered = Vec::new();
         for entry in std::fs::read_dir(dir).map_err(read)? {
             let path = entry.map_err(read)?.path();
@@ -35,7 +39,7 @@ impl DataSet {
             dirs.push(dir.to_owned());
         }
         if dirs.is_empty() {
-            let failure = Failure::usage(format!("{}: no test data", dir.display()));
+            let failure = Error::usage(format!("{}: no test data", dir.display()));
             return Err(failure.help("expected test_data_set_N/input_K.pb and test_data_set_N/output_K.pb"));
         }
         Ok(dirs.into_iter().map(Self::new).collect())
@@ -60,16 +64,22 @@ impl DataSet {
     }
 
     /// Its inputs, in order.
-    pub fn inputs(&self) -> Result<Vec<Tensor>, Failure> {
+    ///
+    /// # Errors
+    /// As for [`read_tensor`].
+    pub fn inputs(&self) -> Result<Vec<Tensor>> {
         (0..self.inputs)
-            .map(|k| read(&file(&self.dir, "input", k)))
+            .map(|k| read_tensor(&file(&self.dir, "input", k)))
             .collect()
     }
 
     /// Its outputs, in order.
-    pub fn outputs(&self) -> Result<Vec<Tensor>, Failure> {
+    ///
+    /// # Errors
+    /// As for [`read_tensor`].
+    pub fn outputs(&self) -> Result<Vec<Tensor>> {
         (0..self.outputs)
-            .map(|k| read(&file(&self.dir, "output", k)))
+            .map(|k| read_tensor(&file(&self.dir, "output", k)))
             .collect()
     }
 }
@@ -78,9 +88,15 @@ fn file(dir: &Path, kind: &str, k: usize) -> PathBuf {
     dir.join(format!("{kind}_{k}.pb"))
 }
 
-/// A tensor in ONNX's protobuf form.
-pub fn read(path: &Path) -> Result<Tensor, Failure> {
+/// A tensor from a file: ONNX's protobuf form if the name ends in `.pb`, else NumPy's.
+///
+/// # Errors
+/// Files that cannot be read or are malformed.
+pub fn read_tensor(path: &Path) -> Result<Tensor> {
+    if path.extension().is_none_or(|e| e != "pb") {
+        return npy::read(path);
+    }
     let (_, tensor) = sdc_frontend::read_tensor_pb(files::map(path)?)
-        .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
+        .map_err(|e| Error::usage(format!("{}: {e}", path.display())))?;
     Ok(tensor)
 }

@@ -1,54 +1,34 @@
-//! Images as a model wants them: the preprocessing options that several commands share.
+//! Images as a model wants them: their preprocessing.
 //!
 //! Images come as unsigned bytes `[N,H,W,C]` or `[N,H,W]`, or as floats in any order the model itself could take.
 
-use crate::exit::Failure;
-use clap::{Args, ValueEnum};
+use crate::error::{Error, Result};
 use sdc_artifact::interface::TensorSpec;
 use sdc_ir::graph::types::shape_text;
 use sdc_ir::{DType, Tensor};
 
-#[derive(Args, Debug, Clone)]
-#[command(next_help_heading = "Image preprocessing")]
-pub struct ImageArgs {
-    /// Pixels are multiplied by this first; 0.00392156862745098 maps 0..255 to 0..1
-    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
-    scale: f32,
-    /// Subtracted from the scaled pixels: one number, or one per channel in the model's order
-    #[arg(
-        long,
-        value_name = "X,..",
-        value_delimiter = ',',
-        allow_negative_numbers = true
-    )]
-    mean: Vec<f32>,
-    /// What the scaled pixels, less the mean, are divided by: one number, or one per channel
-    #[arg(long, value_name = "X,..", value_delimiter = ',')]
-    std: Vec<f32>,
-    /// Order of the model's input dimensions; by default found out from its shape and the images'
-    #[arg(long, value_enum)]
-    layout: Option<Layout>,
-    /// Order of the channels that the model wants; images hold red, green, blue
-    #[arg(long, value_enum, default_value = "rgb")]
-    channels: Channels,
+/// How pixels become elements of an input: `(x * scale - mean) / std`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preprocessing {
+    /// Pixels are multiplied by this first.
+    pub scale: f32,
+    /// Subtracted from the scaled pixels: nothing, one number, or one per channel in the model's order.
+    pub mean: Vec<f32>,
+    /// What that is divided by: nothing, one number, or one per channel.
+    pub std: Vec<f32>,
+    /// Order of the model's input dimensions; found out from its shape and the images' where it is not given.
+    pub layout: Option<Layout>,
+    /// The model wants blue, green, red; images hold red, green, blue.
+    pub reverse_channels: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Layout {
-    /// batch, channels, rows, columns
-    #[value(name = "NCHW", alias = "nchw")]
+/// Order of the dimensions of an input that takes images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Batch, channels, rows, columns.
     Nchw,
-    /// batch, rows, columns, channels
-    #[value(name = "NHWC", alias = "nhwc")]
+    /// Batch, rows, columns, channels.
     Nhwc,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Channels {
-    /// red, green, blue
-    Rgb,
-    /// blue, green, red
-    Bgr,
 }
 
 /// Channels, rows, columns: extents of one image.
@@ -80,19 +60,19 @@ enum Pixels {
 /// Mean and standard deviation of the bytes of photographs, over all channels: about what ImageNet's are known to be.
 const PHOTOGRAPH: (f64, f64) = (115.0, 68.0);
 
-impl Default for ImageArgs {
+impl Default for Preprocessing {
     fn default() -> Self {
         Self {
             scale: 1.0,
             mean: Vec::new(),
             std: Vec::new(),
             layout: None,
-            channels: Channels::Rgb,
+            reverse_channels: false,
         }
     }
 }
 
-impl ImageArgs {
+impl Preprocessing {
     /// Mean and standard deviation of what a model gets when it is shown photographs; `None` if nothing says how they are preprocessed.
     pub fn statistics(&self) -> Option<(f64, f64)> {
         if self.scale == 1.0 && self.mean.is_empty() && self.std.is_empty() {
@@ -110,18 +90,21 @@ impl ImageArgs {
 
 impl Images {
     /// Images for a model's input. The first dimension of both is the batch.
-    pub fn new(args: &ImageArgs, images: &Tensor, input: &TensorSpec) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    /// An input that is not of `f32`; sizes that do not fit; numbers of another count than the channels.
+    pub fn new(args: &Preprocessing, images: &Tensor, input: &TensorSpec) -> Result<Self> {
         if input.dtype != DType::F32 {
             let message = format!(
                 "input `{}` is of type {}; images can be given to f32 inputs only",
                 input.name, input.dtype
             );
-            return Err(Failure::unsupported(message));
+            return Err(Error::unsupported(message));
         }
         let (Some((&count, sample)), Some((_, wanted))) =
             (images.shape().split_first(), input.shape.split_first())
         else {
-            return Err(Failure::usage(
+            return Err(Error::usage(
                 "neither images nor the model's input may be a scalar",
             ));
         };
@@ -132,21 +115,21 @@ impl Images {
                 input.name,
                 shape_text(&input.shape)
             );
-            Failure::usage(message).help("images are [N,H,W,C] or [N,H,W], of the very size the model takes")
+            Error::usage(message).help("images are [N,H,W,C] or [N,H,W], of the very size the model takes")
         })?;
         let channels = fit.extents[0];
         let per_channel = |what: &str, values: &[f32], default: f32| match values {
             [] => Ok(vec![default; channels]),
             [one] => Ok(vec![*one; channels]),
             all if all.len() == channels => Ok(all.to_vec()),
-            all => Err(Failure::usage(format!(
+            all => Err(Error::usage(format!(
                 "--{what} has {} numbers, the images have {channels} channels",
                 all.len()
             ))),
         };
         let std = per_channel("std", &args.std, 1.0)?;
         if std.contains(&0.0) {
-            return Err(Failure::usage("--std divides, so it cannot be 0"));
+            return Err(Error::usage("--std divides, so it cannot be 0"));
         }
         let pixels = match images.dtype() {
             DType::U8 => Pixels::Bytes(images.bytes().clone()),
@@ -161,11 +144,12 @@ impl Images {
             scale: args.scale,
             mean: per_channel("mean", &args.mean, 0.0)?,
             std,
-            reverse: args.channels == Channels::Bgr,
+            reverse: args.reverse_channels,
         })
     }
 
     /// Number of images.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> usize {
         self.count
     }
@@ -268,11 +252,11 @@ mod tests {
         }
     }
 
-    fn args() -> ImageArgs {
-        ImageArgs::default()
+    fn args() -> Preprocessing {
+        Preprocessing::default()
     }
 
-    fn image(args: &ImageArgs, images: &Tensor, input: &[usize], at: usize) -> Vec<f32> {
+    fn image(args: &Preprocessing, images: &Tensor, input: &[usize], at: usize) -> Vec<f32> {
         let images = Images::new(args, images, &spec(input)).unwrap();
         let mut out = vec![0.0; images.elements()];
         images.fill(at, &mut out);
@@ -294,7 +278,7 @@ mod tests {
 
     #[test]
     fn scale_then_mean_then_std_per_channel() {
-        let args = ImageArgs {
+        let args = Preprocessing {
             scale: 0.5,
             mean: vec![1.0, 2.0, 3.0],
             std: vec![1.0, 2.0, 4.0],
@@ -308,8 +292,8 @@ mod tests {
 
     #[test]
     fn channels_can_be_reversed() {
-        let args = ImageArgs {
-            channels: Channels::Bgr,
+        let args = Preprocessing {
+            reverse_channels: true,
             mean: vec![2.0, 1.0, 0.0],
             ..args()
         };
@@ -338,25 +322,25 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let refuse =
-            |args: &ImageArgs, input: &[usize]| Images::new(args, &bytes(), &spec(input)).unwrap_err();
+            |args: &Preprocessing, input: &[usize]| Images::new(args, &bytes(), &spec(input)).unwrap_err();
         refuse(&args(), &[1, 1, 2, 2]);
         refuse(&args(), &[1, 3, 4, 4]);
         refuse(
-            &ImageArgs {
+            &Preprocessing {
                 layout: Some(Layout::Nhwc),
                 ..args()
             },
             &[1, 3, 2, 2],
         );
         refuse(
-            &ImageArgs {
+            &Preprocessing {
                 mean: vec![1.0, 2.0],
                 ..args()
             },
             &[1, 3, 2, 2],
         );
         refuse(
-            &ImageArgs {
+            &Preprocessing {
                 std: vec![0.0],
                 ..args()
             },

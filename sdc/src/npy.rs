@@ -1,6 +1,6 @@
 //! NumPy's `.npy` and `.npz` files to and from tensors.
 
-use crate::exit::Failure;
+use crate::error::{Error, Result};
 use crate::files;
 use bytes::Bytes;
 use half::f16;
@@ -14,9 +14,12 @@ use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
 /// Reads an `.npy` file. Row-major little-endian data stays where it is: the tensor shares the mapped file.
-pub fn read(path: &Path) -> Result<Tensor, Failure> {
+///
+/// # Errors
+/// Files that cannot be read; element types that have none here; sizes that do not agree.
+pub fn read(path: &Path) -> Result<Tensor> {
     let file = files::map(path)?;
-    parse(&file).map_err(|what| Failure::usage(format!("{}: {what}", path.display())))
+    parse(&file).map_err(|what| Error::usage(format!("{}: {what}", path.display())))
 }
 
 fn parse(file: &Bytes) -> Result<Tensor, String> {
@@ -92,6 +95,9 @@ fn row_major(data: &[u8], shape: &[usize], size: usize) -> Bytes {
 }
 
 /// Writes a tensor in the `.npy` format, row-major. NumPy has no bfloat16: it is written as float32, which holds it exactly.
+///
+/// # Errors
+/// Those of `out`.
 pub fn write(out: &mut dyn Write, tensor: &Tensor) -> io::Result<()> {
     match tensor.dtype() {
         DType::F64 => elements::<f64>(out, tensor),
@@ -135,8 +141,11 @@ fn push<T: npyz::AutoSerialize>(
 }
 
 /// Reads all arrays of an `.npz` archive. Only archives without compression (`numpy.savez`).
-pub fn read_npz(path: &Path) -> Result<BTreeMap<String, Tensor>, Failure> {
-    let bad = |what: String| Failure::usage(format!("{}: {what}", path.display()));
+///
+/// # Errors
+/// As for [`read`]; compressed archives.
+pub fn read_npz(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let bad = |what: String| Error::usage(format!("{}: {what}", path.display()));
     let file = files::map(path)?;
     let mut archive = zip::ZipArchive::new(io::Cursor::new(file.clone())).map_err(|e| bad(e.to_string()))?;
     let mut arrays = BTreeMap::new();
@@ -160,6 +169,9 @@ pub fn read_npz(path: &Path) -> Result<BTreeMap<String, Tensor>, Failure> {
 }
 
 /// Writes named tensors as an `.npz` archive, uncompressed, without times: the same tensors give the same bytes.
+///
+/// # Errors
+/// Those of `out`.
 pub fn write_npz(out: &mut dyn Write, tensors: &[(String, Tensor)]) -> io::Result<()> {
     let mut archive = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default()

@@ -1,53 +1,12 @@
 //! The CPU to compile for, and which embedded kernels suit it.
 
-use crate::exit::Failure;
-use crate::units::parse_size;
-use clap::Args;
+use crate::error::{Error, Result};
 use sdc_cranelift::{Arch, CpuSpec};
 use sdc_kernels::{Instance, features, instances};
 use sdc_passes::schedule::ScheduleOptions;
 
-/// Where the compiled model is to run: here.
-#[derive(Args, Debug, Clone, Default)]
-pub struct HereArgs {
-    /// CPU to compile for: x86-64, x86-64-v2, x86-64-v3, x86-64-v4 or native
-    #[arg(long, value_name = "NAME")]
-    cpu: Option<String>,
-    /// Compile the plain bodies of all kernels instead of using the embedded ones
-    #[arg(long)]
-    no_kernels: bool,
-    /// Sum all convolutions directly: never use Winograd's filtering, which rounds otherwise
-    #[arg(long)]
-    no_winograd: bool,
-    #[command(flatten)]
-    residency: ResidencyArgs,
-}
-
-/// How much of the weights may be in memory at a time.
-#[derive(Args, Debug, Clone, Copy, Default)]
-pub struct ResidencyArgs {
-    /// Give weights back to the system while a run is past them, so that at most this much of them is in memory at a time, or what
-    /// single layers need (suffixes K, M, G); by default 128M, where that takes no time, and else all stay
-    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
-    pub resident_weights: Option<usize>,
-}
-
-impl HereArgs {
-    /// The target; this machine's CPU unless another was asked for.
-    pub fn target(&self) -> Result<Target, Failure> {
-        let target = Target::new(self.cpu.as_deref().unwrap_or("native"), !self.no_kernels)?;
-        Ok(Target {
-            winograd: !self.no_winograd,
-            resident_weights: self.residency.resident_weights,
-            ..target
-        })
-    }
-    /// True if nothing was asked for.
-    pub fn is_empty(&self) -> bool {
-        let resident = self.residency.resident_weights;
-        self.cpu.is_none() && !self.no_kernels && !self.no_winograd && resident.is_none()
-    }
-}
+/// The CPU that artifacts are compiled for unless another is asked for.
+pub const DEFAULT_CPU: &str = "x86-64-v3";
 
 /// What is compiled for.
 #[derive(Debug, Clone)]
@@ -67,14 +26,17 @@ pub struct Target {
 }
 
 impl Target {
-    /// The CPU with this name, and the best kernels it can run.
-    pub fn new(cpu: &str, kernels: bool) -> Result<Self, Failure> {
-        let cpu = sdc_cranelift::cpu::find(cpu).map_err(Failure::usage)?;
+    /// The CPU with this name (`x86-64`, `x86-64-v3`, ..., or `native` for this machine's), and the best kernels it can run, or none.
+    ///
+    /// # Errors
+    /// No such CPU; an sdc without kernels, as it was built on another platform.
+    pub fn new(cpu: &str, kernels: bool) -> Result<Self> {
+        let cpu = sdc_cranelift::cpu::find(cpu).map_err(Error::usage)?;
         let base = instances()
             .iter()
             .find(|i| i.symbol("prepare").is_some())
             .ok_or_else(|| {
-                Failure::unsupported(
+                Error::unsupported(
                     "this sdc was built where no kernels can be built, so it cannot compile for x86-64",
                 )
             })?;
@@ -93,12 +55,15 @@ impl Target {
     }
 
     /// Another instruction set than x86-64: the bodies of all kernels are compiled.
-    pub fn other(arch: Arch, cpu: Option<&str>) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    /// A CPU other than the generic one of the instruction set.
+    pub fn other(arch: Arch, cpu: Option<&str>) -> Result<Self> {
         let generic = sdc_cranelift::cpu::generic(arch)
-            .ok_or_else(|| Failure::bug(format!("{} is not another target", arch.triple())))?;
+            .ok_or_else(|| Error::bug(format!("{} is not another target", arch.triple())))?;
         if let Some(name) = cpu.filter(|&name| name != generic.name) {
             let message = format!("unknown CPU `{name}` of {}", arch.triple());
-            return Err(Failure::usage(message).help(format!("there is `{}`", generic.name)));
+            return Err(Error::usage(message).help(format!("there is `{}`", generic.name)));
         }
         Ok(Self {
             cpu: generic,

@@ -1,8 +1,8 @@
 //! Representative inputs from files, read one at a time.
 
 use crate::dataset::DataSet;
-use crate::exit::Failure;
-use crate::images::{ImageArgs, Images};
+use crate::error::{Error, Result};
+use crate::images::{Images, Preprocessing};
 use crate::npy;
 use sdc_artifact::interface::TensorSpec;
 use sdc_ir::graph::Graph;
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Calibration {
     files: Vec<File>,
     inputs: Vec<TensorSpec>,
-    preprocessing: ImageArgs,
+    preprocessing: Preprocessing,
 }
 
 /// Sets that are read before a mapped file is opened anew: what was read of it counts as this process's memory while it is mapped.
@@ -38,12 +38,12 @@ enum Source {
 }
 
 impl Calibration {
-    /// Opens what `--calib` names; `None` if nothing.
-    pub fn open(
-        paths: &[PathBuf],
-        preprocessing: &ImageArgs,
-        graph: &Graph,
-    ) -> Result<Option<Self>, Failure> {
+    /// Opens files and directories for a graph's inputs; `None` if there are none. An `.npy` file holds images or inputs, an `.npz` file
+    /// inputs by name, each more than one along the first dimension; a directory holds recorded sets.
+    ///
+    /// # Errors
+    /// Files that cannot be read or do not fit the inputs; not one whole batch.
+    pub fn open(paths: &[PathBuf], preprocessing: &Preprocessing, graph: &Graph) -> Result<Option<Self>> {
         if paths.is_empty() {
             return Ok(None);
         }
@@ -67,7 +67,7 @@ impl Calibration {
             preprocessing: preprocessing.clone(),
         };
         if calibration.count() == 0 {
-            return Err(Failure::usage("--calib: not one whole batch of inputs"));
+            return Err(Error::usage("--calib: not one whole batch of inputs"));
         }
         Ok(Some(calibration))
     }
@@ -91,9 +91,8 @@ impl Calibration {
     }
 }
 
-fn failed(failure: Failure) -> DecomposeError {
-    let messages: Vec<String> = failure.problems.into_iter().map(|p| p.message).collect();
-    DecomposeError::Samples(messages.join("; "))
+fn failed(error: Error) -> DecomposeError {
+    DecomposeError::Samples(error.to_string())
 }
 
 /// Whole sets in a source.
@@ -113,7 +112,7 @@ fn batch(spec: &TensorSpec) -> usize {
     spec.shape.first().copied().unwrap_or(1).max(1)
 }
 
-fn open(path: &Path, preprocessing: &ImageArgs, inputs: &[TensorSpec]) -> Result<Vec<Source>, Failure> {
+fn open(path: &Path, preprocessing: &Preprocessing, inputs: &[TensorSpec]) -> Result<Vec<Source>> {
     if path.is_dir() {
         let sets = DataSet::all(path)?;
         return Ok(sets.into_iter().map(Source::Recorded).collect());
@@ -123,7 +122,7 @@ fn open(path: &Path, preprocessing: &ImageArgs, inputs: &[TensorSpec]) -> Result
         let mut arrays = Vec::new();
         for spec in inputs {
             let array = found.remove(&spec.name).ok_or_else(|| {
-                Failure::usage(format!(
+                Error::usage(format!(
                     "{}: no array `{}` for the model's input",
                     path.display(),
                     spec.name
@@ -135,7 +134,7 @@ fn open(path: &Path, preprocessing: &ImageArgs, inputs: &[TensorSpec]) -> Result
     }
     let array = npy::read(path)?;
     let [input] = inputs else {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "{}: the model has {} inputs, an .npy file serves one",
             path.display(),
             inputs.len()
@@ -147,17 +146,17 @@ fn open(path: &Path, preprocessing: &ImageArgs, inputs: &[TensorSpec]) -> Result
         Err(_) if array.dtype() == input.dtype && array.shape().get(1..) == input.shape.get(1..) => {
             Ok(vec![arrays_for(path, vec![array], inputs)?])
         }
-        Err(failure) => Err(failure),
+        Err(error) => Err(error),
     }
 }
 
-fn arrays_for(path: &Path, arrays: Vec<Tensor>, inputs: &[TensorSpec]) -> Result<Source, Failure> {
+fn arrays_for(path: &Path, arrays: Vec<Tensor>, inputs: &[TensorSpec]) -> Result<Source> {
     for (array, spec) in arrays.iter().zip(inputs) {
         // Further samples along the first dimension, or along one more.
         let own = array.shape();
         let fits = own.get(1..) == spec.shape.get(1..) || own.get(1..) == Some(&spec.shape[..]);
         if !fits || array.dtype() != spec.dtype {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "{}: {}{:?} does not hold inputs `{}` of {}{:?}",
                 path.display(),
                 array.dtype(),

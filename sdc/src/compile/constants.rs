@@ -1,6 +1,6 @@
 //! The constants of a module, laid out in the weights' payload.
 
-use crate::exit::Failure;
+use crate::error::{Error, Result};
 use sdc_artifact::manifest::Part;
 use sdc_artifact::weights;
 use sdc_ir::entity::EntityId;
@@ -21,11 +21,11 @@ pub struct Constants {
 
 impl Constants {
     /// Lays out the constants that some buffer holds, in the order of the buffers.
-    pub fn of(module: &Module) -> Result<Self, Failure> {
+    pub fn of(module: &Module) -> Result<Self> {
         let order: Vec<Weight> = constants(module).iter().map(|c| c.weight).collect();
         let position: BTreeMap<Weight, usize> = order.iter().enumerate().map(|(i, &w)| (w, i)).collect();
         let layout = weights::layout(order.iter().map(|&w| module.weights[w].bytes().len()))
-            .ok_or_else(|| Failure::limit("the weights exceed the address space"))?;
+            .ok_or_else(|| Error::limit("the weights exceed the address space"))?;
         let offset = |kind: &BufferKind| match kind {
             BufferKind::Const(weight) => Some(layout.offsets[position[weight]] - weights::PAYLOAD as u64),
             _ => None,

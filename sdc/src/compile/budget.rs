@@ -1,7 +1,7 @@
 //! What a compiled model takes, held against the user's limits.
 
 use super::constants::Constants;
-use crate::exit::{Exit, Failure, Problem};
+use crate::error::{Error, Result};
 use sdc_artifact::interface::Interface;
 use sdc_artifact::object::read::elf::ElfFile64;
 use sdc_artifact::object::{Object as _, ObjectSection as _, SectionKind};
@@ -12,9 +12,9 @@ use sdc_passes::plan;
 use std::collections::BTreeMap;
 
 /// Bytes of the object that a program holds in memory: code and constants.
-pub fn loaded_bytes(object: &[u8]) -> Result<u64, Failure> {
+pub fn loaded_bytes(object: &[u8]) -> Result<u64> {
     let file: ElfFile64<'_> =
-        ElfFile64::parse(object).map_err(|e| Failure::bug(format!("our own object: {e}")))?;
+        ElfFile64::parse(object).map_err(|e| Error::bug(format!("our own object: {e}")))?;
     let loaded = |kind| {
         matches!(
             kind,
@@ -41,7 +41,7 @@ pub fn check_flash(
     module: &Module,
     constants: &Constants,
     limit: usize,
-) -> Result<(), Failure> {
+) -> Result<()> {
     let weights = interface.weights_size as u64;
     let total = if interface.weights_embedded {
         code
@@ -74,7 +74,7 @@ pub fn check_flash(
     for (bytes, name) in largest.iter().take(SHOWN_CONSTANTS) {
         text += &format!("    {bytes:>12}  {name}\n");
     }
-    Err(too_large("--flash", &text))
+    Err(Error::too_large("--flash", &text))
 }
 
 /// For each constant the user's nodes that read it first.
@@ -87,18 +87,4 @@ fn users(module: &Module) -> BTreeMap<Weight, String> {
         }
     }
     users
-}
-
-/// A limit of the user's is exceeded; the first line of the text says by how much, the others why.
-pub fn too_large(option: &str, text: &str) -> Failure {
-    let mut lines = text.lines().map(str::to_owned);
-    let message = format!("{option}: {}", lines.next().unwrap_or_default());
-    Failure {
-        exit: Exit::Limit,
-        problems: vec![Problem {
-            message,
-            notes: lines.collect(),
-            ..Problem::default()
-        }],
-    }
 }

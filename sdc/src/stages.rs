@@ -1,14 +1,15 @@
-//! The text forms as files: `NAME.sdir`, with the weights' data in `NAME.sdw` or, for a directory of stages, in one
+//! Programs as text, stage by stage. As files: `NAME.sdir`, with the weights' data in `NAME.sdw` or, for a directory of stages, in one
 //! `weights.sdw`.
 
-use crate::exit::Failure;
+use crate::error::{Error, Result};
 use crate::files;
 use sdc_ir::graph::verify::verify;
 use sdc_ir::graph::{Graph, Weights};
+use sdc_ir::schedule::Schedule;
 use sdc_ir::text::{self, Level, TextError, weights_file};
 use sdc_ir::tile::Module;
 use sdc_passes::driver::{DriverError, Observer};
-use sdc_passes::pipeline::{IMPORT, PLAN, PipelineError, TILE};
+use sdc_passes::pipeline::{IMPORT, PLAN, PipelineError, SCHEDULE, TILE};
 use sdc_passes::plan::{Plan, report};
 use sdc_passes::tile::Lowered;
 use std::path::{Path, PathBuf};
@@ -23,24 +24,30 @@ pub fn is_text(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == EXTENSION)
 }
 
-/// Reads a graph and its weights, and verifies it.
-pub fn read_graph(path: &Path) -> Result<Graph, Failure> {
+/// Reads a graph and its weights, and its schedule if the text has one, and verifies them.
+///
+/// # Errors
+/// Files that cannot be read or parsed; a tile module; weights that are not there; a graph or schedule that is malformed.
+pub fn read(path: &Path) -> Result<(Graph, Option<Schedule>)> {
     let source = files::text(path)?;
-    let located = |e: &dyn std::fmt::Display| Failure::malformed(format!("{}: {e}", path.display()));
-    if text::level(&source).map_err(|e| located(&e))? != Level::Graph {
-        return Err(Failure::usage(format!(
-            "{}: passes work on graphs, this is a tile module",
-            path.display()
-        )));
-    }
+    let located = |e: &dyn std::fmt::Display| Error::malformed(format!("{}: {e}", path.display()));
+    let level = text::level(&source).map_err(|e| located(&e))?;
     let store = match weights_path(path) {
         None => Weights::new(),
         Some(file) => weights_file::read(files::map(&file)?)
-            .map_err(|e| Failure::malformed(format!("{}: {e}", file.display())))?,
+            .map_err(|e| Error::malformed(format!("{}: {e}", file.display())))?,
     };
-    let graph = text::parse_graph(&source, &store).map_err(|e| match &e {
+    let parsed = match level {
+        Level::Graph => text::parse_graph(&source, &store).map(|graph| (graph, None)),
+        Level::Schedule => text::parse_schedule(&source, &store).map(|(graph, s)| (graph, Some(s))),
+        Level::Tile => {
+            let message = format!("{}: passes work on graphs, this is a tile module", path.display());
+            return Err(Error::usage(message));
+        }
+    };
+    let (graph, schedule) = parsed.map_err(|e| match &e {
         TextError::Parse(_) => located(&e),
-        TextError::MissingWeights(_) => Failure::usage(format!("{}: {e}", path.display()))
+        TextError::MissingWeights(_) => Error::usage(format!("{}: {e}", path.display()))
             .help("the data belongs in a file beside it that ends in .sdw"),
     })?;
     // Not all that reads a graph starts with the driver, which would verify it.
@@ -49,7 +56,13 @@ pub fn read_graph(path: &Path) -> Result<Graph, Failure> {
         let faults = faults.iter().map(ToString::to_string).collect();
         return Err(PipelineError::from(DriverError::Malformed(faults)).into());
     }
-    Ok(graph)
+    let faults = schedule
+        .as_ref()
+        .map(|s| sdc_ir::schedule::verify::verify(&graph, s));
+    match faults.filter(|faults| !faults.is_empty()) {
+        Some(faults) => Err(PipelineError::Schedule(faults).into()),
+        None => Ok((graph, schedule)),
+    }
 }
 
 fn weights_path(path: &Path) -> Option<PathBuf> {
@@ -59,7 +72,10 @@ fn weights_path(path: &Path) -> Option<PathBuf> {
 }
 
 /// Writes a graph's text, and its weights beside it.
-pub fn write_graph(path: &Path, graph: &Graph) -> Result<(), Failure> {
+///
+/// # Errors
+/// Those of writing.
+pub fn write_graph(path: &Path, graph: &Graph) -> Result<()> {
     files::write(&path.with_extension("sdw"), |mut out| {
         weights_file::write(&graph.weights, &mut out)
     })?;
@@ -112,8 +128,11 @@ impl Dump {
         }
     }
 
-    /// Writes the stages to `DIR/0_import.sdir` and so on, the weights of all to one file.
-    pub fn write(&self, dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    /// Writes the stages to `DIR/0_import.sdir` and so on, the weights of all to one file. Returns the files.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn write(&self, dir: &Path) -> Result<Vec<PathBuf>> {
         files::create_dir(dir)?;
         let mut all = Weights::new();
         for stage in &self.stages {
@@ -138,6 +157,10 @@ impl Observer for Dump {
     fn graph(&mut self, pass: &'static str, graph: &Graph) {
         self.keep(pass, || graph.to_string(), &graph.weights);
     }
+    fn scheduled(&mut self, graph: &Graph, schedule: &Schedule) {
+        let text = || text::Scheduled { graph, schedule }.to_string();
+        self.keep(SCHEDULE, text, &graph.weights);
+    }
     fn lowered(&mut self, lowered: &Lowered) {
         self.keep(TILE, || lowered.module.to_string(), &lowered.module.weights);
     }
@@ -153,12 +176,15 @@ pub fn stages() -> Vec<&'static str> {
         .collect()
 }
 
-/// Refuses the name of a stage that does not exist.
-pub fn check_stage(name: &str) -> Result<(), Failure> {
+/// Refuses the name of a stage that does not exist; `all` stands for all.
+///
+/// # Errors
+/// [`Kind::Usage`](crate::Kind::Usage).
+pub fn check_stage(name: &str) -> Result<()> {
     if name == "all" || stages().contains(&name) {
         return Ok(());
     }
-    Err(Failure::usage(format!(
+    Err(Error::usage(format!(
         "no stage `{name}`; there are {}",
         stages().join(", ")
     )))

@@ -462,14 +462,15 @@ fn stages_are_printed_and_can_be_taken_up_again() {
         "2_fuse.sdir",
         "3_quantise.sdir",
         "4_layout.sdir",
-        "5_tile.sdir",
-        "6_plan.txt",
+        "5_schedule.sdir",
+        "6_tile.sdir",
+        "7_plan.txt",
         "weights.sdw",
     ];
     assert_eq!(all, expected);
     let stage = |name: &str| fs::read_to_string(dir.path(&format!("stages/{name}"))).unwrap();
     assert_eq!(ok(["dump", &model, "--after", "layout"]), stage("4_layout.sdir"));
-    assert_eq!(ok(["dump", &model, "--after", "plan"]), stage("6_plan.txt"));
+    assert_eq!(ok(["dump", &model, "--after", "plan"]), stage("7_plan.txt"));
 
     // Each graph stage follows from the one before it.
     for (from, pass, to) in [
@@ -506,7 +507,7 @@ fn stages_are_printed_and_can_be_taken_up_again() {
         let read = |dir: &str| fs::read(format!("{dir}/{file}")).unwrap();
         assert_eq!(read(&direct), read(&text), "{file}");
     }
-    fails(2, ["opt", &dir.path("stages/5_tile.sdir"), "--passes", "fuse"]);
+    fails(2, ["opt", &dir.path("stages/6_tile.sdir"), "--passes", "fuse"]);
     fails(2, ["opt", &import, "--passes", "nothing"]);
     fails(2, ["opt", &dir.path("stages/4_layout.sdir"), "--passes", "fuse"]);
     fs::remove_file(dir.path("stages/weights.sdw")).unwrap();
@@ -530,6 +531,72 @@ fn stages_are_printed_and_can_be_taken_up_again() {
 }
 
 #[test]
+fn a_schedule_is_printed_edited_and_compiled() {
+    let dir = Dir::new();
+    let (model, stages) = (
+        dir.write("classifier.onnx", onnx::classifier()),
+        dir.path("stages"),
+    );
+    ok(["dump", &model, "--all", &stages, "--cpu", "x86-64-v3"]);
+    let (schedule, out) = (dir.path("stages/5_schedule.sdir"), dir.path("out"));
+    assert_eq!(
+        ok(["dump", &model, "--after", "schedule", "--cpu", "x86-64-v3"]),
+        fs::read_to_string(&schedule).unwrap()
+    );
+    // As it is, it gives the same code.
+    let (direct, text) = (dir.path("direct"), dir.path("text"));
+    ok(["compile", &model, "-o", &direct, "--name", "m"]);
+    ok([
+        "compile",
+        &schedule,
+        "-o",
+        &text,
+        "--name",
+        "m",
+        "--start-from",
+        "tile",
+    ]);
+    let object = |dir: &str| fs::read(format!("{dir}/m.o")).unwrap();
+    assert!(object(&direct) == object(&text));
+    // Edited, other code.
+    let printed = fs::read_to_string(&schedule).unwrap();
+    let run = printed.lines().find(|l| l.contains(" by conv2d_f32")).unwrap();
+    let loops = run
+        .replace("conv2d_f32", "loops")
+        .replace(" weights constant", "");
+    let edited = dir.write("stages/edited.sdir", printed.replace(run, &loops));
+    ok([
+        "compile",
+        &edited,
+        "-o",
+        &out,
+        "--name",
+        "m",
+        "--check",
+        "each-pass",
+    ]);
+    assert!(object(&direct) != object(&out));
+    // For another target, or against the laws.
+    let error = fails(2, ["compile", &schedule, "-o", &out, "--cpu", "x86-64"]);
+    assert!(error.contains("the target has"), "{error}");
+    let broken = dir.write("stages/broken.sdir", printed.replace(run, ""));
+    let error = fails(3, ["compile", &broken, "-o", &out]);
+    assert!(error.contains("no run computes"), "{error}");
+    let error = fails(
+        2,
+        [
+            "compile",
+            &dir.path("stages/4_layout.sdir"),
+            "-o",
+            &out,
+            "--start-from",
+            "tile",
+        ],
+    );
+    assert!(error.contains("a schedule"), "{error}");
+}
+
+#[test]
 fn compile_shows_and_checks_passes() {
     let dir = Dir::new();
     let model = dir.write("movements.onnx", onnx::movements());
@@ -538,7 +605,12 @@ fn compile_shows_and_checks_passes() {
         .lines()
         .map(|l| l.split_whitespace().next().unwrap())
         .collect();
-    assert_eq!(names, ["simplify", "fuse", "quantise", "layout", "tile", "plan"]);
+    assert_eq!(
+        names,
+        [
+            "simplify", "fuse", "quantise", "layout", "schedule", "tile", "plan"
+        ]
+    );
     let stopped = ok(["compile", &model, "--stop-after", "simplify"]);
     assert_eq!(stopped, ok(["dump", &model, "--after", "simplify"]));
     let out = dir.path("out");

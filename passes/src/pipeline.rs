@@ -13,7 +13,7 @@ use crate::tile::{self, Lowered, TileError};
 use sdc_interp::{EvalError, run_tile, run_tile_planned};
 use sdc_ir::Tensor;
 use sdc_ir::graph::Graph;
-use sdc_ir::schedule::{Schedule, verify::verify};
+use sdc_ir::schedule::{Schedule, Widths, verify::verify};
 
 /// Name of the stage before the first pass: the graph as the frontend made it.
 pub const IMPORT: &str = "import";
@@ -108,6 +108,17 @@ pub enum PipelineError {
     /// The schedule given does not fit the graph.
     #[error("the schedule is malformed: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Schedule(Vec<sdc_ir::schedule::verify::Fault>),
+    /// The schedule given was made for another target.
+    #[error(
+        "the schedule is for vectors of {} lanes, blocks of {} channels and kernels of {} lanes; the target has {}, {} and {}",
+        given.lanes, given.block, given.kernel_lanes, target.lanes, target.block, target.kernel_lanes
+    )]
+    Widths {
+        /// Of the schedule.
+        given: Widths,
+        /// Of the target.
+        target: Widths,
+    },
     /// `start_from` is `tile`, and there is no schedule.
     #[error("the tile pass starts from a schedule, and there is none")]
     NoSchedule,
@@ -130,6 +141,7 @@ impl PipelineError {
             PipelineError::WrongPlan(_) => true,
             PipelineError::UnknownPass { .. }
             | PipelineError::Schedule(_)
+            | PipelineError::Widths { .. }
             | PipelineError::NoSchedule
             | PipelineError::Tile(_)
             | PipelineError::Plan(_) => false,
@@ -235,7 +247,7 @@ pub fn run_pipeline(
         let given = options.given.clone();
         let schedule = match (first > schedule_stage, given) {
             (false, _) => make_schedule(&mut driver, &done.graph, &options.schedule)?,
-            (true, Some(given)) => check_schedule(&done.graph, given)?,
+            (true, Some(given)) => check_schedule(&done.graph, given, &options.schedule)?,
             (true, None) => return Err(PipelineError::NoSchedule),
         };
         done.schedule = Some(schedule);
@@ -291,7 +303,15 @@ fn make_schedule(
     Ok(schedule)
 }
 
-fn check_schedule(graph: &Graph, schedule: Schedule) -> Result<Schedule, PipelineError> {
+fn check_schedule(
+    graph: &Graph,
+    schedule: Schedule,
+    options: &ScheduleOptions,
+) -> Result<Schedule, PipelineError> {
+    let (given, target) = (schedule.widths, options.widths());
+    if given != target {
+        return Err(PipelineError::Widths { given, target });
+    }
     let faults = verify(graph, &schedule);
     if faults.is_empty() {
         return Ok(schedule);

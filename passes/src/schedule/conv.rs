@@ -59,7 +59,7 @@ fn form(cx: &Chooser<'_>, w: Value, group: usize, depthwise: bool, channels: usi
     if let Some(tensor) = cx.graph.constant(w) {
         return (tensor.dtype() == DType::F32).then_some(Form::Constant);
     }
-    let widths = cx.widths();
+    let widths = cx.options.widths();
     let shape = cx.graph.ty(w).sizes();
     conv::compressed(cx.graph, &widths, w, shape, group, depthwise)?;
     Some(match cx.options.streamed {

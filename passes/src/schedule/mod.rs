@@ -55,6 +55,17 @@ impl Default for ScheduleOptions {
     }
 }
 
+impl ScheduleOptions {
+    /// The widths of the target.
+    pub const fn widths(&self) -> Widths {
+        Widths {
+            lanes: self.lanes,
+            block: self.block,
+            kernel_lanes: self.kernel_lanes,
+        }
+    }
+}
+
 /// Schedules a graph in which the layout pass has run; also what was chosen and what was not, and why.
 pub fn schedule(graph: &Graph, options: &ScheduleOptions) -> (Schedule, Vec<Remark>) {
     schedule_cut(graph, options, &|_| Vec::new())
@@ -95,7 +106,7 @@ pub fn schedule_cut(
         tasks: cut::pieces(elements(graph, graph.outputs[output].value), 1),
     });
     let copies = copies.collect();
-    let widths = cx.widths();
+    let widths = options.widths();
     let remarks = cx.ctx.into_remarks();
     let mut schedule = Schedule {
         widths,
@@ -165,14 +176,6 @@ struct Chooser<'g> {
 }
 
 impl Chooser<'_> {
-    fn widths(&self) -> Widths {
-        Widths {
-            lanes: self.options.lanes,
-            block: self.options.block,
-            kernel_lanes: self.options.kernel_lanes,
-        }
-    }
-
     fn run(&mut self, node: Node) -> Run {
         let graph = self.graph;
         let data = &graph.nodes()[node];

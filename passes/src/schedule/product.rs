@@ -22,7 +22,7 @@ const MACS_PER_ENTRY: usize = 1 << 18;
 pub fn choose(cx: &mut Chooser<'_>, node: Node, op: &MatMul) -> Run {
     let data = &cx.graph.nodes()[node];
     let w = data.inputs[1];
-    let widths = cx.widths();
+    let widths = cx.options.widths();
     let dense = cx.graph.constant(w).is_some_and(|t| t.dtype() == DType::F32);
     let constant = dense || compressed(cx.graph, &widths, w).is_some();
     if let Some(rows) = Rows::of(&cx.scene, node, op).filter(|_| constant) {

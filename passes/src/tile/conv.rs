@@ -267,8 +267,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
                     b.kernel(part.call(block, lanes, range, &shift));
                 });
             });
-            let over: Vec<Ref> = residual.filter(|_| rows == (0..y.shape[2])).into_iter().collect();
-            cx.push_func(b, data.origins.clone(), &y, &over);
+            cx.push_func(b, data.origins.clone());
             return Ok(());
         }
         let split = Split::of(&Layer {
@@ -309,8 +308,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
             }
         });
     }
-    let over: Vec<Ref> = residual.filter(|_| rows == (0..y.shape[2])).into_iter().collect();
-    cx.push_func(b, data.origins.clone(), &y, &over);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -214,7 +214,7 @@ pub fn lower(
     } else {
         emit(&mut b, &0.into(), &0.into());
     }
-    cx.push_func(b, data.origins.clone(), &y, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -69,9 +69,8 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Result<(), TileError> {
     )?;
     // Outermost operator last in the walk, first in the list people read.
     origins.reverse();
-    let in_place: Vec<Ref> = operands[1..].to_vec();
     if let Some(b) = map::call(cx, node, &operands, &leaves, &origins) {
-        cx.push_func(b, origins, &out, &in_place);
+        cx.push_func(b, origins);
         return Ok(());
     }
     let lanes = if vectorisable { cx.options.lanes } else { 1 };
@@ -87,7 +86,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Result<(), TileError> {
         let x = to_storage(b, cx.graph.ty(result).dtype, x);
         b.store(out.buffer, access[0].index.clone(), x);
     });
-    cx.push_func(b, origins, &out, &in_place);
+    cx.push_func(b, origins);
     Ok(())
 }
 

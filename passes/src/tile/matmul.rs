@@ -98,8 +98,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul) -> Result<(), TileE
                     }
                     b.kernel(part);
                 });
-                let over: Vec<Ref> = residual.into_iter().collect();
-                cx.push_func(b, data.origins.clone(), &out, &over);
+                cx.push_func(b, data.origins.clone());
                 return Ok(());
             }
             // A block is the unit of sharing. With few rows the weights' bytes take the time, else the products. Equal
@@ -118,8 +117,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul) -> Result<(), TileE
             } else {
                 b.kernel(call(0.into(), blocks.into()));
             }
-            let over: Vec<Ref> = residual.into_iter().collect();
-            cx.push_func(b, data.origins.clone(), &out, &over);
+            cx.push_func(b, data.origins.clone());
             Ok(())
         }
         _ => loops(cx, node, op),
@@ -236,8 +234,7 @@ fn loops(cx: &mut Lowering<'_>, node: Node, op: &MatMul) -> Result<(), TileError
             b.for_range(full_m, m, 1, |b, i| columns(b, i, 1));
         }
     });
-    let over: Vec<Ref> = product.residual.iter().cloned().collect();
-    cx.push_func(b, data.origins.clone(), &out, &over);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -78,13 +78,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, p: &Product<'_>) -> bool {
     batches(&mut b, &own, macs, &mut Vec::new(), &mut |b, at| {
         right.pack(b, at, cx.options.lanes)
     });
-    let place = Ref {
-        buffer,
-        offset: 0,
-        strides: vec![1],
-        shape: vec![len],
-    };
-    cx.push_func(b, origins.clone(), &place, &[]);
+    cx.push_func(b, origins.clone());
 
     let mut params: Vec<i64> = [m, n, k].map(|n| n as i64).to_vec();
     params.extend([p.a.strides[rows], p.a.strides[columns], p.out.strides[rows]]);
@@ -123,8 +117,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, p: &Product<'_>) -> bool {
             });
         },
     );
-    let over: Vec<Ref> = p.residual.into_iter().cloned().collect();
-    cx.push_func(b, origins, p.out, &over);
+    cx.push_func(b, origins);
     true
 }
 

@@ -29,7 +29,7 @@ fn emit_copy(b: &mut FuncBuilder, source: &Ref, out: &Ref, dtype: DType, lanes: 
 pub fn copy_ref(cx: &mut Lowering<'_>, origins: Vec<Origin>, source: &Ref, out: &Ref, dtype: DType) {
     let mut b = FuncBuilder::new();
     emit_copy(&mut b, source, out, dtype, lanes(cx, dtype), 1);
-    cx.push_func(b, origins, out, &[]);
+    cx.push_func(b, origins);
 }
 
 /// Relayout and Expand, and Transpose and Reshape of constants.
@@ -138,7 +138,7 @@ pub fn gather(cx: &mut Lowering<'_>, node: Node, axis: usize) -> Result<(), Tile
             b.store(out.buffer, access[0].index.clone(), v);
         },
     );
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -74,7 +74,7 @@ fn normalise(
             &data.origins,
             format!("rows of {count} elements, in the widest vectors"),
         );
-        cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
+        cx.push_func(b, data.origins.clone());
         return Ok(());
     }
     let reason = format!("a loop: no rows of {ROW} elements or more with a scale and a bias for each");
@@ -117,7 +117,7 @@ fn normalise(
             loops.emit(b, &at, 0, lanes, if along { fold } else { lanes });
         },
     );
-    cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -58,7 +58,7 @@ pub fn cumulative(cx: &mut Lowering<'_>, node: Node, op: &Cumulative) -> Result<
             });
         },
     );
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
@@ -124,7 +124,7 @@ pub fn arg_max(cx: &mut Lowering<'_>, node: Node, op: &ArgMax) -> Result<(), Til
         });
         b.store(out.buffer, access[0].index.clone(), found[1]);
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
@@ -175,7 +175,7 @@ pub fn top_k(cx: &mut Lowering<'_>, node: Node, op: &TopK) -> Result<(), TileErr
             vec![found[0], next]
         });
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -74,7 +74,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
     };
     if integer.is_none() && windows.has_kernel(dtype, &x, &y) {
         windows.emit(&mut b, dtype, &x, &y, &rows);
-        cx.push_func(b, data.origins.clone(), &y, &[]);
+        cx.push_func(b, data.origins.clone());
         return Ok(());
     }
     pool.unpadded = [0, 1].map(|d| {
@@ -112,7 +112,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
             });
         });
     });
-    cx.push_func(b, data.origins.clone(), &y, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

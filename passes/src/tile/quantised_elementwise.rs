@@ -143,7 +143,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Option<Result<(), TileError>>
     let mut origins = data.origins.clone();
     if let Root::Quantize(grid) = &root {
         let call = quantisation(&places[0], &out, [y_signed, grid.zero, bits(grid.scale)])?;
-        cx.push_func(call, origins, &out, &[]);
+        cx.push_func(call, origins);
         return Some(Ok(()));
     }
     let refs: Vec<&Ref> = std::iter::once(&out).chain(&places).collect();
@@ -202,7 +202,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Option<Result<(), TileError>>
             end: range.1,
         });
     });
-    cx.push_func(b, origins, &out, &places);
+    cx.push_func(b, origins);
     Some(Ok(()))
 }
 

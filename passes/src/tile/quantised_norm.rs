@@ -59,7 +59,7 @@ pub fn softmax(cx: &mut Lowering<'_>, node: Node, op: &QLinearSoftmax) -> Result
             });
         },
     );
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
@@ -128,7 +128,7 @@ pub fn instance(
             });
         });
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

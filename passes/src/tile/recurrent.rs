@@ -113,7 +113,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Recurrent) -> Result<(), Ti
         };
         layer.step(b, &t, &past);
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -33,7 +33,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Reduce) -> Result<(), TileE
     if dtype == DType::F32
         && let Some(b) = pooled(op.kind, &x.permuted(&kept), &kept_out, &axes)
     {
-        cx.push_func(b, data.origins.clone(), &out, &[]);
+        cx.push_func(b, data.origins.clone());
         return Ok(());
     }
     let count: usize = axes.iter().map(|&(size, _)| size).product();
@@ -67,7 +67,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Reduce) -> Result<(), TileE
             b.store(out.buffer, access[0].index.clone(), value);
         },
     );
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -70,7 +70,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), Tile
                     &data.origins,
                     format!("rows of {size} elements, in the widest vectors"),
                 );
-                cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
+                cx.push_func(b, data.origins.clone());
                 return Ok(());
             }
             None => cx.ctx.not_done(RULE, &data.origins, "a loop: its rows have gaps"),
@@ -160,6 +160,6 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), Tile
     );
     // The maximum of a row is known before the first element of it is written, and each element is read just before its
     // own place is: the result may lie over the operand.
-    cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }

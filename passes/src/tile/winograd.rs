@@ -342,8 +342,7 @@ pub fn lower(
             b.kernel(call(&image, &part_at, range, slot_at));
         });
     }
-    let over: Vec<Ref> = residual.filter(|_| rows == (0..y.shape[2])).into_iter().collect();
-    cx.push_func(b, data.origins.clone(), &y, &over);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

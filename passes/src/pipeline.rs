@@ -171,7 +171,7 @@ pub struct Outcome {
 pub struct Compiled {
     /// After the last graph pass.
     pub graph: Graph,
-    /// Functions and buffers, and the in-place pairs.
+    /// Functions and buffers.
     pub lowered: Lowered,
     /// The memory plan.
     pub plan: Plan,
@@ -343,9 +343,9 @@ fn make_plan(
     lowered: &Lowered,
     options: &PlanOptions,
 ) -> Result<Plan, PipelineError> {
-    let Lowered { module, in_place, .. } = lowered;
-    let plan = driver.timed(PLAN, || plan::plan(module, in_place, options))?;
-    let faults = check(module, in_place, &plan);
+    let module = &lowered.module;
+    let plan = driver.timed(PLAN, || plan::plan(module, options))?;
+    let faults = check(module, &plan);
     if !faults.is_empty() {
         return Err(PipelineError::WrongPlan(faults));
     }

@@ -147,7 +147,7 @@ fn a_network_down_to_its_plan() {
             .any(|&o| ["Relu", "Add", "Pad", "BatchNormalization"].contains(&o))
     );
     assert!(done.remarks.iter().any(|r| r.rule == "pad_into_conv" && r.done));
-    assert!(check(&done.lowered.module, &done.lowered.in_place, &done.plan).is_empty());
+    assert!(check(&done.lowered.module, &done.plan).is_empty());
     assert!(done.plan.waste_percent() <= 5.0, "{}", done.plan.waste_percent());
 }
 

@@ -202,12 +202,7 @@ pub fn lower(
         }
         (source, _) => layer.dense(cx, &source, &rows, tasks)?,
     };
-    let over: Vec<Ref> = residual
-        .iter()
-        .filter(|_| rows == (0..y.shape[2]))
-        .cloned()
-        .collect();
-    cx.push_func(b, data.origins.clone(), &y, &over);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

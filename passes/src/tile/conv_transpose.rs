@@ -217,7 +217,7 @@ pub fn lower(
             }
         },
     );
-    cx.push_func(b, data.origins.clone(), &y, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

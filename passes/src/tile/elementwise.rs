@@ -157,8 +157,8 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, algorithm: Algorithm, tasks: Tas
             .map(|program| program.call(&tree.operands, tasks))
             .map_err(|reason| cx.unsupported(node, reason))?
     };
-    let (origins, over) = (tree.origins.clone(), tree.operands[1..].to_vec());
-    cx.push_func(b, origins, &out, &over);
+    let origins = tree.origins.clone();
+    cx.push_func(b, origins);
     Ok(())
 }
 

@@ -151,9 +151,7 @@ fn constant(
             _ => b.kernel(call(0.into(), blocks.into())),
         }
     }
-    let out = cx.place(data.outputs[0]);
-    let over: Vec<Ref> = o.residual.map(|v| cx.place(v)).into_iter().collect();
-    cx.push_func(b, data.origins.clone(), &out, &over);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
@@ -285,8 +283,7 @@ fn loops(cx: &mut Lowering<'_>, node: Node, op: &MatMul) -> Result<(), TileError
             b.for_range(full_m, m, 1, |b, i| columns(b, i, 1));
         }
     });
-    let over: Vec<Ref> = product.residual.iter().cloned().collect();
-    cx.push_func(b, data.origins.clone(), &out, &over);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

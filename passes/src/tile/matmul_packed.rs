@@ -73,13 +73,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul, run: &Run) -> Resul
     batches(&mut b, &own, tasks(0), &mut Vec::new(), &mut |b, at| {
         right.pack(b, at, cx.widths.lanes)
     });
-    let place = Ref {
-        buffer,
-        offset: 0,
-        strides: vec![1],
-        shape: vec![len],
-    };
-    cx.push_func(b, origins.clone(), &place, &[]);
+    cx.push_func(b, origins.clone());
 
     let mut params: Vec<i64> = [m, n, k].map(|n| n as i64).to_vec();
     params.extend([p.a.strides[rows], p.a.strides[columns], p.out.strides[rows]]);
@@ -118,8 +112,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul, run: &Run) -> Resul
             });
         },
     );
-    let over: Vec<Ref> = p.residual.iter().cloned().collect();
-    cx.push_func(b, origins, &p.out, &over);
+    cx.push_func(b, origins);
     Ok(())
 }
 

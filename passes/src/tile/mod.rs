@@ -40,7 +40,6 @@ pub(crate) mod winograd;
 
 pub use quantised::range as quantised_range;
 
-use crate::plan::InPlace;
 use nest::Ref;
 use sdc_ir::entity::{Arena, EntityId};
 use sdc_ir::graph::{Graph, Node, Op, Origin, Value, Weight};
@@ -56,8 +55,6 @@ use storage::Scene;
 pub struct Lowered {
     /// The functions and buffers.
     pub module: Module,
-    /// Where a function may write its result over an operand.
-    pub in_place: Vec<InPlace>,
 }
 
 /// A node that cannot be lowered.
@@ -90,7 +87,6 @@ pub fn lower(graph: &Graph, schedule: &Schedule) -> Result<Lowered, Vec<TileErro
             buffers,
             ..Module::default()
         },
-        in_place: Vec::new(),
         constants: BTreeMap::new(),
         rebuilt: BTreeMap::new(),
         phases: BTreeMap::new(),
@@ -110,8 +106,7 @@ pub fn lower(graph: &Graph, schedule: &Schedule) -> Result<Lowered, Vec<TileErro
     }
     cx.copy_outputs();
     Ok(Lowered {
-        module: without_unused_buffers(cx.module, &mut cx.in_place),
-        in_place: cx.in_place,
+        module: without_unused_buffers(cx.module),
     })
 }
 
@@ -122,7 +117,6 @@ pub(crate) struct Lowering<'g> {
     widths: Widths,
     scene: Scene<'g>,
     module: Module,
-    in_place: Vec<InPlace>,
     constants: BTreeMap<Weight, Buffer>,
     /// Prepared matrices, by the digest of the compressed weights.
     rebuilt: BTreeMap<(Digest, rebuild::Matrices), Buffer>,
@@ -219,31 +213,9 @@ impl Lowering<'_> {
         })
     }
 
-    /// Appends a function. `out` is where it writes; each of `over` is a place it reads exactly one element from for
-    /// each element it writes, before it writes it, so that it may lie under the result if it has the same form.
-    fn push_func(&mut self, b: FuncBuilder, origins: Vec<Origin>, out: &Ref, over: &[Ref]) {
+    /// Appends a function.
+    fn push_func(&mut self, b: FuncBuilder, origins: Vec<Origin>) {
         let func = self.module.funcs.len();
-        let is_temp = |module: &Module, b: Buffer| module.buffers[b].kind == BufferKind::Temp;
-        for place in over {
-            let whole = |r: &Ref, m: &Module| {
-                r.offset == 0 && r.shape.iter().product::<usize>() == m.buffers[r.buffer].len
-            };
-            let fits = place.buffer != out.buffer
-                && is_temp(&self.module, place.buffer)
-                && is_temp(&self.module, out.buffer)
-                && same_strides(place, out)
-                && whole(place, &self.module)
-                && whole(out, &self.module)
-                && self.module.buffers[place.buffer].dtype.size()
-                    == self.module.buffers[out.buffer].dtype.size();
-            if fits {
-                self.in_place.push(InPlace {
-                    func,
-                    input: place.buffer,
-                    output: out.buffer,
-                });
-            }
-        }
         self.module.funcs.push(b.finish(format!("f{func}"), origins));
     }
 
@@ -294,12 +266,8 @@ impl Lowering<'_> {
     }
 }
 
-fn same_strides(a: &Ref, b: &Ref) -> bool {
-    a.shape == b.shape && (0..a.shape.len()).all(|d| a.shape[d] == 1 || a.strides[d] == b.strides[d])
-}
-
 /// Drops buffers no function touches (results of empty tensors, inlined chains), keeping inputs and outputs.
-fn without_unused_buffers(module: Module, in_place: &mut [InPlace]) -> Module {
+fn without_unused_buffers(module: Module) -> Module {
     let mut used = vec![false; module.buffers.len()];
     for func in module.prepare.iter().chain(&module.funcs) {
         for_each_buffer(&func.body, &mut |b| used[b.index()] = true);
@@ -313,10 +281,6 @@ fn without_unused_buffers(module: Module, in_place: &mut [InPlace]) -> Module {
     }
     let renamed = |b: Buffer| map[b.index()].expect("used buffers are kept");
     let all_renamed = |funcs: Vec<Func>| funcs.into_iter().map(|f| renamed_func(f, &renamed)).collect();
-    for pair in in_place.iter_mut() {
-        pair.input = renamed(pair.input);
-        pair.output = renamed(pair.output);
-    }
     Module {
         name: module.name,
         buffers,

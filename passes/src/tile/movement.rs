@@ -37,7 +37,7 @@ pub fn copy_ref(
 ) {
     let mut b = FuncBuilder::new();
     emit_copy(&mut b, source, out, dtype, lanes(cx, dtype), tasks);
-    cx.push_func(b, origins, out, &[]);
+    cx.push_func(b, origins);
 }
 
 /// Relayout and Expand, and Transpose and Reshape of constants.
@@ -163,7 +163,7 @@ pub fn gather(cx: &mut Lowering<'_>, node: Node, axis: usize, tasks: Tasks) -> R
             b.store(out.buffer, access[0].index.clone(), v);
         },
     );
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

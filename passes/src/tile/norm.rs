@@ -111,7 +111,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, algorithm: Algorithm, tasks: Tas
             .rows()
             .ok_or_else(|| cx.unsupported(node, "its rows have gaps, or a scale and a bias of their own"))?;
         let b = layer.call(&rows, tasks);
-        cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
+        cx.push_func(b, data.origins.clone());
         return Ok(());
     }
     let (inner, refs, epsilon) = (layer.inner, layer.others, layer.epsilon);
@@ -155,7 +155,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, algorithm: Algorithm, tasks: Tas
         };
         loops.emit(b, &at, 0, lanes, if along { fold } else { lanes });
     });
-    cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

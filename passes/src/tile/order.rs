@@ -59,7 +59,7 @@ pub fn cumulative(cx: &mut Lowering<'_>, node: Node, op: &Cumulative, tasks: Tas
             });
         },
     );
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
@@ -125,7 +125,7 @@ pub fn arg_max(cx: &mut Lowering<'_>, node: Node, op: &ArgMax, tasks: Tasks) -> 
         });
         b.store(out.buffer, access[0].index.clone(), found[1]);
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
@@ -176,7 +176,7 @@ pub fn top_k(cx: &mut Lowering<'_>, node: Node, op: &TopK, tasks: Tasks) -> Resu
             vec![found[0], next]
         });
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

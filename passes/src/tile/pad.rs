@@ -87,7 +87,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Pad, rows: Range<usize>) ->
         Some(source) => movement::emit_part(b, &source, &part, dtype, lanes),
         None => movement::emit_fill(b, &part, dtype, lanes, op.value.into()),
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -59,7 +59,7 @@ pub fn lower(
             return Err(cx.unsupported(node, "the kernel does not fit these operands"));
         }
         pool.windows().emit(&mut b, dtype, &x, &y, &rows, tasks);
-        cx.push_func(b, data.origins.clone(), &y, &[]);
+        cx.push_func(b, data.origins.clone());
         return Ok(());
     }
     pool.unpadded = [0, 1].map(|d| {
@@ -93,7 +93,7 @@ pub fn lower(
             });
         });
     });
-    cx.push_func(b, data.origins.clone(), &y, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

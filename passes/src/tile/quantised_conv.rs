@@ -144,7 +144,7 @@ pub fn lower(
             b.for_range(0, op.group, 1, |b, g| b.kernel(call(&image, &g, &at, range)));
         }
     });
-    cx.push_func(b, data.origins.clone(), &y, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -210,7 +210,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, tasks: Tasks) -> Result<(), Tile
         Root::Quantize(grid) => {
             let grid = [y_signed, grid.zero, bits(grid.scale)];
             let b = quantise(&places[0], &out, grid, tasks).ok_or_else(|| refused(cx, node))?;
-            cx.push_func(b, origins, &out, &[]);
+            cx.push_func(b, origins);
             return Ok(());
         }
     }
@@ -234,7 +234,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, tasks: Tasks) -> Result<(), Tile
             end: range.1,
         });
     });
-    cx.push_func(b, origins, &out, &places);
+    cx.push_func(b, origins);
     Ok(())
 }
 

@@ -65,7 +65,7 @@ pub fn softmax(
             });
         },
     );
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
@@ -135,7 +135,7 @@ pub fn instance(
             });
         });
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

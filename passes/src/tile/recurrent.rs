@@ -120,7 +120,7 @@ pub fn lower(
         };
         layer.step(b, &t, &past);
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -41,7 +41,7 @@ pub fn lower(
             .ok_or_else(|| cx.unsupported(node, "it is no pooling of channels side by side"))?;
         let mut b = FuncBuilder::new();
         pooled.emit(&mut b, tasks);
-        cx.push_func(b, data.origins.clone(), &out, &[]);
+        cx.push_func(b, data.origins.clone());
         return Ok(());
     }
     let count: usize = axes.iter().map(|&(size, _)| size).product();
@@ -75,7 +75,7 @@ pub fn lower(
             b.store(out.buffer, access[0].index.clone(), value);
         },
     );
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

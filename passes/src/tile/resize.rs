@@ -155,7 +155,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Resize, rows: Range<usize>)
         dtype,
         &mut vec![Affine::default(); out.shape.len()],
     );
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -77,7 +77,7 @@ pub fn lower(
             .filter(|_| dtype == DType::F32)
             .ok_or_else(|| cx.unsupported(node, "its rows have gaps, or are not f32"))?;
         let b = call(&rows, &out_others, &x_others, op.log, tasks);
-        cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
+        cx.push_func(b, data.origins.clone());
         return Ok(());
     }
     let mut b = FuncBuilder::new();
@@ -163,6 +163,6 @@ pub fn lower(
     );
     // The maximum of a row is known before the first element of it is written, and each element is read just before its
     // own place is: the result may lie over the operand.
-    cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }

@@ -123,12 +123,7 @@ pub fn lower(
             b.kernel(call.on(&image, &part_at, range, slot_at));
         });
     }
-    let over: Vec<Ref> = residual
-        .iter()
-        .filter(|_| rows == (0..y.shape[2]))
-        .cloned()
-        .collect();
-    cx.push_func(b, data.origins.clone(), &y, &over);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

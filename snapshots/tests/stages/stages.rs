@@ -165,8 +165,8 @@ impl Observer for Watch {
 }
 
 fn check_plan(compiled: &Compiled) -> Result<(), String> {
-    let Lowered { module, in_place, .. } = &compiled.lowered;
-    let faults = plan::check::check(module, in_place, &compiled.plan);
+    let module = &compiled.lowered.module;
+    let faults = plan::check::check(module, &compiled.plan);
     let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     if faults.is_empty() {
         Ok(())

@@ -17,9 +17,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sdc-lower", &["sdc-ir"]),
     ("sdc-cranelift", &["sdc-ir", "sdc-lower"]),
     ("sdc-artifact", &["sdc-ir"]),
+    ("sdc-accel-isa", &["sdc-ir"]),
     (
         "sdc",
         &[
+            "sdc-accel-isa",
             "sdc-artifact",
             "sdc-cranelift",
             "sdc-frontend",

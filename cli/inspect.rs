@@ -1,7 +1,6 @@
 //! `sdc inspect`: what is in a model, and what of it is not supported, before anything is compiled.
 
 use crate::exit::{Exit, Failure, Nodes, Problem};
-use crate::macs;
 use crate::model::{ModelArgs, ModelFile};
 use crate::progress::Progress;
 use crate::sd::report::{LayerRow, decibels, density, form};
@@ -11,6 +10,7 @@ use crate::units::size;
 use comfy_table::{CellAlignment, Table, presets};
 use sdc_frontend::proto::{DimensionValue, NodeProto, TypeValue, ValueInfoProto, data_type};
 use sdc_ir::Tensor;
+use sdc_ir::analysis::macs;
 use sdc_ir::graph::{Graph, NodeData, Op, Value};
 use sdc_ir::sd::Stored;
 use sdc_passes::pipeline::{PipelineOptions, compile_pipeline};

@@ -19,7 +19,6 @@ mod files;
 mod images;
 mod inspect;
 mod integer;
-mod macs;
 mod model;
 mod npy;
 mod opt;

@@ -348,7 +348,7 @@ fn outputs(compressed: &Compressed, wanted: &Wanted<'_>) -> Result<Vec<OutputRow
     let macs = |g: &Graph| {
         g.nodes()
             .values()
-            .fold(0u64, |n, d| n.saturating_add(crate::macs::of(g, d)))
+            .fold(0u64, |n, d| n.saturating_add(sdc_ir::analysis::macs::of(g, d)))
     };
     let referenced = macs(&compressed.graph) <= MAX_REFERENCE_MACS;
     for i in 0..samples.count().min(MEASURED_INPUTS) {

@@ -4,8 +4,7 @@
 //! overlap, except a declared [`InPlace`] pair, whose two buffers may share their first byte if the input dies where
 //! the output is born. Sizes are rounded up to [`ALIGN`], and so are all offsets.
 //!
-//! - [`problem`]: the module reduced to intervals and sizes, and the lower bound.
-//! - [`place`]: the search for offsets.
+//! - [`sdc_ir::analysis`]: intervals and sizes, the lower bound, and the search for offsets.
 //! - [`check`]: an independent proof that a plan is right; it shares no code with the planner.
 //! - [`residency`]: which weights need not stay in memory between the functions that read them.
 //! - [`report`], [`svg`], [`explain`]: for people.
@@ -16,9 +15,7 @@ pub mod check;
 mod constants;
 pub mod explain;
 mod lifetime;
-mod place;
 mod prepared;
-pub mod problem;
 pub mod report;
 mod residency;
 pub mod svg;
@@ -30,7 +27,8 @@ pub use lifetime::{Lifetime, lifetimes};
 pub use prepared::{Prepared, prepared};
 pub use residency::{Residency, Transient, residency};
 
-use problem::{Item, Pair, Problem};
+use sdc_ir::analysis::place;
+use sdc_ir::analysis::problem::{Item, Pair, Problem};
 use sdc_ir::entity::Arena;
 use sdc_ir::tile::{Buffer, BufferKind, Module};
 use std::collections::BTreeMap;

@@ -395,7 +395,7 @@ impl Config {
     }
 
     /// Faults of keys taken together.
-    fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.ob_slot < self.lanes {
             return Err(ConfigError::Together(format!(
                 "`ob.slot` is {}, less than one pixel group of {} lanes",

@@ -1,7 +1,7 @@
 //! Instructions to and from words of 128 bits: opcode 5..0, engine 7..6, waits 10..8, signals 13..11, operands from bit 14 up.
 
 use crate::field::{pack, unpack};
-use crate::{Cfg, Engine, EngineSet, Field, Fields, File, Fmt, Instr, Op, Register};
+use crate::{Cfg, Code, Engine, EngineSet, Field, Fields, File, Fmt, Instr, Op, Register};
 
 const ENGINE: u32 = 6;
 const WAIT: u32 = 8;
@@ -31,6 +31,18 @@ pub enum WordError {
     },
     #[error("engine {0} cannot wait for itself, nor signal itself")]
     Itself(Engine),
+}
+
+impl WordError {
+    /// The code of the fault.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Opcode(_) => Code::A10,
+            Self::Engine { .. } => Code::A11,
+            Self::Reserved => Code::A12,
+            Self::Field { .. } | Self::Itself(_) => Code::A13,
+        }
+    }
 }
 
 impl From<(&'static Field, i64)> for WordError {

@@ -8,16 +8,21 @@
 #![deny(missing_docs)]
 
 mod config;
+mod container;
 mod encode;
 mod engine;
+mod fault;
 mod field;
 mod instr;
 mod program;
 mod reg;
+pub mod text;
 
 pub use config::{Config, ConfigError, KEYS, Key, Range, Rebuild, Sync};
+pub use container::WORD;
 pub use encode::{WordError, decode, encode};
 pub use engine::{Engine, EngineSet};
+pub use fault::{Class, Code, Fault, Faults};
 pub use field::{Field, FieldKind, Fields};
 pub use instr::{
     Add, Cfg, Conv, Dwcv, Instr, Ldm, Ldp, Ldt, Ldw, Ldx, Lut, Mark, Mov, Mul, Op, Pool, Std, Sti, Stv, mark,

@@ -1,6 +1,6 @@
 //! A program: code, the image of DRAM, what goes in and comes out, and what reports and the host need to know.
 
-use crate::{Config, Engine, Instr};
+use crate::{Code, Config, Engine, Fault, Instr};
 use sdc_ir::DType;
 use sdc_ir::graph::{Graph, Weights};
 use sdc_ir::text::{parse_graph, weights_file};
@@ -150,6 +150,51 @@ impl HostStep {
 }
 
 impl Program {
+    /// Puts the data in order and joins what touches, so that equal programs are equal values.
+    ///
+    /// # Errors
+    /// A04 for data that overlap or end beyond 32 bits, A02 for names and numbers that no text could hold.
+    pub(crate) fn normalise(&mut self) -> Result<(), Fault> {
+        self.data.retain(|d| !d.bytes.is_empty());
+        self.data.sort_by_key(|d| d.addr);
+        let mut joined: Vec<Data> = Vec::with_capacity(self.data.len());
+        for data in std::mem::take(&mut self.data) {
+            let end = |d: &Data| u64::from(d.addr) + d.bytes.len() as u64;
+            if end(&data) > 1 << 32 {
+                let message = format!("data at {} end beyond 32 bits", data.addr);
+                return Err(Fault::new(Code::A04, message));
+            }
+            match joined.last_mut() {
+                Some(last) if end(last) > u64::from(data.addr) => {
+                    let message = format!("data at {} overlap those at {}", data.addr, last.addr);
+                    return Err(Fault::new(Code::A04, message));
+                }
+                Some(last) if end(last) == u64::from(data.addr) => last.bytes.extend(data.bytes),
+                _ => joined.push(data),
+            }
+        }
+        self.data = joined;
+        let ports = self.inputs.iter().chain(&self.outputs);
+        for port in ports {
+            if port.grid.is_some_and(|g| !(g.scale.is_finite() && g.scale > 0.0)) {
+                let message = format!("the scale of `{}` is not a positive number", port.name);
+                return Err(Fault::new(Code::A02, message));
+            }
+        }
+        let names = |l: &Layer| {
+            std::iter::once(&l.op)
+                .chain(l.shape.iter().map(|(n, _)| n))
+                .all(|n| is_word(n))
+        };
+        if let Some((id, _)) = self.layers.iter().find(|(_, l)| !names(l)) {
+            return Err(Fault::new(
+                Code::A02,
+                format!("layer {id} has a name that is no word"),
+            ));
+        }
+        Ok(())
+    }
+
     /// The ranges of the parts: each ends with the `halt` in it, the last perhaps without.
     pub fn parts(&self) -> Vec<std::ops::Range<usize>> {
         let (mut parts, mut start) = (Vec::new(), 0);
@@ -164,6 +209,10 @@ impl Program {
         }
         parts
     }
+}
+
+fn is_word(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// Collects a program.
@@ -262,7 +311,11 @@ impl Builder {
     }
 
     /// The program.
-    pub fn finish(self) -> Program {
-        self.program
+    ///
+    /// # Errors
+    /// As for texts: data that overlap, names that are no words.
+    pub fn finish(mut self) -> Result<Program, Fault> {
+        self.program.normalise()?;
+        Ok(self.program)
     }
 }

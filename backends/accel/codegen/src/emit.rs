@@ -11,7 +11,7 @@ use crate::pool::Pool;
 use crate::registers::Registers;
 use crate::schedule::{Band, LoadId, Schedule, Work};
 use crate::tokens::{Access, Space, Tokens};
-use sdc_accel_isa::{Config, Conv, Dwcv, Engine, Fmt, Geom, Mark, Op, Quant, View, mark};
+use sdc_accel_isa::{Config, Conv, Dwcv, Engine, Fmt, Geom, Mark, Op, Quant, Register, View, mark};
 use std::collections::BTreeMap;
 
 /// Loads that are emitted before anything needs them, at most: more would fill LD's queue, and then nothing else is issued.
@@ -217,10 +217,10 @@ impl<'a> Emitter<'a> {
             let prm = self.placed[work.parameters].at as u32;
             let index = at.index as u32;
             let reads = self.reads(conv, band, work, image, at, view, first);
-            let v = self.registers.get(&mut self.tokens, Engine::Pe, view);
-            let g = self.registers.get(&mut self.tokens, Engine::Pe, geom);
-            let f = self.registers.get(&mut self.tokens, Engine::Pe, fmt);
-            let q = self.registers.get(&mut self.tokens, Engine::Pe, conv.quant);
+            let v = self.registers.get(&mut self.tokens, Engine::Pe, Register::View(view));
+            let g = self.registers.get(&mut self.tokens, Engine::Pe, Register::Geom(geom));
+            let f = self.registers.get(&mut self.tokens, Engine::Pe, Register::Fmt(fmt));
+            let q = self.registers.get(&mut self.tokens, Engine::Pe, Register::Quant(conv.quant));
             self.mark_tile(band, work);
             let key = (fmt, geom, [start, at.at as u32, index, work.weights[0].1 as u32, tile.filters.len() as u32]);
             let reuse = self.held == Some(key) && self.blocks(band.layer) == 1;
@@ -372,6 +372,6 @@ impl<'a> Emitter<'a> {
     }
 
     fn quant(&mut self, engine: Engine, quant: Quant) -> u32 {
-        self.registers.get(&mut self.tokens, engine, quant)
+        self.registers.get(&mut self.tokens, engine, Register::Quant(quant))
     }
 }

@@ -14,8 +14,7 @@ pub struct Registers {
 
 impl Registers {
     /// The number of a register of the engine with this value; it is written unless one holds it.
-    pub fn get(&mut self, tokens: &mut Tokens, engine: Engine, value: impl Into<Register>) -> u32 {
-        let value = value.into();
+    pub fn get(&mut self, tokens: &mut Tokens, engine: Engine, value: Register) -> u32 {
         let file = &mut self.files[engine.index()][file_of(&value)];
         let entry = match file.iter().position(|(held, _)| *held == value) {
             Some(at) => file.remove(at),

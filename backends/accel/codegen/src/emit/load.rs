@@ -5,7 +5,7 @@ use crate::error::AccelError;
 use crate::net::MapId;
 use crate::schedule::{Load, LoadId, What};
 use crate::tokens::{Access, Space};
-use sdc_accel_isa::{Engine, Ldm, Ldp, Ldt, Ldw, Ldx, View};
+use sdc_accel_isa::{Engine, Ldm, Ldp, Ldt, Ldw, Ldx, Register, View};
 use std::ops::Range;
 
 impl Emitter<'_> {
@@ -232,7 +232,7 @@ impl Emitter<'_> {
         let inside = rows.start - first..rows.end - first;
         // An instruction takes so many channels.
         const MOST: usize = 4096;
-        let v = self.registers.get(&mut self.tokens, Engine::Ld, view);
+        let v = self.registers.get(&mut self.tokens, Engine::Ld, Register::View(view));
         for c in channels.clone().step_by(MOST) {
             let n = MOST.min(channels.end - c);
             let op = Ldm {

@@ -6,7 +6,7 @@ use crate::plan::{demand, phases, result_row};
 use crate::residency;
 use crate::schedule::{Band, LoadId, Work, result_rows};
 use crate::tokens::{Access, Space};
-use sdc_accel_isa::{Add, Engine, Geom, Lut, Mov, Mul, Op, Pool, Std, Sti, View};
+use sdc_accel_isa::{Add, Engine, Geom, Lut, Mov, Mul, Op, Pool, Register, Std, Sti, View};
 use std::ops::Range;
 
 /// The number of slot 0 as an operand.
@@ -68,7 +68,7 @@ impl Emitter<'_> {
                         tx: 1,
                         ..Geom::default()
                     };
-                    let geom = self.registers.get(&mut self.tokens, Engine::Ve, geom);
+                    let geom = self.registers.get(&mut self.tokens, Engine::Ve, Register::Geom(geom));
                     let op = Pool {
                         dst,
                         a: b.a,
@@ -228,7 +228,7 @@ impl Emitter<'_> {
                 ..view
             }
         };
-        self.registers.get(&mut self.tokens, Engine::Ve, moved)
+        self.registers.get(&mut self.tokens, Engine::Ve, Register::View(moved))
     }
 
     /// View registers of the bands that hold a strip's results.
@@ -257,7 +257,7 @@ impl Emitter<'_> {
             let plain = View { base: b.base, ..view };
             let inside = rows.start - b.rows.start..rows.end - b.rows.start;
             accesses.extend(place::view(&plain, self.config.lines, channels, inside, true));
-            views.push(self.registers.get(&mut self.tokens, engine, view));
+            views.push(self.registers.get(&mut self.tokens, engine, Register::View(view)));
         }
         views
     }

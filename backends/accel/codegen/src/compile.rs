@@ -63,7 +63,7 @@ pub struct LayerSummary {
 /// # Errors
 /// Everything that is not supported, or what does not fit.
 pub fn compile(graph: &Graph, config: &Config) -> Result<Compiled, Vec<AccelError>> {
-    let selection = select(graph)?;
+    let selection = select(graph, config)?;
     let net = &selection.net;
     let (residency, plans) = plans(net, config)?;
     let mut builder = Builder::new(config.clone());

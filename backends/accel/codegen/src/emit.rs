@@ -208,8 +208,10 @@ impl<'a> Emitter<'a> {
                 g => conv.weights.fmt(g),
             };
             let offset = if conv.depthwise { 0 } else { tile.channels.start + plan.pieces[piece].c.start };
+            // A depthwise convolution names its first channel itself.
+            let c0 = i64::from(view.coff) + tile.channels.start as i64;
             let view = View {
-                coff: view.coff + offset as i32,
+                coff: if conv.depthwise { 0 } else { view.coff + offset as i32 },
                 ..view
             };
             let bank = self.config.wb_bank;
@@ -234,7 +236,7 @@ impl<'a> Emitter<'a> {
                 wbank: start / bank,
                 waddr: start % bank,
                 baddr: if image.bases.is_empty() { 0 } else { at.at as u32 % bank },
-                c0: (tile.channels.start as i64) as u32,
+                c0: c0 as u32,
                 prm,
                 m: tile.filters.len() as u32,
                 oy: (strip.y - band.rows.start) as u32,
@@ -343,15 +345,12 @@ impl<'a> Emitter<'a> {
         let rows = crate::plan::demand(net, layer, phase, 0, strip.y..strip.y + strip.e);
         let plan = &self.plans[band.layer];
         let tile = &plan.tiles[band.tile.unwrap_or(0)];
-        let piece = &plan.pieces[work.weights[0].0];
-        let _ = piece;
-        let channels = if conv.depthwise {
-            let from = view.coff as usize + tile.channels.start;
-            from..from + tile.filters.len()
+        let (from, count) = if conv.depthwise {
+            (i64::from(band.views[0].0.coff) + tile.channels.start as i64, tile.filters.len())
         } else {
-            let from = view.coff as usize;
-            from..from + plan.pieces.iter().map(|p| p.c.len()).max().unwrap_or(1)
+            (i64::from(view.coff), plan.pieces.iter().map(|p| p.c.len()).max().unwrap_or(1))
         };
+        let channels = from as usize..from as usize + count;
         let mut all = place::view(&view, self.config.lines, channels, rows.start - first..rows.end - first, false);
         let read = |space: Space, start: usize, len: usize| Access {
             space,

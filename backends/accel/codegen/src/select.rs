@@ -13,6 +13,7 @@ pub use host::Boundary;
 
 use crate::error::AccelError;
 use crate::net::{Net, Operand};
+use sdc_accel_isa::Config;
 use classify::{Who, classify, origin};
 use sdc_ir::entity::EntityId;
 use sdc_ir::graph::{Graph, Node, Op, Value};
@@ -35,6 +36,7 @@ pub struct Selection {
 /// State of the selection.
 struct Selector<'a> {
     graph: &'a Graph,
+    config: &'a Config,
     who: Vec<Who>,
     stages: Vec<u32>,
     uses: Vec<Vec<Node>>,
@@ -54,7 +56,7 @@ struct Selector<'a> {
 ///
 /// # Errors
 /// Everything that neither machine nor host can do.
-pub fn select(graph: &Graph) -> Result<Selection, Vec<AccelError>> {
+pub fn select(graph: &Graph, config: &Config) -> Result<Selection, Vec<AccelError>> {
     let who = classify(graph)?;
     let stages = stages(graph, &who);
     let mut s = Selector {
@@ -65,6 +67,7 @@ pub fn select(graph: &Graph) -> Result<Selection, Vec<AccelError>> {
         boundary: vec![None; graph.values().len()],
         net: Net::default(),
         graph,
+        config,
         who,
         stages,
         part: 0,

@@ -1,7 +1,7 @@
 //! Weights as the machine loads them: streams of filters, bases, index bits; and how a filter that is too long is cut.
 
 use sdc_accel_isa::{Config, Fmt};
-use sdc_ir::sd::{Decomposed, Packing, pack_index, pack_rows};
+use sdc_ir::sd::{Decomposed, Index, Packing, pack_index, pack_rows};
 use std::ops::Range;
 
 /// Weights of a convolution, `[M, C/group, kh, kw]`.
@@ -101,6 +101,16 @@ impl Weights {
     /// True if a filter's vector runs down columns first.
     pub fn order(&self) -> bool {
         matches!(self, Weights::Sd(_, true))
+    }
+
+    /// The same with every row stored: what reads one channel a filter has no index.
+    #[must_use]
+    pub fn without_index(mut self) -> Self {
+        if let Weights::Sd(d, _) = &mut self {
+            d.format.index = Index::None;
+            d.kept = vec![true; d.geometry.filters() * d.rows()];
+        }
+        self
     }
 
     /// The same as plain integers, `[M, C/group, kh, kw]`.
@@ -272,7 +282,7 @@ fn sd_image(d: &Decomposed, filters: Range<usize>, piece: &Piece) -> Image {
 
 /// Index bits of a tile's groups. Groups that do not begin with the tile are cut into smaller ones, whose bits are the same.
 fn index(d: &Decomposed, filters: Range<usize>, rows: &Range<usize>) -> (Vec<u8>, u32) {
-    let sdc_ir::sd::Index::Rows(shared) = d.format.index else {
+    let Index::Rows(shared) = d.format.index else {
         return (Vec::new(), 0);
     };
     let g = gcd(gcd(shared, 64), if filters.start == 0 { 64 } else { filters.start });

@@ -12,8 +12,8 @@ use sdc_ir::graph::{Node, NodeData, Op, Value};
 use sdc_ir::sd::Stored;
 use sdc_ir::{DType, Tensor};
 
-/// Taps whose weights a line file holds at most, of a flattened map.
-const TAPS: usize = 64;
+/// Cycles of a step that a round of a map through DRAM may cost, about.
+const ROUND: usize = 40;
 
 impl Selector<'_> {
     pub(super) fn node(&mut self, n: Node) {
@@ -259,7 +259,7 @@ impl Selector<'_> {
         };
         let depthwise = op.group > 1 && op.group == x.shape[0] && op.group == m;
         Convolution {
-            weights,
+            weights: if depthwise { weights.without_index() } else { weights },
             bias: ints(data.inputs[2]),
             multiplier: ints(data.inputs[3]),
             strides: [op.strides[0], op.strides[1]],
@@ -292,6 +292,7 @@ impl Selector<'_> {
 
     /// A product with a flattened map is a convolution whose window is the map: the order of the weights is the same.
     fn flattened(&mut self, data: &NodeData, op: &QLinearConv, w: &[usize]) -> Option<Operand> {
+        let m = w[0];
         if w[2..] != [1, 1] || op.group != 1 || op.strides != [1, 1] || op.pads.iter().any(|&p| p > 0) {
             return None;
         }
@@ -305,8 +306,15 @@ impl Selector<'_> {
             v = node.inputs[0];
         }
         let [c, h, w] = super::classify::shape_of(self.graph, v)?;
-        let same = flat == [c * h * w, 1, 1] && h * w > 1 && h * w <= TAPS;
+        let same = flat == [c * h * w, 1, 1] && h * w > 1 && h * w <= self.config.line_file as usize;
         if !same || self.is_constant(v) {
+            return None;
+        }
+        // Lines without a channel cost steps; if many, the map had better lie flat, for which it has to go through DRAM.
+        let lines = self.config.lines as usize;
+        let steps = |channels: usize, taps: usize| channels.div_ceil(lines) * taps;
+        let tiles = m.div_ceil(self.config.slices as usize);
+        if tiles * (steps(c, h * w) - steps(c * h * w, 1)) > ROUND {
             return None;
         }
         Some(self.windowed(v))

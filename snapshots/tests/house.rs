@@ -18,10 +18,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sdc-cranelift", &["sdc-ir", "sdc-lower"]),
     ("sdc-artifact", &["sdc-ir"]),
     ("sdc-accel-isa", &["sdc-ir"]),
+    ("sdc-accel-sim", &["sdc-accel-isa", "sdc-interp", "sdc-ir"]),
     (
         "sdc",
         &[
             "sdc-accel-isa",
+            "sdc-accel-sim",
             "sdc-artifact",
             "sdc-cranelift",
             "sdc-frontend",

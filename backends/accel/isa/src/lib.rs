@@ -13,9 +13,11 @@ mod encode;
 mod engine;
 mod fault;
 mod field;
+mod flow;
 mod instr;
 mod program;
 mod reg;
+mod registers;
 pub mod text;
 
 pub use config::{Config, ConfigError, KEYS, Key, Range, Rebuild, Sync};
@@ -24,8 +26,10 @@ pub use encode::{WordError, decode, encode};
 pub use engine::{Engine, EngineSet};
 pub use fault::{Class, Code, Fault, Faults};
 pub use field::{Field, FieldKind, Fields};
+pub use flow::Flow;
 pub use instr::{
     Add, Cfg, Conv, Dwcv, Instr, Ldm, Ldp, Ldt, Ldw, Ldx, Lut, Mark, Mov, Mul, Op, Pool, Std, Sti, Stv, mark,
 };
 pub use program::{Builder, Data, Grid, HostStep, Layer, Place, Port, Program, Tile};
 pub use reg::{File, Fmt, Geom, Quant, Register, View};
+pub use registers::Registers;

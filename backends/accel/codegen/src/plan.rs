@@ -108,7 +108,8 @@ fn tiles(conv: &Convolution, m: usize, config: &Config, plan: &mut Plan) {
     }
     let filters: Vec<Range<usize>> = ranges.iter().map(|r| r.0.clone()).collect();
     let mut plain = None;
-    let pieces = conv.weights.pieces(filter, &filters, config).unwrap_or_else(|| {
+    let pieces = conv.weights.pieces(filter, &filters, config);
+    let pieces = pieces.filter(|p| !conv.depthwise || p.len() == 1).unwrap_or_else(|| {
         let weights = crate::weights::Weights::Plain(conv.weights.plain());
         let pieces = weights.pieces(filter, &filters, config).unwrap_or_default();
         plain = Some(weights);

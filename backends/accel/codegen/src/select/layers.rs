@@ -257,7 +257,9 @@ impl Selector<'_> {
             let tensor = self.graph.constant(v).and_then(|t| t.elements::<i32>().ok());
             tensor.map(|all| all.to_vec()).unwrap_or_default()
         };
-        let depthwise = op.group > 1 && op.group == x.shape[0] && op.group == m;
+        // Its instruction keeps no sums: a larger window is one of a group a channel.
+        let one = kernel[0] * kernel[1] <= self.config.line_file as usize;
+        let depthwise = one && op.group > 1 && op.group == x.shape[0] && op.group == m;
         Convolution {
             weights: if depthwise { weights.without_index() } else { weights },
             bias: ints(data.inputs[2]),

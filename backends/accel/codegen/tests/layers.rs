@@ -1,0 +1,50 @@
+//! Random layers, compiled and run on the simulator, are equal to the interpreter, whatever the machine and its switches.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod support;
+
+use sdc_accel::compile;
+use sdc_accel_isa::{Config, Program};
+use sdc_accel_sim::{Mode, Options, Simulator};
+use sdc_ir::Tensor;
+use sdc_ir::graph::Graph;
+
+fn config(set: &[&str]) -> Config {
+    let mut config = Config::default();
+    set.iter().for_each(|s| config.set(s).unwrap());
+    config
+}
+
+fn run(program: Program, config: &Config, inputs: &[Tensor], mode: Mode) -> Vec<Tensor> {
+    let simulator = Simulator::new(program, config.clone()).unwrap();
+    let options = Options {
+        mode,
+        ..Options::default()
+    };
+    simulator.run(inputs, &options).unwrap().outputs
+}
+
+/// Compiles for a machine and compares, in several ways to run it.
+fn equal(graph: &Graph, seed: u64, set: &[&str], modes: &[Mode]) {
+    let inputs = support::inputs(graph, seed);
+    let want = sdc_interp::run_graph(graph, &inputs).unwrap();
+    let config = config(set);
+    let compiled = compile(graph, &config).unwrap_or_else(|e| panic!("seed {seed}, {set:?}: {}\n{graph}", e[0]));
+    for &mode in modes {
+        let got = run(compiled.program.clone(), &config, &inputs, mode);
+        assert!(got == want, "seed {seed}, {set:?}, {mode:?}\n{graph}");
+    }
+}
+
+/// More than one would wait for are tried with `SDC_ACCEL_LAYERS=1000`.
+fn seeds() -> std::ops::Range<u64> {
+    let count = std::env::var("SDC_ACCEL_LAYERS").ok().and_then(|n| n.parse().ok());
+    0..count.unwrap_or(60)
+}
+
+#[test]
+fn layers_are_equal_to_the_interpreter() {
+    for seed in seeds() {
+        equal(&support::layer(seed), seed, &[], &[Mode::Func, Mode::Shuffle(seed)]);
+    }
+}

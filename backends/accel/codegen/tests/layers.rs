@@ -48,3 +48,36 @@ fn layers_are_equal_to_the_interpreter() {
         equal(&support::layer(seed), seed, &[], &[Mode::Func, Mode::Shuffle(seed)]);
     }
 }
+
+/// Other machines: fewer slices, lines and lanes, smaller buffers.
+const MACHINES: &[&[&str]] = &[
+    &["slices=32", "lines=8"],
+    &["slices=16", "lanes=4"],
+    &["ib.bank=8192", "wb.bank=1024", "xb.bank=8192", "pb.bank=256", "ob.slot=1024", "acc.pixels=16", "line_file=32"],
+    &["lines=4", "lanes=16", "ob.slot=4096", "tables=1", "dram.granule=64"],
+];
+
+#[test]
+fn layers_are_equal_on_other_machines() {
+    for seed in seeds() {
+        let set = MACHINES[seed as usize % MACHINES.len()];
+        equal(&support::layer(1000 + seed), seed, set, &[Mode::Func, Mode::Shuffle(seed)]);
+    }
+}
+
+/// Switches of a run: time is another, results are not.
+const SWITCHES: &[&[&str]] = &[
+    &["bser=0"],
+    &["wskip=0", "askip=0"],
+    &["sync=lane"],
+    &["sync=array", "rebuild=pixel"],
+    &["dram.bandwidth=0", "dram.latency=0"],
+];
+
+#[test]
+fn switches_change_no_bit() {
+    for seed in seeds() {
+        let set = SWITCHES[seed as usize % SWITCHES.len()];
+        equal(&support::layer(2000 + seed), seed, set, &[Mode::Cycle]);
+    }
+}

@@ -42,7 +42,7 @@ pub struct Plan {
     pub sources: Vec<Source>,
     /// Where the result stays; `None` if it goes to DRAM.
     pub result: Option<Vec<Band>>,
-    /// Of a convolution.
+    /// Filters of a convolution; channels of an operator of VE.
     pub tiles: Vec<Tile>,
     /// Of a convolution: parts of the filters.
     pub pieces: Vec<Piece>,
@@ -81,8 +81,28 @@ pub fn plan(net: &Net, layer: usize, residency: &Residency, config: &Config) -> 
         let filters: usize = plan.tiles.iter().map(|t| t.filters.len()).sum();
         plan.weights_stay = all + largest <= wb && filters + 64 <= 2 * config.pb_bank as usize;
     }
-    sources(net, layer, residency, config, &mut plan)?;
-    Ok(plan)
+    let parts = |n: usize| {
+        let part = |c: usize| Tile {
+            filters: c..(c + n).min(l.shape[0]),
+            channels: c..(c + n).min(l.shape[0]),
+            fold: 0,
+            images: Vec::new(),
+        };
+        (0..l.shape[0]).step_by(n).map(part).collect()
+    };
+    let mut n = l.shape[0];
+    loop {
+        if !matches!(l.body, Body::Conv(_)) {
+            plan.tiles = parts(n);
+        }
+        match sources(net, layer, residency, config, &mut plan) {
+            // An operator of VE has less to load at a time if it takes the channels in parts.
+            Err(_) if !matches!(l.body, Body::Conv(_)) && n > config.lines as usize => {
+                n = (n / 2).next_multiple_of(config.lines as usize).min(n - 1);
+            }
+            other => return other.map(|()| plan),
+        }
+    }
 }
 
 /// Cuts filters into tiles and their weights into pieces.

@@ -179,11 +179,7 @@ impl Scheduler<'_> {
                         self.strips(layer, t, phase, &rows, &views, &loads);
                         weights[t] = Some(loads);
                     }
-                    let now = self.out.works.len();
-                    self.pending.clear();
-                    for (ends, turn) in ends.iter_mut().zip(&turns) {
-                        ends.resize(*turn, now);
-                    }
+                    self.settle(&turns, &mut ends);
                 }
             }
         }
@@ -304,47 +300,53 @@ impl Scheduler<'_> {
 
     fn pointwise(&mut self, layer: usize) {
         let (plan, l) = (&self.plans[layer], &self.net.layers[layer]);
-        let [c, _, f] = l.shape;
+        let direct = plan.result.is_some() && l.chain.is_empty();
         let (mut turns, mut ends) = (vec![0; plan.sources.len()], vec![Vec::new(); plan.sources.len()]);
-        for rows in plan.bands(self.net, l, None, l.shape[1]) {
-            let views = self.views(layer, None, 0, &rows, &mut turns, &mut ends);
-            self.out.bands.push(Band {
-                layer,
-                tile: None,
-                phase: 0,
-                rows: rows.clone(),
-                views,
-            });
-            let direct = plan.result.is_some() && l.chain.is_empty();
-            for (channels, strip) in self.boxes(c, f, &rows, direct) {
-                let tables = self.tables(layer);
-                let work = Work {
-                    band: self.out.bands.len() - 1,
-                    strip,
-                    channels,
-                    weights: Vec::new(),
-                    parameters: 0,
-                    complete: true,
-                    tables,
-                };
-                self.push(work, l, None, &[]);
-            }
-            self.pending.clear();
-            let now = self.out.works.len();
-            for (ends, turn) in ends.iter_mut().zip(&turns) {
-                ends.resize(*turn, now);
+        for (tile, part) in plan.tiles.iter().enumerate() {
+            for rows in plan.bands(self.net, l, None, l.shape[1]) {
+                let views = self.views(layer, Some(tile), 0, &rows, &mut turns, &mut ends);
+                self.out.bands.push(Band {
+                    layer,
+                    tile: Some(tile),
+                    phase: 0,
+                    rows: rows.clone(),
+                    views,
+                });
+                for (channels, strip) in self.boxes(&part.filters, l.shape[2], &rows, direct) {
+                    let tables = self.tables(layer);
+                    let work = Work {
+                        band: self.out.bands.len() - 1,
+                        strip,
+                        channels,
+                        weights: Vec::new(),
+                        parameters: 0,
+                        complete: true,
+                        tables,
+                    };
+                    self.push(work, l, None, &[]);
+                }
+                self.settle(&turns, &mut ends);
             }
         }
     }
 
+    /// The end of a band: its buffers are free from here on.
+    fn settle(&mut self, turns: &[usize], ends: &mut [Vec<usize>]) {
+        let now = self.out.works.len();
+        self.pending.clear();
+        for (ends, turn) in ends.iter_mut().zip(turns) {
+            ends.resize(*turn, now);
+        }
+    }
+
     /// Parts of an operator of VE: into the input buffer directly, or into a slot.
-    fn boxes(&self, c: usize, f: usize, rows: &Range<usize>, direct: bool) -> Vec<(Range<usize>, Strip)> {
+    fn boxes(&self, all: &Range<usize>, f: usize, rows: &Range<usize>, direct: bool) -> Vec<(Range<usize>, Strip)> {
         const CHANNELS: usize = 4096;
         let lanes = self.config.lanes as usize;
         let most = if direct { CHANNELS } else { (self.config.ob_slot as usize / lanes.min(f)).min(64) };
         let mut boxes = Vec::new();
-        for from in (0..c).step_by(most) {
-            let channels = from..(from + most).min(c);
+        for from in all.clone().step_by(most) {
+            let channels = from..(from + most).min(all.end);
             let strips = if direct {
                 let e = (VE_ELEMENTS / (channels.len() * f)).clamp(1, 4096);
                 let starts = rows.clone().step_by(e);
@@ -456,8 +458,12 @@ impl Scheduler<'_> {
                 continue;
             }
             let map = &self.net.maps[x.map];
-            // The place is free from the layer before on, if it is of this part.
-            let after = self.out.starts[layer.saturating_sub(1).max(self.part)];
+            // The place is free from the layer before on, if it is of this part; but the bytes may be written there.
+            let here = self.net.layers[self.part..layer].iter();
+            let root = self.net.root(x.map);
+            let written = here.clone().any(|l| self.net.root(l.target.map) == root);
+            let before = layer.saturating_sub(1).max(self.part);
+            let after = self.out.starts[if written { layer } else { before }];
             for band in bands {
                 let view = View {
                     half: band.half,

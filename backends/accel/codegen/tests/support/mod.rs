@@ -234,3 +234,157 @@ pub fn inputs(g: &Graph, seed: u64) -> Vec<Tensor> {
     };
     g.inputs.iter().map(|p| of(p, &mut rng)).collect()
 }
+
+/// A random network: layers after each other, some joined again, with what is only a view between them.
+pub fn network(seed: u64) -> Graph {
+    let mut rng = Rng::with_seed(seed);
+    let limits = Limits {
+        channels: *rng.choice(&[5, 24, 90]).unwrap(),
+        kernel: *rng.choice(&[1, 3, 5]).unwrap(),
+        size: *rng.choice(&[8, 20, 60]).unwrap(),
+    };
+    let (mut g, x, zero) = input(&mut rng, &limits);
+    let mut values = vec![(x, zero)];
+    for _ in 0..rng.usize(2..9) {
+        let (x, zero) = values[rng.usize(values.len().saturating_sub(3)..values.len())];
+        let next = match rng.u8(0..8) {
+            0 | 1 | 2 => convolution(&mut g, &mut rng, x, zero, &limits),
+            3 => follow(&mut g, &mut rng, x, zero),
+            4 => (pooled(&mut g, &mut rng, x, zero), zero),
+            5 => (moved(&mut g, &mut rng, x), zero),
+            6 => joined(&mut g, &mut rng, &values, x, zero),
+            _ => summed(&mut g, &mut rng, &values, x, zero),
+        };
+        values.push(next);
+    }
+    // What nobody reads is an output, and sometimes something else too.
+    let uses = g.uses();
+    for (i, &(v, _)) in values.iter().enumerate().skip(1) {
+        let unread = uses[sdc_ir::entity::EntityId::index(v)].is_empty();
+        if unread || rng.u8(0..8) == 0 {
+            g.add_output(format!("y{i}"), v);
+        }
+    }
+    g
+}
+
+fn pooled(g: &mut Graph, rng: &mut Rng, x: Value, zero: i64) -> Value {
+    use sdc_ir::graph::op::{MaxPool, QLinearAveragePool};
+    let ty = g.ty(x).clone();
+    let size = [ty.shape[2], ty.shape[3]];
+    let kernel: Vec<usize> = size.iter().map(|&n| rng.usize(1..=n.min(4))).collect();
+    let strides = vec![rng.usize(1..=3), rng.usize(1..=3)];
+    let pads: Vec<usize> = (0..4).map(|d| rng.usize(0..kernel[d % 2])).collect();
+    let op: sdc_ir::graph::Op = if rng.bool() {
+        MaxPool {
+            kernel,
+            strides,
+            pads,
+            dilations: vec![1, 1],
+        }
+        .into()
+    } else {
+        let counted = if rng.bool() { pads.clone() } else { vec![0; 4] };
+        QLinearAveragePool {
+            kernel,
+            strides,
+            pads,
+            counted,
+            dilations: vec![1, 1],
+            x_zero: zero,
+            multiplier: 1 << 30,
+            shift: 30,
+            y_zero: zero,
+            to: ty.dtype,
+        }
+        .into()
+    };
+    g.add1(op, &[x], origin("pool")).unwrap_or(x)
+}
+
+fn moved(g: &mut Graph, rng: &mut Rng, x: Value) -> Value {
+    use sdc_ir::graph::op::*;
+    let shape = g.ty(x).shape.clone();
+    let op: sdc_ir::graph::Op = match rng.u8(0..4) {
+        0 => {
+            let starts: Vec<usize> = shape.iter().map(|&n| rng.usize(0..n)).collect();
+            let steps = [1, 1, rng.i64(1..=2), rng.i64(1..=3)];
+            let sizes = (0..4).map(|d| (shape[d] - starts[d] - 1) / steps[d] as usize + 1).collect();
+            Slice {
+                starts,
+                sizes,
+                steps: steps.to_vec(),
+            }
+            .into()
+        }
+        1 => {
+            let mut side = |spatial: bool| vec![0, rng.usize(0..9), usize::from(spatial), usize::from(spatial) * 2];
+            Pad {
+                mode: PadMode::Constant,
+                before: side(seed_bit(&shape)),
+                after: side(seed_bit(&shape)),
+                value: 7.0,
+            }
+            .into()
+        }
+        2 => Resize {
+            sizes: vec![1, shape[1], shape[2] * 2, shape[3] * 3],
+            scales: vec![1.0, 1.0, 2.0, 3.0],
+            mode: ResizeMode::Nearest,
+            coordinates: CoordinateMode::Asymmetric,
+            nearest: NearestMode::Floor,
+            cubic_coeff_a: -0.75,
+            exclude_outside: false,
+        }
+        .into(),
+        _ => Reshape {
+            shape: vec![1, shape.iter().product(), 1, 1],
+        }
+        .into(),
+    };
+    g.add1(op, &[x], origin("move")).unwrap()
+}
+
+fn seed_bit(shape: &[usize]) -> bool {
+    shape.iter().sum::<usize>().is_multiple_of(2)
+}
+
+fn like(g: &Graph, values: &[(Value, i64)], x: Value, rng: &mut Rng, from: usize) -> Option<(Value, i64)> {
+    let ty = g.ty(x);
+    let fits = |v: &&(Value, i64)| {
+        let other = g.ty(v.0);
+        other.shape[from..] == ty.shape[from..] && other.rank() == ty.rank()
+    };
+    let fitting: Vec<_> = values.iter().filter(fits).copied().collect();
+    (!fitting.is_empty()).then(|| fitting[rng.usize(0..fitting.len())])
+}
+
+fn joined(g: &mut Graph, rng: &mut Rng, values: &[(Value, i64)], x: Value, zero: i64) -> (Value, i64) {
+    let mut parts = vec![x];
+    for _ in 0..rng.usize(1..=3) {
+        if let Some((v, _)) = like(g, values, x, rng, 2)
+            && g.ty(v).dtype == g.ty(x).dtype
+        {
+            parts.insert(rng.usize(0..=parts.len()), v);
+        }
+    }
+    let op = sdc_ir::graph::op::Concat { axis: 1 };
+    (g.add1(op, &parts, origin("join")).unwrap(), zero)
+}
+
+fn summed(g: &mut Graph, rng: &mut Rng, values: &[(Value, i64)], x: Value, zero: i64) -> (Value, i64) {
+    let Some((b, other)) = like(g, values, x, rng, 1) else {
+        return (x, zero);
+    };
+    let (to, y_zero) = grid(rng);
+    let op = QLinearAdd {
+        zeros: vec![zero, other],
+        multipliers: vec![rng.i64(1 << 28..1 << 31), rng.i64(1 << 28..1 << 31)],
+        shift: 31,
+        y_zero,
+        min: if to == DType::U8 { 0 } else { -128 },
+        max: if to == DType::U8 { 255 } else { 127 },
+        to,
+    };
+    (g.add1(op, &[x, b], origin("sum")).unwrap(), y_zero)
+}

@@ -68,7 +68,12 @@ pub fn compile(graph: &Graph, config: &Config) -> Result<Compiled, Vec<AccelErro
     let (residency, plans) = plans(net, config)?;
     let mut builder = Builder::new(config.clone());
     let addresses = addresses(net, &residency, &mut builder).map_err(|e| vec![e])?;
-    let ids: Vec<u32> = net.layers.iter().zip(&plans).map(|(l, p)| builder.layer(named(net, l, p))).collect();
+    let ids: Vec<u32> = net
+        .layers
+        .iter()
+        .zip(&plans)
+        .map(|(l, p)| builder.layer(named(net, l, p)))
+        .collect();
     let mut emitter = Emitter::new(net, &plans, &addresses, &ids, builder);
     for part in 0..selection.parts {
         let first = net.layers.partition_point(|l| l.part < part);
@@ -120,23 +125,29 @@ fn plans(net: &Net, config: &Config) -> Result<(Residency, Vec<Plan>), Vec<Accel
         for layer in 0..net.layers.len() {
             match plan(net, layer, &residency, config) {
                 Ok(plan) => plans.push(plan),
-                Err(error) => {
-                    match residency.cheapest(net, layer) {
-                        Some(map) if !spilled.contains(&map) => spilled.push(map),
-                        Some(_) => {}
-                        None => errors.push(error),
-                    }
-                }
+                Err(error) => match residency.cheapest(net, layer) {
+                    Some(map) if !spilled.contains(&map) => spilled.push(map),
+                    Some(_) => {}
+                    None => errors.push(error),
+                },
             }
         }
         if spilled.len() == before {
-            return if errors.is_empty() { Ok((residency, plans)) } else { Err(errors) };
+            return if errors.is_empty() {
+                Ok((residency, plans))
+            } else {
+                Err(errors)
+            };
         }
     }
 }
 
 /// Places in DRAM for what does not stay.
-fn addresses(net: &Net, residency: &Residency, builder: &mut Builder) -> Result<Vec<Option<u32>>, AccelError> {
+fn addresses(
+    net: &Net,
+    residency: &Residency,
+    builder: &mut Builder,
+) -> Result<Vec<Option<u32>>, AccelError> {
     let mut addresses = vec![None; net.maps.len()];
     for (m, map) in net.maps.iter().enumerate() {
         if map.alias.is_some() || (residency.bands[m].is_some() && !map.dram) {
@@ -168,7 +179,12 @@ fn named(net: &Net, l: &crate::net::Layer, plan: &Plan) -> Layer {
         Body::Pool(p, _) => {
             let (y, x) = (p.window.y, p.window.x);
             let before = [y.before as i64, x.before as i64];
-            Some(([y.kernel, x.kernel], [y.stride, x.stride], [y.dilation, x.dilation], before))
+            Some((
+                [y.kernel, x.kernel],
+                [y.stride, x.stride],
+                [y.dilation, x.dilation],
+                before,
+            ))
         }
         Body::Pointwise(..) => None,
     };

@@ -12,7 +12,7 @@ use crate::registers::Registers;
 use crate::schedule::{Band, LoadId, Schedule, Work};
 use crate::tokens::{Access, Space, Tokens};
 use sdc_accel_isa::{Config, Conv, Dwcv, Engine, Fmt, Geom, Mark, Op, Quant, Register, View, mark};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Loads that are emitted before anything needs them, at most: more would fill LD's queue, and then nothing else is issued.
 const AHEAD: usize = 20;
@@ -115,28 +115,17 @@ impl<'a> Emitter<'a> {
     /// Weights or DRAM that do not fit.
     pub fn part(&mut self, schedule: &Schedule) -> Result<u32, AccelError> {
         let mut order: Vec<LoadId> = (0..schedule.loads.len()).collect();
-        order.sort_by_key(|&l| schedule.loads[l].first);
+        let rows = |l: LoadId| matches!(schedule.loads[l].what, crate::schedule::What::Rows { .. });
+        order.sort_by_key(|&l| (schedule.loads[l].first, rows(l)));
+        let order = VecDeque::from(order);
         self.placed = vec![Placed::default(); schedule.loads.len()];
         self.registers = Registers::default();
         self.held = None;
-        let mut next = 0;
+        // What is not emitted yet, and when what is emitted is needed first.
+        let (mut waiting, mut ahead) = (order, Vec::new());
         for (now, work) in schedule.works.iter().enumerate() {
-            while let Some(&id) = order.get(next) {
-                let load = &schedule.loads[id];
-                let due = load.first <= now;
-                let ahead = order[..next].iter().rev().take(AHEAD);
-                let early = ahead.filter(|&&l| schedule.loads[l].first > now).count() < AHEAD;
-                if !due && (!early || load.after > now) {
-                    break;
-                }
-                if !self.load(id, load)? {
-                    if due {
-                        return Err(self.no_room(load));
-                    }
-                    break;
-                }
-                next += 1;
-            }
+            ahead.retain(|&first| first > now);
+            self.loads(schedule, now, &mut waiting, &mut ahead)?;
             self.work(&schedule.bands[work.band], work)?;
             for pool in [&mut self.wb, &mut self.xb, &mut self.pb, &mut self.tt] {
                 pool.release(now);
@@ -149,6 +138,41 @@ impl<'a> Emitter<'a> {
             pool.release(usize::MAX);
         }
         Ok(self.tokens.halt())
+    }
+
+    /// Emits the loads that are due, and others as far ahead as there is room. Rows that are not written yet, or whose place is not free yet,
+    /// let weights pass.
+    fn loads(
+        &mut self,
+        schedule: &Schedule,
+        now: usize,
+        waiting: &mut VecDeque<LoadId>,
+        ahead: &mut Vec<usize>,
+    ) -> Result<(), AccelError> {
+        let mut passed = 0;
+        while let Some(&id) = waiting.get(passed) {
+            let load = &schedule.loads[id];
+            let due = load.first <= now;
+            if !due && ahead.len() >= AHEAD {
+                break;
+            }
+            if load.after > now {
+                if passed >= AHEAD {
+                    break;
+                }
+                passed += 1;
+                continue;
+            }
+            if !self.load(id, load)? {
+                if due {
+                    return Err(self.no_room(load));
+                }
+                break;
+            }
+            waiting.remove(passed);
+            ahead.push(load.first);
+        }
+        Ok(())
     }
 
     /// The program.
@@ -207,11 +231,19 @@ impl<'a> Emitter<'a> {
                 _ if image.bases.is_empty() => crate::weights::Weights::Plain(Vec::new()).fmt(0),
                 g => conv.weights.fmt(g),
             };
-            let offset = if conv.depthwise { 0 } else { tile.channels.start + plan.pieces[piece].c.start };
+            let offset = if conv.depthwise {
+                0
+            } else {
+                tile.channels.start + plan.pieces[piece].c.start
+            };
             // A depthwise convolution names its first channel itself.
             let c0 = i64::from(view.coff) + tile.channels.start as i64;
             let view = View {
-                coff: if conv.depthwise { 0 } else { view.coff + offset as i32 },
+                coff: if conv.depthwise {
+                    0
+                } else {
+                    view.coff + offset as i32
+                },
                 ..view
             };
             let bank = self.config.wb_bank;
@@ -219,12 +251,30 @@ impl<'a> Emitter<'a> {
             let prm = self.placed[work.parameters].at as u32;
             let index = at.index as u32;
             let reads = self.reads(conv, band, work, image, at, view, first);
-            let v = self.registers.get(&mut self.tokens, Engine::Pe, Register::View(view));
-            let g = self.registers.get(&mut self.tokens, Engine::Pe, Register::Geom(geom));
-            let f = self.registers.get(&mut self.tokens, Engine::Pe, Register::Fmt(fmt));
-            let q = self.registers.get(&mut self.tokens, Engine::Pe, Register::Quant(conv.quant));
+            let v = self
+                .registers
+                .get(&mut self.tokens, Engine::Pe, Register::View(view));
+            let g = self
+                .registers
+                .get(&mut self.tokens, Engine::Pe, Register::Geom(geom));
+            let f = self
+                .registers
+                .get(&mut self.tokens, Engine::Pe, Register::Fmt(fmt));
+            let q = self
+                .registers
+                .get(&mut self.tokens, Engine::Pe, Register::Quant(conv.quant));
             self.mark_tile(band, work);
-            let key = (fmt, geom, [start, at.at as u32, index, work.weights[0].1 as u32, tile.filters.len() as u32]);
+            let key = (
+                fmt,
+                geom,
+                [
+                    start,
+                    at.at as u32,
+                    index,
+                    work.weights[0].1 as u32,
+                    tile.filters.len() as u32,
+                ],
+            );
             let reuse = self.held == Some(key) && self.blocks(band.layer) == 1;
             self.held = Some(key);
             let strip = work.strip;
@@ -235,7 +285,11 @@ impl<'a> Emitter<'a> {
                 quant: q,
                 wbank: start / bank,
                 waddr: start % bank,
-                baddr: if image.bases.is_empty() { 0 } else { at.at as u32 % bank },
+                baddr: if image.bases.is_empty() {
+                    0
+                } else {
+                    at.at as u32 % bank
+                },
                 c0: c0 as u32,
                 prm,
                 m: tile.filters.len() as u32,
@@ -328,7 +382,10 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what an instruction reads has many places")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what an instruction reads has many places"
+    )]
     fn reads(
         &self,
         conv: &Convolution,
@@ -346,12 +403,24 @@ impl<'a> Emitter<'a> {
         let plan = &self.plans[band.layer];
         let tile = &plan.tiles[band.tile.unwrap_or(0)];
         let (from, count) = if conv.depthwise {
-            (i64::from(band.views[0].0.coff) + tile.channels.start as i64, tile.filters.len())
+            (
+                i64::from(band.views[0].0.coff) + tile.channels.start as i64,
+                tile.filters.len(),
+            )
         } else {
-            (i64::from(view.coff), plan.pieces.iter().map(|p| p.c.len()).max().unwrap_or(1))
+            (
+                i64::from(view.coff),
+                plan.pieces.iter().map(|p| p.c.len()).max().unwrap_or(1),
+            )
         };
         let channels = from as usize..from as usize + count;
-        let mut all = place::view(&view, self.config.lines, channels, rows.start - first..rows.end - first, false);
+        let mut all = place::view(
+            &view,
+            self.config.lines,
+            channels,
+            rows.start - first..rows.end - first,
+            false,
+        );
         let read = |space: Space, start: usize, len: usize| Access {
             space,
             range: start as u32..(start + len) as u32,
@@ -361,7 +430,11 @@ impl<'a> Emitter<'a> {
         if !image.index.is_empty() {
             all.push(read(Space::Xb, at.index, image.index.len()));
         }
-        all.push(read(Space::Pb, self.placed[work.parameters].at, tile.filters.len()));
+        all.push(read(
+            Space::Pb,
+            self.placed[work.parameters].at,
+            tile.filters.len(),
+        ));
         all.push(Access {
             space: Space::Slot(self.slot),
             range: 0..1,
@@ -371,6 +444,7 @@ impl<'a> Emitter<'a> {
     }
 
     fn quant(&mut self, engine: Engine, quant: Quant) -> u32 {
-        self.registers.get(&mut self.tokens, engine, Register::Quant(quant))
+        self.registers
+            .get(&mut self.tokens, engine, Register::Quant(quant))
     }
 }

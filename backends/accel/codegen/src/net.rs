@@ -256,9 +256,14 @@ impl Layer {
 impl Convolution {
     /// Products, border included, of `m` filters.
     pub fn macs(&self, m: usize) -> u64 {
-        let channels = if self.depthwise { 1 } else { self.x.shape[0] / self.group };
+        let channels = if self.depthwise {
+            1
+        } else {
+            self.x.shape[0] / self.group
+        };
         let of = |p: &Phase| {
-            let taps = |d: usize| (self.kernel[d] - p.tap_first[d].min(self.kernel[d])).div_ceil(p.tap_step[d]);
+            let taps =
+                |d: usize| (self.kernel[d] - p.tap_first[d].min(self.kernel[d])).div_ceil(p.tap_step[d]);
             (p.size[0] * p.size[1] * taps(0) * taps(1)) as u64
         };
         (m * channels) as u64 * self.phases.iter().map(of).sum::<u64>()

@@ -109,15 +109,29 @@ pub fn plan(net: &Net, layer: usize, residency: &Residency, config: &Config) -> 
 fn tiles(conv: &Convolution, m: usize, config: &Config, plan: &mut Plan) {
     let [kh, kw] = conv.kernel;
     let per_group = m / conv.group;
-    let c = if conv.depthwise { 1 } else { conv.x.shape[0] / conv.group };
+    let c = if conv.depthwise {
+        1
+    } else {
+        conv.x.shape[0] / conv.group
+    };
     let filter = Filter { c, kh, kw };
     let columns = conv.phases.iter().map(|p| p.size[1]).max().unwrap_or(1);
     let lanes = config.lanes as usize;
-    let most = (config.ob_slot as usize / lanes.min(columns)).min(config.slices as usize).max(1);
-    let fold = if conv.depthwise { 0 } else { fold_of(per_group, config.slices as usize) };
+    let most = (config.ob_slot as usize / lanes.min(columns))
+        .min(config.slices as usize)
+        .max(1);
+    let fold = if conv.depthwise {
+        0
+    } else {
+        fold_of(per_group, config.slices as usize)
+    };
     let mut ranges = Vec::new();
     if conv.depthwise {
-        ranges.extend((0..m).step_by(most).map(|k| (k..(k + most).min(m), k..(k + most).min(m))));
+        ranges.extend(
+            (0..m)
+                .step_by(most)
+                .map(|k| (k..(k + most).min(m), k..(k + most).min(m))),
+        );
     } else {
         for g in 0..conv.group {
             for k in (0..per_group).step_by(most) {
@@ -129,19 +143,26 @@ fn tiles(conv: &Convolution, m: usize, config: &Config, plan: &mut Plan) {
     let filters: Vec<Range<usize>> = ranges.iter().map(|r| r.0.clone()).collect();
     let mut plain = None;
     let pieces = conv.weights.pieces(filter, &filters, config);
-    let pieces = pieces.filter(|p| !conv.depthwise || p.len() == 1).unwrap_or_else(|| {
-        let weights = crate::weights::Weights::Plain(conv.weights.plain());
-        let pieces = weights.pieces(filter, &filters, config).unwrap_or_default();
-        plain = Some(weights);
-        plan.remarks
-            .push("compressed weights have no cut that fits the weight buffer: they are loaded as bytes".to_owned());
-        pieces
-    });
+    let pieces = pieces
+        .filter(|p| !conv.depthwise || p.len() == 1)
+        .unwrap_or_else(|| {
+            let weights = crate::weights::Weights::Plain(conv.weights.plain());
+            let pieces = weights.pieces(filter, &filters, config).unwrap_or_default();
+            plain = Some(weights);
+            plan.remarks.push(
+                "compressed weights have no cut that fits the weight buffer: they are loaded as bytes"
+                    .to_owned(),
+            );
+            pieces
+        });
     let weights = plain.as_ref().unwrap_or(&conv.weights);
     plan.tiles = ranges
         .into_iter()
         .map(|(filters, channels)| Tile {
-            images: pieces.iter().map(|p| weights.image(filter, filters.clone(), p)).collect(),
+            images: pieces
+                .iter()
+                .map(|p| weights.image(filter, filters.clone(), p))
+                .collect(),
             filters,
             channels,
             fold,
@@ -156,7 +177,13 @@ fn fold_of(m: usize, slices: usize) -> u32 {
 }
 
 /// Rows of an operand's map that rows `out` of the result need.
-pub fn demand(net: &Net, layer: &Layer, phase: Option<&Phase>, operand: usize, out: Range<usize>) -> Range<usize> {
+pub fn demand(
+    net: &Net,
+    layer: &Layer,
+    phase: Option<&Phase>,
+    operand: usize,
+    out: Range<usize>,
+) -> Range<usize> {
     let all = layer.operands();
     let x = all[operand];
     let size = net.maps[x.map].h;
@@ -214,22 +241,28 @@ fn sources(
             row_bytes(net, config, operands[i].map, range.len())
         };
         let all = plan.tiles.iter().map(|t| width(Some(t))).max();
-        if plan.bands_outside { width(None) } else { all.unwrap_or_else(|| width(None)) }
+        if plan.bands_outside {
+            width(None)
+        } else {
+            all.unwrap_or_else(|| width(None))
+        }
     };
     let rows_of: Vec<usize> = streams.iter().map(|&i| row(i)).collect();
     let gaps = residency.scratch(net, config, layer);
     let height = phases(l).iter().map(|p| p.1[0]).max().unwrap_or(1);
     let need = |n: usize, i: usize| {
-        let ends = phases(l).into_iter().flat_map(|(p, size)| {
-            (0..size[0])
-                .step_by(n)
-                .map(move |y| (p, y..(y + n).min(size[0])))
-        });
+        let ends = phases(l)
+            .into_iter()
+            .flat_map(|(p, size)| (0..size[0]).step_by(n).map(move |y| (p, y..(y + n).min(size[0]))));
         let rows = ends.map(|(p, out)| demand(net, l, p, i, out).len());
         rows.max().unwrap_or(1)
     };
     let fit = |n: usize, double: bool| {
-        let sizes: Vec<usize> = streams.iter().zip(&rows_of).map(|(&i, row)| need(n, i) * row).collect();
+        let sizes: Vec<usize> = streams
+            .iter()
+            .zip(&rows_of)
+            .map(|(&i, row)| need(n, i) * row)
+            .collect();
         buffers(&sizes, &gaps, if double { 2 } else { 1 })
     };
     let found = if streams.is_empty() {
@@ -238,13 +271,19 @@ fn sources(
         Some((height, whole))
     } else {
         let best = |double: bool| {
-            let n = (1..height).collect::<Vec<_>>().partition_point(|&n| fit(n, double).is_some());
+            let n = (1..height)
+                .collect::<Vec<_>>()
+                .partition_point(|&n| fit(n, double).is_some());
             (n > 0).then(|| fit(n, double).map(|b| (n, b))).flatten()
         };
         best(true).or_else(|| best(false))
     };
     let Some((n, places)) = found else {
-        let need: usize = streams.iter().zip(&rows_of).map(|(&i, row)| need(1, i) * row).sum();
+        let need: usize = streams
+            .iter()
+            .zip(&rows_of)
+            .map(|(&i, row)| need(1, i) * row)
+            .sum();
         return Err(AccelError::TooLarge {
             layer: l.origin.clone(),
             buffer: "each bank of the input buffer",
@@ -273,7 +312,10 @@ fn buffers(sizes: &[usize], gaps: &[Gap], copies: usize) -> Option<Vec<Vec<(u32,
     let mut places = vec![Vec::new(); sizes.len()];
     for i in order {
         for _ in 0..copies {
-            let gap = gaps.iter_mut().filter(|g| g.size >= sizes[i]).min_by_key(|g| g.size)?;
+            let gap = gaps
+                .iter_mut()
+                .filter(|g| g.size >= sizes[i])
+                .min_by_key(|g| g.size)?;
             places[i].push((gap.half, gap.base as u32));
             gap.base += sizes[i];
             gap.size -= sizes[i];
@@ -293,7 +335,10 @@ impl Plan {
                     let mut sources = self.sources.iter().enumerate();
                     sources.all(|(i, s)| s.holds(&demand(net, layer, phase, i, y..end)))
                 };
-                let end = (y + 2..=run.end).take_while(|&end| fits(end)).last().unwrap_or(y + 1);
+                let end = (y + 2..=run.end)
+                    .take_while(|&end| fits(end))
+                    .last()
+                    .unwrap_or(y + 1);
                 bands.push(y..end);
                 y = end;
             }
@@ -332,6 +377,8 @@ impl Source {
     /// The band that holds these rows.
     pub fn band(&self, rows: &Range<usize>) -> Option<&Band> {
         let Source::Stays(bands) = self else { return None };
-        bands.iter().find(|b| b.rows.start <= rows.start && rows.end <= b.rows.end)
+        bands
+            .iter()
+            .find(|b| b.rows.start <= rows.start && rows.end <= b.rows.end)
     }
 }

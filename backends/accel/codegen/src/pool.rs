@@ -23,7 +23,9 @@ impl Pool {
 
     /// A place of `len`, until work `last`. `adjust` moves a start up to where one may be.
     pub fn take(&mut self, len: usize, last: usize, adjust: impl Fn(usize) -> usize) -> Option<usize> {
-        let starts = [self.cursor, 0].into_iter().chain(self.taken.iter().map(|t| t.0.end));
+        let starts = [self.cursor, 0]
+            .into_iter()
+            .chain(self.taken.iter().map(|t| t.0.end));
         let fits = |start: &usize| {
             let place = *start..*start + len;
             let free = |t: &(Range<usize>, usize)| place.end <= t.0.start || t.0.end <= place.start;

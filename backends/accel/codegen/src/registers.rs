@@ -19,7 +19,11 @@ impl Registers {
         let entry = match file.iter().position(|(held, _)| *held == value) {
             Some(at) => file.remove(at),
             None => {
-                let index = if file.len() < SIZE { file.len() as u32 } else { file.remove(0).1 };
+                let index = if file.len() < SIZE {
+                    file.len() as u32
+                } else {
+                    file.remove(0).1
+                };
                 tokens.push(engine, Op::Cfg(Cfg { index, value }), &[] as &[Access]);
                 (value, index)
             }

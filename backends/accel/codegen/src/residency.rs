@@ -192,7 +192,8 @@ impl Residency {
     /// The map that stays during a layer and whose spilling costs least.
     pub fn cheapest(&self, net: &Net, layer: usize) -> Option<MapId> {
         let here = |m: &MapId| self.bands[*m].is_some() && self.spans[*m].contains(&layer);
-        let cost = |m: &MapId| net.maps[*m].bytes() * (self.lives[*m].readers.len() + self.lives[*m].writers.len());
+        let cost =
+            |m: &MapId| net.maps[*m].bytes() * (self.lives[*m].readers.len() + self.lives[*m].writers.len());
         (0..net.maps.len()).filter(here).min_by_key(cost)
     }
 }

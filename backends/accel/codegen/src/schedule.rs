@@ -135,7 +135,13 @@ struct Scheduler<'a> {
 }
 
 /// Schedules the layers of a part.
-pub fn schedule(net: &Net, layers: Range<usize>, plans: &[Plan], config: &Config, written: &[bool]) -> Schedule {
+pub fn schedule(
+    net: &Net,
+    layers: Range<usize>,
+    plans: &[Plan],
+    config: &Config,
+    written: &[bool],
+) -> Schedule {
     let mut s = Scheduler {
         net,
         plans,
@@ -164,7 +170,11 @@ impl Scheduler<'_> {
             return;
         };
         let all: Vec<usize> = (0..plan.tiles.len()).collect();
-        let sets: Vec<&[usize]> = if plan.bands_outside { vec![&all[..]] } else { all.chunks(1).collect() };
+        let sets: Vec<&[usize]> = if plan.bands_outside {
+            vec![&all[..]]
+        } else {
+            all.chunks(1).collect()
+        };
         let stays = plan.bands_outside;
         let mut weights: Vec<Option<Vec<LoadId>>> = vec![None; plan.tiles.len()];
         let mut turns = vec![0; plan.sources.len()];
@@ -340,10 +350,20 @@ impl Scheduler<'_> {
     }
 
     /// Parts of an operator of VE: into the input buffer directly, or into a slot.
-    fn boxes(&self, all: &Range<usize>, f: usize, rows: &Range<usize>, direct: bool) -> Vec<(Range<usize>, Strip)> {
+    fn boxes(
+        &self,
+        all: &Range<usize>,
+        f: usize,
+        rows: &Range<usize>,
+        direct: bool,
+    ) -> Vec<(Range<usize>, Strip)> {
         const CHANNELS: usize = 4096;
         let lanes = self.config.lanes as usize;
-        let most = if direct { CHANNELS } else { (self.config.ob_slot as usize / lanes.min(f)).min(64) };
+        let most = if direct {
+            CHANNELS
+        } else {
+            (self.config.ob_slot as usize / lanes.min(f)).min(64)
+        };
         let mut boxes = Vec::new();
         for from in all.clone().step_by(most) {
             let channels = from..(from + most).min(all.end);
@@ -396,7 +416,9 @@ impl Scheduler<'_> {
             };
             match &plan.sources[i] {
                 Source::Stays(_) => {
-                    let band = plan.sources[i].band(&needed).expect("bands of rows follow those of maps");
+                    let band = plan.sources[i]
+                        .band(&needed)
+                        .expect("bands of rows follow those of maps");
                     let v = view(band.half, band.base, x.limit.end, band.rows.len(), x.coff.into());
                     views.push((v, band.rows.start));
                 }
@@ -453,7 +475,9 @@ impl Scheduler<'_> {
     fn load_maps(&mut self, layer: usize) {
         let (plan, l) = (&self.plans[layer], &self.net.layers[layer]);
         for (i, x) in l.operands().into_iter().enumerate() {
-            let Source::Stays(bands) = &plan.sources[i] else { continue };
+            let Source::Stays(bands) = &plan.sources[i] else {
+                continue;
+            };
             if std::mem::replace(&mut self.loaded[x.map], true) {
                 continue;
             }

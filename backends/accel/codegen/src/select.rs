@@ -13,8 +13,8 @@ pub use host::Boundary;
 
 use crate::error::AccelError;
 use crate::net::{Net, Operand};
-use sdc_accel_isa::Config;
 use classify::{Who, classify, origin};
+use sdc_accel_isa::Config;
 use sdc_ir::entity::EntityId;
 use sdc_ir::graph::{Graph, Node, Op, Value};
 
@@ -75,7 +75,11 @@ pub fn select(graph: &Graph, config: &Config) -> Result<Selection, Vec<AccelErro
     };
     s.find_parents();
     s.find_chains();
-    let mut nodes: Vec<Node> = graph.nodes().ids().filter(|&n| s.who[n.index()] == Who::Machine).collect();
+    let mut nodes: Vec<Node> = graph
+        .nodes()
+        .ids()
+        .filter(|&n| s.who[n.index()] == Who::Machine)
+        .collect();
     nodes.sort_by_key(|&n| (s.stages[n.index()], n));
     for n in nodes {
         s.part = s.stages[n.index()] / 2;
@@ -113,11 +117,15 @@ fn stages(graph: &Graph, who: &[Who]) -> Vec<u32> {
 
 impl Selector<'_> {
     fn is_machine(&self, v: Value) -> bool {
-        self.graph.def_node(v).is_some_and(|n| self.who[n.index()] == Who::Machine)
+        self.graph
+            .def_node(v)
+            .is_some_and(|n| self.who[n.index()] == Who::Machine)
     }
 
     fn is_constant(&self, v: Value) -> bool {
-        self.graph.def_node(v).is_some_and(|n| self.who[n.index()] == Who::Constant)
+        self.graph
+            .def_node(v)
+            .is_some_and(|n| self.who[n.index()] == Who::Constant)
     }
 
     fn stage_of(&self, v: Value) -> Option<u32> {
@@ -151,7 +159,9 @@ impl Selector<'_> {
 
     /// True if a value is computed by the machine rather than another's seen in another way.
     fn computes(&self, v: Value) -> bool {
-        let Some(n) = self.graph.def_node(v) else { return false };
+        let Some(n) = self.graph.def_node(v) else {
+            return false;
+        };
         let op = &self.graph.nodes()[n].op;
         let view = matches!(op, Op::Slice(_) | Op::Pad(_) | Op::Reshape(_) | Op::Transpose(_));
         self.who[n.index()] == Who::Machine && !view
@@ -179,7 +189,9 @@ impl Selector<'_> {
 
     /// True if a value is a convolution's, perhaps with operators after it, that only `user` reads.
     fn heads(&self, v: Value, user: Node) -> bool {
-        let Some(n) = self.graph.def_node(v) else { return false };
+        let Some(n) = self.graph.def_node(v) else {
+            return false;
+        };
         let data = &self.graph.nodes()[n];
         let own = match &data.op {
             Op::QLinearConv(op) => op.shift > 0,

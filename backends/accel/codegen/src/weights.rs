@@ -119,7 +119,11 @@ impl Weights {
             Weights::Plain(all) => all.clone(),
             Weights::Sd(d, _) => {
                 let rebuilt = sdc_ir::sd::rebuild(d).expect("unpacked weights obey their laws");
-                rebuilt.0.elements::<i8>().expect("rebuilt weights are i8").to_vec()
+                rebuilt
+                    .0
+                    .elements::<i8>()
+                    .expect("rebuilt weights are i8")
+                    .to_vec()
             }
         }
     }
@@ -165,8 +169,16 @@ impl Weights {
                 let lines = config.lines as usize;
                 let even = step.next_multiple_of(lines.min(step * lines));
                 let unit = [even, step].into_iter().find(|n| n % step == 0 && fits(n))?;
-                let longest = (1..=filter.c.div_ceil(unit)).map(|k| k * unit).filter(fits).max()?;
-                Some((0..filter.c).step_by(longest).map(|c| piece(c, longest)).collect())
+                let longest = (1..=filter.c.div_ceil(unit))
+                    .map(|k| k * unit)
+                    .filter(fits)
+                    .max()?;
+                Some(
+                    (0..filter.c)
+                        .step_by(longest)
+                        .map(|c| piece(c, longest))
+                        .collect(),
+                )
             }
         }
     }
@@ -206,7 +218,11 @@ fn plain_pieces(filter: Filter, bank: usize, file: usize) -> Vec<Piece> {
             let rows = r..(r + rows).min(filter.kh);
             let columns = t..(t + columns).min(filter.kw);
             let channels = (bank / (rows.len() * columns.len())).max(1);
-            let channels = if channels >= 16 { channels / 16 * 16 } else { channels };
+            let channels = if channels >= 16 {
+                channels / 16 * 16
+            } else {
+                channels
+            };
             for c in (0..filter.c).step_by(channels) {
                 pieces.push(Piece {
                     c: c..(c + channels).min(filter.c),
@@ -225,7 +241,11 @@ fn plain_image(all: &[i8], filter: Filter, filters: Range<usize>, piece: &Piece)
         for c in piece.c.clone() {
             for r in piece.rows.clone() {
                 let from = ((f * filter.c + c) * filter.kh + r) * filter.kw;
-                stream.extend(all[from + piece.columns.start..from + piece.columns.end].iter().map(|&w| w as u8));
+                stream.extend(
+                    all[from + piece.columns.start..from + piece.columns.end]
+                        .iter()
+                        .map(|&w| w as u8),
+                );
             }
         }
     }
@@ -272,7 +292,11 @@ fn sd_image(d: &Decomposed, filters: Range<usize>, piece: &Piece) -> Image {
         stream,
         bytes,
         base_bytes: first.len(),
-        bases: if shared { first } else { filters.flat_map(of).collect() },
+        bases: if shared {
+            first
+        } else {
+            filters.flat_map(of).collect()
+        },
         shared,
         index,
         g,
@@ -285,9 +309,15 @@ fn index(d: &Decomposed, filters: Range<usize>, rows: &Range<usize>) -> (Vec<u8>
     let Index::Rows(shared) = d.format.index else {
         return (Vec::new(), 0);
     };
-    let g = gcd(gcd(shared, 64), if filters.start == 0 { 64 } else { filters.start });
+    let g = gcd(
+        gcd(shared, 64),
+        if filters.start == 0 { 64 } else { filters.start },
+    );
     let groups = filters.step_by(g);
-    (groups.flat_map(|f| pack_index(d, f, rows.clone())).collect(), g as u32)
+    (
+        groups.flat_map(|f| pack_index(d, f, rows.clone())).collect(),
+        g as u32,
+    )
 }
 
 fn gcd(a: usize, b: usize) -> usize {

@@ -43,14 +43,21 @@ fn equal(graph: &Graph, seed: u64, set: &[&str], modes: &[Mode]) {
 
 /// More than one would wait for are tried with `SDC_ACCEL_LAYERS=1000`.
 fn seeds() -> std::ops::Range<u64> {
-    let count = std::env::var("SDC_ACCEL_LAYERS").ok().and_then(|n| n.parse().ok());
+    let count = std::env::var("SDC_ACCEL_LAYERS")
+        .ok()
+        .and_then(|n| n.parse().ok());
     0..count.unwrap_or(60)
 }
 
 #[test]
 fn layers_are_equal_to_the_interpreter() {
     for seed in seeds() {
-        equal(&support::layer(seed), seed, &[], &[Mode::Func, Mode::Shuffle(seed)]);
+        equal(
+            &support::layer(seed),
+            seed,
+            &[],
+            &[Mode::Func, Mode::Shuffle(seed)],
+        );
     }
 }
 
@@ -58,15 +65,34 @@ fn layers_are_equal_to_the_interpreter() {
 const MACHINES: &[&[&str]] = &[
     &["slices=32", "lines=8"],
     &["slices=16", "lanes=4"],
-    &["ib.bank=8192", "wb.bank=1024", "xb.bank=8192", "pb.bank=256", "ob.slot=1024", "acc.pixels=16", "line_file=32"],
-    &["lines=4", "lanes=16", "ob.slot=4096", "tables=1", "dram.granule=64"],
+    &[
+        "ib.bank=8192",
+        "wb.bank=1024",
+        "xb.bank=8192",
+        "pb.bank=256",
+        "ob.slot=1024",
+        "acc.pixels=16",
+        "line_file=32",
+    ],
+    &[
+        "lines=4",
+        "lanes=16",
+        "ob.slot=4096",
+        "tables=1",
+        "dram.granule=64",
+    ],
 ];
 
 #[test]
 fn layers_are_equal_on_other_machines() {
     for seed in seeds() {
         let set = MACHINES[seed as usize % MACHINES.len()];
-        equal(&support::layer(1000 + seed), seed, set, &[Mode::Func, Mode::Shuffle(seed)]);
+        equal(
+            &support::layer(1000 + seed),
+            seed,
+            set,
+            &[Mode::Func, Mode::Shuffle(seed)],
+        );
     }
 }
 
@@ -89,9 +115,19 @@ fn switches_change_no_bit() {
 
 #[test]
 fn networks_are_equal_to_the_interpreter() {
-    const SMALL: &[&[&str]] = &[&[], &["ib.bank=2048", "wb.bank=1024"], &["ib.bank=700"], &["slices=16", "lines=4", "lanes=4"]];
+    const SMALL: &[&[&str]] = &[
+        &[],
+        &["ib.bank=2048", "wb.bank=1024"],
+        &["ib.bank=700"],
+        &["slices=16", "lines=4", "lanes=4"],
+    ];
     for seed in seeds() {
         let set = SMALL[seed as usize % SMALL.len()];
-        equal(&support::network(seed), seed, set, &[Mode::Func, Mode::Shuffle(seed)]);
+        equal(
+            &support::network(seed),
+            seed,
+            set,
+            &[Mode::Func, Mode::Shuffle(seed)],
+        );
     }
 }

@@ -35,7 +35,11 @@ impl Emitter<'_> {
         let (buffer, need, size) = match &load.what {
             What::Weights { layer, tile, piece } => {
                 let image = &self.plans[*layer].tiles[*tile].images[*piece];
-                ("a slice's weight buffer", image.room(), 2 * self.config.wb_bank as usize)
+                (
+                    "a slice's weight buffer",
+                    image.room(),
+                    2 * self.config.wb_bank as usize,
+                )
             }
             What::Parameters { layer, tile } => (
                 "the parameter buffer",
@@ -59,7 +63,11 @@ impl Emitter<'_> {
         // Bases lie in the bank where the stream begins.
         let adjust = |start: usize| {
             let apart = base > 0 && start / bank != (start + base) / bank;
-            if apart { start.next_multiple_of(bank) } else { start }
+            if apart {
+                start.next_multiple_of(bank)
+            } else {
+                start
+            }
         };
         let Some(at) = self.wb.take(image.room(), load.last, adjust) else {
             return Ok(false);
@@ -68,7 +76,11 @@ impl Emitter<'_> {
         let bits = image.index.len();
         let whole = |start: usize| {
             let apart = bits > 0 && start / xbank != (start + bits - 1) / xbank;
-            if apart { start.next_multiple_of(xbank) } else { start }
+            if apart {
+                start.next_multiple_of(xbank)
+            } else {
+                start
+            }
         };
         let Some(index) = self.xb.take(bits, load.last, whole) else {
             self.wb.give_back(at);
@@ -109,7 +121,8 @@ impl Emitter<'_> {
             bcast: false,
             dram: stream,
         };
-        self.tokens.push(Engine::Ld, codes, &[access(at + base, image.bytes)]);
+        self.tokens
+            .push(Engine::Ld, codes, &[access(at + base, image.bytes)]);
         if bits > 0 {
             let op = Ldx {
                 bank: (index / xbank) as u32,
@@ -157,7 +170,11 @@ impl Emitter<'_> {
         let (m, bank) = (tile.filters.len(), self.config.pb_bank as usize);
         let whole = |start: usize| {
             let apart = start / bank != (start + m - 1) / bank;
-            if apart { start.next_multiple_of(bank) } else { start }
+            if apart {
+                start.next_multiple_of(bank)
+            } else {
+                start
+            }
         };
         let Some(at) = self.pb.take(m, load.last, whole) else {
             return Ok(false);
@@ -212,7 +229,10 @@ impl Emitter<'_> {
             range: at as u32..at as u32 + 1,
             write: true,
         };
-        let op = Ldt { table: at as u32, dram };
+        let op = Ldt {
+            table: at as u32,
+            dram,
+        };
         self.tokens.push(Engine::Ld, op, &[written]);
         self.traffic[load.layer].table += 256;
         Ok(true)
@@ -232,7 +252,9 @@ impl Emitter<'_> {
         let inside = rows.start - first..rows.end - first;
         // An instruction takes so many channels.
         const MOST: usize = 4096;
-        let v = self.registers.get(&mut self.tokens, Engine::Ld, Register::View(view));
+        let v = self
+            .registers
+            .get(&mut self.tokens, Engine::Ld, Register::View(view));
         for c in channels.clone().step_by(MOST) {
             let n = MOST.min(channels.end - c);
             let op = Ldm {

@@ -45,7 +45,13 @@ impl Emitter<'_> {
             None => self.result_views(band, work, Engine::Ve, &mut accesses),
         };
         for dst in targets {
-            let b = self.area(band, work, dst, operands[0], operands.get(1).copied().unwrap_or(0));
+            let b = self.area(
+                band,
+                work,
+                dst,
+                operands[0],
+                operands.get(1).copied().unwrap_or(0),
+            );
             match &layer.body {
                 Body::Pointwise(op, _) => {
                     let table = work.tables.first().copied();
@@ -68,7 +74,9 @@ impl Emitter<'_> {
                         tx: 1,
                         ..Geom::default()
                     };
-                    let geom = self.registers.get(&mut self.tokens, Engine::Ve, Register::Geom(geom));
+                    let geom = self
+                        .registers
+                        .get(&mut self.tokens, Engine::Ve, Register::Geom(geom));
                     let op = Pool {
                         dst,
                         a: b.a,
@@ -186,7 +194,10 @@ impl Emitter<'_> {
     pub(super) fn chain(&mut self, band: &Band, work: &Work) {
         let layer = &self.net.layers[band.layer];
         let bodies = layer.operands().len() - layer.chain.iter().filter(|l| l.other.is_some()).count();
-        let (mut operand, mut table) = (bodies, usize::from(matches!(layer.body, Body::Pointwise(Pointwise::Lut(_), _))));
+        let (mut operand, mut table) = (
+            bodies,
+            usize::from(matches!(layer.body, Body::Pointwise(Pointwise::Lut(_), _))),
+        );
         for link in &layer.chain {
             self.enter(Engine::Ve, band.layer);
             let mut accesses = vec![whole_slot(self.slot, true)];
@@ -211,7 +222,13 @@ impl Emitter<'_> {
         let x: &Operand = layer.operands()[i];
         let (view, first) = band.views[i];
         let phase = phases(layer)[band.phase].0;
-        let rows = demand(self.net, layer, phase, i, work.strip.y..work.strip.y + work.strip.e);
+        let rows = demand(
+            self.net,
+            layer,
+            phase,
+            i,
+            work.strip.y..work.strip.y + work.strip.e,
+        );
         let end = work.channels.end as i64 + i64::from(view.coff);
         let start = (work.channels.start as i64 + i64::from(view.coff)).max(0) as usize;
         let channels = start..end.max(0) as usize;
@@ -228,18 +245,28 @@ impl Emitter<'_> {
                 ..view
             }
         };
-        self.registers.get(&mut self.tokens, Engine::Ve, Register::View(moved))
+        self.registers
+            .get(&mut self.tokens, Engine::Ve, Register::View(moved))
     }
 
     /// View registers of the bands that hold a strip's results.
-    fn result_views(&mut self, band: &Band, work: &Work, engine: Engine, accesses: &mut Vec<Access>) -> Vec<u32> {
+    fn result_views(
+        &mut self,
+        band: &Band,
+        work: &Work,
+        engine: Engine,
+        accesses: &mut Vec<Access>,
+    ) -> Vec<u32> {
         let (net, layer) = (self.net, &self.net.layers[band.layer]);
         let phase = phases(layer)[band.phase].0;
         let (map, target) = (&net.maps[layer.target.map], &layer.target);
         let rows = result_rows(layer, phase, &work.strip);
         let bands: Vec<residency::Band> = self.plans[band.layer].result.iter().flatten().cloned().collect();
         let mut views = Vec::new();
-        for b in bands.iter().filter(|b| b.rows.start <= rows.start && rows.end <= b.rows.end) {
+        for b in bands
+            .iter()
+            .filter(|b| b.rows.start <= rows.start && rows.end <= b.rows.end)
+        {
             let (step, start) = steps(layer, phase);
             let first = result_row(layer, phase, band.rows.start) - b.rows.start;
             let view = View {

@@ -47,7 +47,11 @@ pub fn classify(graph: &Graph) -> Result<Vec<Who>, Vec<AccelError>> {
     let mut all: Vec<Who> = Vec::new();
     let mut errors = Vec::new();
     for (_, data) in graph.nodes().iter() {
-        let constant = |v: &Value| graph.def_node(*v).is_some_and(|n| all[n.index()] == Who::Constant);
+        let constant = |v: &Value| {
+            graph
+                .def_node(*v)
+                .is_some_and(|n| all[n.index()] == Who::Constant)
+        };
         let who = match &data.op {
             Op::Constant(_) => Who::Constant,
             Op::Rebuild(_) if data.inputs.iter().all(constant) => Who::Constant,
@@ -82,7 +86,9 @@ fn possible(graph: &Graph, data: &NodeData) -> Result<(), String> {
         }
         let batch = graph.ty(data.inputs[0]).shape[0];
         if batch != 1 {
-            return Err(format!("a batch of {batch}: programs compute one image; loop over them"));
+            return Err(format!(
+                "a batch of {batch}: programs compute one image; loop over them"
+            ));
         }
     }
     Ok(())
@@ -97,11 +103,14 @@ fn leave_to_host(graph: &Graph, all: &mut [Who]) {
             Op::Reshape(_) | Op::Slice(_) | Op::Pad(_) | Op::Concat(_) | Op::Transpose(_) | Op::Resize(_)
         )
     };
-    let on_machine = |all: &[Who], v: Value| graph.def_node(v).is_some_and(|n| all[n.index()] == Who::Machine);
+    let on_machine =
+        |all: &[Who], v: Value| graph.def_node(v).is_some_and(|n| all[n.index()] == Who::Machine);
     let nodes: Vec<_> = graph.nodes().iter().collect();
     let with_host = |all: &mut [Who], n: sdc_ir::graph::Node, data: &NodeData| {
         let reads = data.inputs.iter().any(|&v| on_machine(all, v));
-        let read = uses[data.outputs[0].index()].iter().any(|u| all[u.index()] == Who::Machine);
+        let read = uses[data.outputs[0].index()]
+            .iter()
+            .any(|u| all[u.index()] == Who::Machine);
         if all[n.index()] == Who::Machine && moves(&data.op) && !(reads && read) {
             all[n.index()] = Who::Host("its neighbours are with the host".to_owned());
         }
@@ -145,10 +154,19 @@ fn able(graph: &Graph, data: &NodeData) -> Result<(), String> {
     }
     let [c, h, w] = shape_of(graph, data.outputs[0]).unwrap_or_default();
     let inputs = operands.iter().filter_map(|v| shape_of(graph, *v));
-    if inputs.chain([[c, h, w]]).any(|[c, h, w]| h > 4096 || w > 4096 || c > 8192 || h * w >= 1 << 24) {
+    if inputs
+        .chain([[c, h, w]])
+        .any(|[c, h, w]| h > 4096 || w > 4096 || c > 8192 || h * w >= 1 << 24)
+    {
         return Err("a map exceeds 4096 rows or columns, or 8192 channels".to_owned());
     }
-    let fields = |ok: bool| if ok { Ok(()) } else { Err("its window exceeds what an instruction holds".to_owned()) };
+    let fields = |ok: bool| {
+        if ok {
+            Ok(())
+        } else {
+            Err("its window exceeds what an instruction holds".to_owned())
+        }
+    };
     match &data.op {
         Op::QLinearConv(op) => convolution(graph, data, op),
         Op::QLinearAdd(op) if op.zeros.len() > 2 => Err("a sum of more than two tensors".to_owned()),
@@ -168,18 +186,28 @@ fn able(graph: &Graph, data: &NodeData) -> Result<(), String> {
         Op::Slice(op) => {
             let rank = op.steps.len();
             let ok = |d: usize| (1..=if d == 1 { 1 } else { 15 }).contains(&op.steps[d]) || op.sizes[d] == 1;
-            if rank >= 2 && (0..rank).all(ok) { Ok(()) } else { Err("it steps backwards, too far, or over channels".to_owned()) }
+            if rank >= 2 && (0..rank).all(ok) {
+                Ok(())
+            } else {
+                Err("it steps backwards, too far, or over channels".to_owned())
+            }
         }
         Op::Pad(op) if op.mode != PadMode::Constant => Err("only constant borders are made".to_owned()),
         Op::Pad(op) if op.before.len() < 2 => Err("it has no channels".to_owned()),
         Op::Transpose(op) => {
             let shape = &graph.ty(data.inputs[0]).shape;
             let moved: Vec<usize> = op.perm.iter().copied().filter(|&d| shape[d] != 1).collect();
-            if moved.is_sorted() { Ok(()) } else { Err("it moves elements".to_owned()) }
+            if moved.is_sorted() {
+                Ok(())
+            } else {
+                Err("it moves elements".to_owned())
+            }
         }
         Op::Resize(op) => match enlarged(graph, data, op) {
             Some(_) => Ok(()),
-            None => Err("only repeating elements a whole number of times is a resize of the machine".to_owned()),
+            None => {
+                Err("only repeating elements a whole number of times is a resize of the machine".to_owned())
+            }
         },
         _ => Ok(()),
     }
@@ -197,7 +225,8 @@ fn window(kernel: &[usize], strides: &[usize], dilations: &[usize], pads: &[usiz
 fn convolution(graph: &Graph, data: &NodeData, op: &QLinearConv) -> Result<(), String> {
     let constant = |i: usize| graph.constant(data.inputs[i]).is_some();
     let weights = graph.def_node(data.inputs[1]).map(|n| &graph.nodes()[n]);
-    let packed = weights.is_some_and(|n| matches!(n.op, Op::Rebuild(_)) && graph.constant(n.inputs[0]).is_some());
+    let packed =
+        weights.is_some_and(|n| matches!(n.op, Op::Rebuild(_)) && graph.constant(n.inputs[0]).is_some());
     if !(constant(1) || packed) || !constant(2) || !constant(3) {
         return Err("its weights are not constant".to_owned());
     }
@@ -215,7 +244,10 @@ fn convolution(graph: &Graph, data: &NodeData, op: &QLinearConv) -> Result<(), S
 fn broadcast(graph: &Graph, data: &NodeData) -> Result<(), String> {
     let whole = shape_of(graph, data.outputs[0]).unwrap_or_default();
     let rank = graph.ty(data.outputs[0]).rank();
-    let shapes = data.inputs.iter().map(|&v| (graph.ty(v).rank(), shape_of(graph, v).unwrap_or_default()));
+    let shapes = data
+        .inputs
+        .iter()
+        .map(|&v| (graph.ty(v).rank(), shape_of(graph, v).unwrap_or_default()));
     for (own, shape) in shapes {
         if own != rank && shape != [1, 1, 1] || shape[0] != whole[0] {
             return Err("an operand is repeated over channels".to_owned());
@@ -251,7 +283,12 @@ pub fn enlarged(graph: &Graph, data: &NodeData, op: &Resize) -> Option<[usize; 2
             }
             .clamp(0.0, from[d] as f64 - 1.0) as usize
         };
-        if k == 0 || k > 15 || to[d] != k * from[d] || scale != k as f64 || (0..to[d]).any(|i| nearest(i) != i / k) {
+        if k == 0
+            || k > 15
+            || to[d] != k * from[d]
+            || scale != k as f64
+            || (0..to[d]).any(|i| nearest(i) != i / k)
+        {
             return None;
         }
         times[d - 2] = k;

@@ -49,10 +49,17 @@ impl Selection {
         let mut step = Graph::new(format!("step before part {part}"));
         let mut map: BTreeMap<Value, Value> = BTreeMap::new();
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
-        let inside: BTreeSet<Value> = nodes.iter().flat_map(|&n| graph.nodes()[n].outputs.iter().copied()).collect();
-        let reads = nodes.iter().flat_map(|&n| graph.nodes()[n].inputs.iter().copied());
+        let inside: BTreeSet<Value> = nodes
+            .iter()
+            .flat_map(|&n| graph.nodes()[n].outputs.iter().copied())
+            .collect();
+        let reads = nodes
+            .iter()
+            .flat_map(|&n| graph.nodes()[n].inputs.iter().copied());
         for v in reads.filter(|v| !inside.contains(v)) {
-            let constant = graph.def_node(v).is_some_and(|n| self.who[n.index()] == Who::Constant);
+            let constant = graph
+                .def_node(v)
+                .is_some_and(|n| self.who[n.index()] == Who::Constant);
             if !constant && !map.contains_key(&v) {
                 map.insert(v, step.add_input(name(graph, v), graph.ty(v).clone()));
                 inputs.push(self.place(graph, v, addresses));

@@ -141,7 +141,10 @@ impl Selector<'_> {
                 let own = data.inputs.iter().position(|&v| v == slot).unwrap_or(0);
                 let other = (data.inputs.len() == 2).then(|| 1 - own);
                 Link {
-                    op: Pointwise::Add(self.addend(data, op, own), other.map(|i| self.addend(data, op, i))),
+                    op: Pointwise::Add(
+                        self.addend(data, op, own),
+                        other.map(|i| self.addend(data, op, i)),
+                    ),
                     other: other.map(|i| self.repeated(data.inputs[i], whole)),
                 }
             }
@@ -170,7 +173,10 @@ impl Selector<'_> {
             }
             Op::QLinearMul(op) => {
                 let operands = data.inputs.iter().map(|&v| self.repeated(v, whole)).collect();
-                Body::Pointwise(Pointwise::Mul(self.factor(data, op, 0), self.factor(data, op, 1)), operands)
+                Body::Pointwise(
+                    Pointwise::Mul(self.factor(data, op, 0), self.factor(data, op, 1)),
+                    operands,
+                )
             }
             _ => {
                 let x = self.operand(data.inputs[0]);
@@ -261,7 +267,11 @@ impl Selector<'_> {
         let one = kernel[0] * kernel[1] <= self.config.line_file as usize;
         let depthwise = one && op.group > 1 && op.group == x.shape[0] && op.group == m;
         Convolution {
-            weights: if depthwise { weights.without_index() } else { weights },
+            weights: if depthwise {
+                weights.without_index()
+            } else {
+                weights
+            },
             bias: ints(data.inputs[2]),
             multiplier: ints(data.inputs[3]),
             strides: [op.strides[0], op.strides[1]],

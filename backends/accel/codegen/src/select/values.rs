@@ -102,7 +102,13 @@ impl Selector<'_> {
             start: [0, 0],
             step: [1, 1],
         };
-        self.push(x.shape, "copy", Body::Pointwise(Pointwise::Copy, vec![x]), Vec::new(), target);
+        self.push(
+            x.shape,
+            "copy",
+            Body::Pointwise(Pointwise::Copy, vec![x]),
+            Vec::new(),
+            target,
+        );
         Operand::whole(map, &self.net.maps[map])
     }
 
@@ -165,7 +171,11 @@ impl Selector<'_> {
         }
         for d in 0..2 {
             x.start[d] += starts[d + 1] * x.step[d];
-            x.step[d] *= if shape[d + 1] == 1 { 1 } else { steps[d + 1] as usize };
+            x.step[d] *= if shape[d + 1] == 1 {
+                1
+            } else {
+                steps[d + 1] as usize
+            };
         }
         x.shape = shape;
         if x.step.iter().any(|&s| s > 15) {
@@ -223,7 +233,13 @@ impl Selector<'_> {
             place([0, 0], 0),
         );
         let inside = Body::Pointwise(Pointwise::Copy, vec![x.clone()]);
-        self.push(x.shape, "pad", inside, Vec::new(), place([before[1], before[2]], before[0]));
+        self.push(
+            x.shape,
+            "pad",
+            inside,
+            Vec::new(),
+            place([before[1], before[2]], before[0]),
+        );
         Operand::whole(map, &self.net.maps[map])
     }
 

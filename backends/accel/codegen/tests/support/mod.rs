@@ -22,12 +22,20 @@ pub fn constant<T: sdc_ir::tensor::Element>(g: &mut Graph, shape: Vec<usize>, al
 
 /// A zero point and an integer type.
 fn grid(rng: &mut Rng) -> (DType, i64) {
-    if rng.bool() { (DType::U8, rng.i64(0..256)) } else { (DType::I8, rng.i64(-128..128)) }
+    if rng.bool() {
+        (DType::U8, rng.i64(0..256))
+    } else {
+        (DType::I8, rng.i64(-128..128))
+    }
 }
 
 fn bounds(rng: &mut Rng, ty: DType) -> (i64, i64) {
     let (low, high) = if ty == DType::U8 { (0, 255) } else { (-128, 127) };
-    if rng.u8(0..3) == 0 { (low + 20, high - 30) } else { (low, high) }
+    if rng.u8(0..3) == 0 {
+        (low + 20, high - 30)
+    } else {
+        (low, high)
+    }
 }
 
 /// Compressed weights in any form.
@@ -49,12 +57,18 @@ fn decomposed(rng: &mut Rng, shape: &[usize]) -> Decomposed {
         basis_bits: if rng.bool() { 6 } else { 8 },
         basis_filters: *rng.choice(&[1, 3, shape[0]]).unwrap(),
         scale: DType::F32,
-        index: if rng.bool() { Index::None } else { Index::Rows(*rng.choice(&[1, 3, 4, 32, 48, 64, 1000]).unwrap()) },
+        index: if rng.bool() {
+            Index::None
+        } else {
+            Index::Rows(*rng.choice(&[1, 3, 4, 32, 48, 64, 1000]).unwrap())
+        },
     };
     let (filters, rows) = (geometry.filters(), geometry.rows(s));
     let bases = geometry.basis_groups(&format) * geometry.slices(&format);
     let indexed = format.index != Index::None;
-    let kept: Vec<bool> = (0..geometry.index_groups(&format) * rows).map(|_| !indexed || rng.u8(0..3) > 0).collect();
+    let kept: Vec<bool> = (0..geometry.index_groups(&format) * rows)
+        .map(|_| !indexed || rng.u8(0..3) > 0)
+        .collect();
     let (top, limit) = (format.alphabet.len() as i8, 1i16 << (format.basis_bits - 1));
     let shared = format.index_filters();
     let mut codes = Vec::new();
@@ -67,7 +81,9 @@ fn decomposed(rng: &mut Rng, shape: &[usize]) -> Decomposed {
     Decomposed {
         codes,
         kept,
-        bases: (0..bases * format.r * s).map(|_| rng.i16(-limit..limit) as i8).collect(),
+        bases: (0..bases * format.r * s)
+            .map(|_| rng.i16(-limit..limit) as i8)
+            .collect(),
         shifts: (0..bases).map(|_| rng.u8(0..=10)).collect(),
         scales: vec![1.0; filters],
         geometry,
@@ -88,10 +104,17 @@ pub fn convolution(g: &mut Graph, rng: &mut Rng, x: Value, zero: i64, limits: &L
     let (c, size) = (xs[1], [xs[2], xs[3]]);
     let group = match rng.u8(0..6) {
         0 => c,
-        1 => (1..=c).filter(|k| c.is_multiple_of(*k)).nth(rng.usize(0..3)).unwrap_or(1),
+        1 => (1..=c)
+            .filter(|k| c.is_multiple_of(*k))
+            .nth(rng.usize(0..3))
+            .unwrap_or(1),
         _ => 1,
     };
-    let m = if group == 1 { rng.usize(1..=limits.channels) } else { group * rng.usize(1..=2) };
+    let m = if group == 1 {
+        rng.usize(1..=limits.channels)
+    } else {
+        group * rng.usize(1..=2)
+    };
     let mut kernel = [rng.usize(1..=limits.kernel), rng.usize(1..=limits.kernel)];
     let dilations = [rng.usize(1..=2), rng.usize(1..=2)];
     let strides = [rng.usize(1..=4), rng.usize(1..=4)];
@@ -142,7 +165,12 @@ pub fn convolution(g: &mut Graph, rng: &mut Rng, x: Value, zero: i64, limits: &L
 pub fn input(rng: &mut Rng, limits: &Limits) -> (Graph, Value, i64) {
     let mut g = Graph::new("random");
     let (ty, zero) = grid(rng);
-    let shape = vec![1, rng.usize(1..=limits.channels), rng.usize(1..=limits.size), rng.usize(1..=limits.size)];
+    let shape = vec![
+        1,
+        rng.usize(1..=limits.channels),
+        rng.usize(1..=limits.size),
+        rng.usize(1..=limits.size),
+    ];
     let x = g.add_input("x", TensorType::new(ty, shape));
     (g, x, zero)
 }
@@ -218,7 +246,11 @@ pub fn follow(g: &mut Graph, rng: &mut Rng, x: Value, zero: i64) -> (Value, i64)
         _ => {
             let all: Vec<u8> = (0..256).map(|_| rng.u8(..)).collect();
             let table = constant(g, vec![256], all);
-            return (g.add1(sdc_ir::graph::op::Lookup {}, &[x, table], origin("lookup")).unwrap(), 0);
+            return (
+                g.add1(sdc_ir::graph::op::Lookup {}, &[x, table], origin("lookup"))
+                    .unwrap(),
+                0,
+            );
         }
     };
     (y.unwrap(), y_zero)
@@ -309,7 +341,9 @@ fn moved(g: &mut Graph, rng: &mut Rng, x: Value) -> Value {
         0 => {
             let starts: Vec<usize> = shape.iter().map(|&n| rng.usize(0..n)).collect();
             let steps = [1, 1, rng.i64(1..=2), rng.i64(1..=3)];
-            let sizes = (0..4).map(|d| (shape[d] - starts[d] - 1) / steps[d] as usize + 1).collect();
+            let sizes = (0..4)
+                .map(|d| (shape[d] - starts[d] - 1) / steps[d] as usize + 1)
+                .collect();
             Slice {
                 starts,
                 sizes,
@@ -318,7 +352,8 @@ fn moved(g: &mut Graph, rng: &mut Rng, x: Value) -> Value {
             .into()
         }
         1 => {
-            let mut side = |spatial: bool| vec![0, rng.usize(0..9), usize::from(spatial), usize::from(spatial) * 2];
+            let mut side =
+                |spatial: bool| vec![0, rng.usize(0..9), usize::from(spatial), usize::from(spatial) * 2];
             Pad {
                 mode: PadMode::Constant,
                 before: side(seed_bit(&shape)),

@@ -216,7 +216,7 @@ fn ports(
         name: p.name.clone(),
         place,
         dtype: graph.ty(p.value).dtype,
-        shape: graph.ty(p.value).shape.clone(),
+        shape: graph.ty(p.value).sizes().to_vec(),
         grid: None,
     };
     for p in &graph.inputs {

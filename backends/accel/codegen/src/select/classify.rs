@@ -26,10 +26,10 @@ pub fn origin(data: &NodeData) -> String {
 /// A tensor as channels, rows and columns, if it is bytes of one image.
 pub fn shape_of(graph: &Graph, v: Value) -> Option<[usize; 3]> {
     let ty = graph.ty(v);
-    if !matches!(ty.dtype, DType::U8 | DType::I8) || ty.shape.contains(&0) {
+    if !matches!(ty.dtype, DType::U8 | DType::I8) || ty.sizes().contains(&0) {
         return None;
     }
-    match ty.shape[..] {
+    match ty.sizes()[..] {
         [] => Some([1, 1, 1]),
         [c] => Some([c, 1, 1]),
         [1, c] => Some([c, 1, 1]),
@@ -84,7 +84,7 @@ fn possible(graph: &Graph, data: &NodeData) -> Result<(), String> {
                     .to_owned(),
             );
         }
-        let batch = graph.ty(data.inputs[0]).shape[0];
+        let batch = graph.ty(data.inputs[0]).sizes()[0];
         if batch != 1 {
             return Err(format!(
                 "a batch of {batch}: programs compute one image; loop over them"
@@ -195,7 +195,7 @@ fn able(graph: &Graph, data: &NodeData) -> Result<(), String> {
         Op::Pad(op) if op.mode != PadMode::Constant => Err("only constant borders are made".to_owned()),
         Op::Pad(op) if op.before.len() < 2 => Err("it has no channels".to_owned()),
         Op::Transpose(op) => {
-            let shape = &graph.ty(data.inputs[0]).shape;
+            let shape = graph.ty(data.inputs[0]).sizes();
             let moved: Vec<usize> = op.perm.iter().copied().filter(|&d| shape[d] != 1).collect();
             if moved.is_sorted() {
                 Ok(())
@@ -234,7 +234,7 @@ fn convolution(graph: &Graph, data: &NodeData, op: &QLinearConv) -> Result<(), S
     if ty.dtype != DType::I8 {
         return Err("its weights have more than 8 bits".to_owned());
     }
-    if !window(&ty.shape[2..], &op.strides, &op.dilations, &op.pads) {
+    if !window(&ty.sizes()[2..], &op.strides, &op.dilations, &op.pads) {
         return Err("its window exceeds what an instruction holds".to_owned());
     }
     Ok(())
@@ -258,7 +258,7 @@ fn broadcast(graph: &Graph, data: &NodeData) -> Result<(), String> {
 
 /// How often a resize repeats rows and columns.
 pub fn enlarged(graph: &Graph, data: &NodeData, op: &Resize) -> Option<[usize; 2]> {
-    let (from, to) = (&graph.ty(data.inputs[0]).shape, &graph.ty(data.outputs[0]).shape);
+    let (from, to) = (graph.ty(data.inputs[0]).sizes(), graph.ty(data.outputs[0]).sizes());
     if op.mode != ResizeMode::Nearest || from.len() != 4 || from[..2] != to[..2] {
         return None;
     }

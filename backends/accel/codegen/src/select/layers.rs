@@ -249,7 +249,7 @@ impl Selector<'_> {
 
     fn convolution(&mut self, data: &NodeData, op: &QLinearConv) -> Convolution {
         let weights = self.weights(data.inputs[1]);
-        let w = self.graph.ty(data.inputs[1]).shape.clone();
+        let w = self.graph.ty(data.inputs[1]).sizes().to_vec();
         let mut kernel = [w[2], w[3]];
         let x = match self.flattened(data, op, &w) {
             Some(x) => {

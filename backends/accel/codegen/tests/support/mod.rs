@@ -100,7 +100,7 @@ pub struct Limits {
 
 /// Appends a random convolution of `x`, which has this zero point.
 pub fn convolution(g: &mut Graph, rng: &mut Rng, x: Value, zero: i64, limits: &Limits) -> (Value, i64) {
-    let xs = g.ty(x).shape.clone();
+    let xs = g.ty(x).sizes().to_vec();
     let (c, size) = (xs[1], [xs[2], xs[3]]);
     let group = match rng.u8(0..6) {
         0 => c,
@@ -197,7 +197,7 @@ pub fn layer(seed: u64) -> Graph {
 
 /// A sum, a product or a table after a value.
 pub fn follow(g: &mut Graph, rng: &mut Rng, x: Value, zero: i64) -> (Value, i64) {
-    let shape = g.ty(x).shape.clone();
+    let shape = g.ty(x).sizes().to_vec();
     let (to, y_zero) = grid(rng);
     let (min, max) = bounds(rng, to);
     let other = |g: &mut Graph, rng: &mut Rng, shape: Vec<usize>| {
@@ -262,7 +262,7 @@ pub fn inputs(g: &Graph, seed: u64) -> Vec<Tensor> {
     let of = |p: &sdc_ir::graph::Port, rng: &mut Rng| {
         let ty = g.ty(p.value);
         let bytes: Vec<u8> = (0..ty.elements().unwrap()).map(|_| rng.u8(..)).collect();
-        Tensor::new(ty.dtype, ty.shape.clone(), bytes.into()).unwrap()
+        Tensor::new(ty.dtype, ty.sizes().to_vec(), bytes.into()).unwrap()
     };
     g.inputs.iter().map(|p| of(p, &mut rng)).collect()
 }
@@ -303,7 +303,7 @@ pub fn network(seed: u64) -> Graph {
 fn pooled(g: &mut Graph, rng: &mut Rng, x: Value, zero: i64) -> Value {
     use sdc_ir::graph::op::{MaxPool, QLinearAveragePool};
     let ty = g.ty(x).clone();
-    let size = [ty.shape[2], ty.shape[3]];
+    let size = [ty.sizes()[2], ty.sizes()[3]];
     let kernel: Vec<usize> = size.iter().map(|&n| rng.usize(1..=n.min(4))).collect();
     let strides = vec![rng.usize(1..=3), rng.usize(1..=3)];
     let pads: Vec<usize> = (0..4).map(|d| rng.usize(0..kernel[d % 2])).collect();
@@ -336,7 +336,7 @@ fn pooled(g: &mut Graph, rng: &mut Rng, x: Value, zero: i64) -> Value {
 
 fn moved(g: &mut Graph, rng: &mut Rng, x: Value) -> Value {
     use sdc_ir::graph::op::*;
-    let shape = g.ty(x).shape.clone();
+    let shape = g.ty(x).sizes().to_vec();
     let op: sdc_ir::graph::Op = match rng.u8(0..4) {
         0 => {
             let starts: Vec<usize> = shape.iter().map(|&n| rng.usize(0..n)).collect();
@@ -388,7 +388,7 @@ fn like(g: &Graph, values: &[(Value, i64)], x: Value, rng: &mut Rng, from: usize
     let ty = g.ty(x);
     let fits = |v: &&(Value, i64)| {
         let other = g.ty(v.0);
-        other.shape[from..] == ty.shape[from..] && other.rank() == ty.rank()
+        other.sizes()[from..] == ty.sizes()[from..] && other.rank() == ty.rank()
     };
     let fitting: Vec<_> = values.iter().filter(fits).copied().collect();
     (!fitting.is_empty()).then(|| fitting[rng.usize(0..fitting.len())])

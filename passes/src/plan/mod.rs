@@ -5,8 +5,7 @@
 //! the output is born, and the function's accesses allow it. Sizes are rounded up to [`ALIGN`], and so are all offsets.
 //!
 //! - [`in_place`]: which pairs are legal in place, derived from the functions' accesses.
-//! - [`problem`]: the module reduced to intervals and sizes, and the lower bound.
-//! - [`place`]: the search for offsets.
+//! - [`sdc_ir::analysis`]: intervals and sizes, the lower bound, and the search for offsets.
 //! - [`check`] and `replay`: an independent proof that a plan is right; it shares no code with the planner.
 //! - [`residency`]: which weights need not stay in memory between the functions that read them.
 //! - [`report`], [`svg`], [`explain`]: for people.
@@ -18,9 +17,7 @@ mod constants;
 pub mod explain;
 pub mod in_place;
 mod lifetime;
-mod place;
 mod prepared;
-pub mod problem;
 mod replay;
 pub mod report;
 mod residency;
@@ -33,7 +30,8 @@ pub use lifetime::{Lifetime, lifetimes};
 pub use prepared::{Prepared, prepared};
 pub use residency::{Residency, Transient, residency};
 
-use problem::{Item, Pair, Problem};
+use sdc_ir::analysis::place;
+use sdc_ir::analysis::problem::{Item, Pair, Problem};
 use sdc_ir::entity::Arena;
 use sdc_ir::tile::{Buffer, BufferKind, Module};
 use std::collections::BTreeMap;

@@ -1,4 +1,3 @@
-use super::problem::{Item, Pair, Problem};
 use super::*;
 use proptest::prelude::*;
 use sdc_ir::DType;

@@ -78,7 +78,7 @@ pub(super) fn of_pipeline(error: &PipelineError) -> Vec<Problem> {
 
 impl Problem {
     /// Just a message.
-    pub(super) fn plain(message: impl std::fmt::Display) -> Self {
+    pub(crate) fn plain(message: impl std::fmt::Display) -> Self {
         Self {
             message: message.to_string(),
             ..Self::default()

@@ -24,6 +24,7 @@ pub enum Stage {
     Decompose,
     Quantise,
     Layout,
+    Schedule,
     Tile,
     Plan,
     Header,
@@ -35,10 +36,10 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Stage; 12] = {
+    pub const ALL: [Stage; 13] = {
         use Stage::*;
         [
-            Import, Simplify, Fuse, Decompose, Quantise, Layout, Tile, Plan, Header, Object, Errors,
+            Import, Simplify, Fuse, Decompose, Quantise, Layout, Schedule, Tile, Plan, Header, Object, Errors,
             Accel,
         ]
     };
@@ -52,6 +53,7 @@ impl Stage {
             Stage::Decompose => "decompose",
             Stage::Quantise => "quantise",
             Stage::Layout => "layout",
+            Stage::Schedule => "schedule",
             Stage::Tile => "tile",
             Stage::Plan => "plan",
             Stage::Header => "header",

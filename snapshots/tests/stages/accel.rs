@@ -24,7 +24,9 @@ pub fn text(case: &Case) -> Result<String, String> {
     if compile()?.program != program {
         return Err("two compilations give different programs".to_owned());
     }
-    let inputs = CheckInputs::Seeded(0).tensors(&graph).map_err(|e| e.to_string())?;
+    let inputs = CheckInputs::Seeded(0)
+        .tensors(&graph)
+        .map_err(|e| e.to_string())?;
     let want = sdc_interp::run_graph(&graph, &inputs).map_err(|e| e.to_string())?;
     let simulator = Simulator::new(program.clone(), config).map_err(|e| e.to_string())?;
     for mode in [Mode::Cycle, Mode::Shuffle(1)] {
@@ -34,7 +36,9 @@ pub fn text(case: &Case) -> Result<String, String> {
         };
         let got = simulator.run(&inputs, &options).map_err(|e| e.to_string())?;
         if got.outputs != want {
-            return Err(format!("{mode:?}: the simulator's outputs are not the interpreter's"));
+            return Err(format!(
+                "{mode:?}: the simulator's outputs are not the interpreter's"
+            ));
         }
     }
     let mut text = String::new();
@@ -42,7 +46,12 @@ pub fn text(case: &Case) -> Result<String, String> {
         match line.strip_prefix(".data ").and_then(|d| d.split_once(' ')) {
             Some((at, hex)) => {
                 let digest = Digest::of(&[hex.as_bytes()]).to_string();
-                let _ = writeln!(text, ".data {at} {} bytes, sha256 of their digits {}", hex.len() / 2, &digest[..16]);
+                let _ = writeln!(
+                    text,
+                    ".data {at} {} bytes, sha256 of their digits {}",
+                    hex.len() / 2,
+                    &digest[..16]
+                );
             }
             None => {
                 let _ = writeln!(text, "{line}");

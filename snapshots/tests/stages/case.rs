@@ -39,8 +39,8 @@ impl Stage {
     pub const ALL: [Stage; 13] = {
         use Stage::*;
         [
-            Import, Simplify, Fuse, Decompose, Quantise, Layout, Schedule, Tile, Plan, Header, Object, Errors,
-            Accel,
+            Import, Simplify, Fuse, Decompose, Quantise, Layout, Schedule, Tile, Plan, Header, Object,
+            Errors, Accel,
         ]
     };
 

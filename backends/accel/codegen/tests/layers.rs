@@ -131,3 +131,13 @@ fn networks_are_equal_to_the_interpreter() {
         );
     }
 }
+
+#[test]
+fn transposed_convolutions_multiply_no_zeros() {
+    for seed in seeds() {
+        let graph = support::transposed(seed);
+        equal(&graph, seed, &[], &[Mode::Func, Mode::Shuffle(seed)]);
+        let compiled = compile(&graph, &Config::default()).unwrap();
+        assert!(compiled.host.is_empty(), "seed {seed}: {:?}", compiled.host);
+    }
+}

@@ -1,10 +1,10 @@
 //! What the machine can do, and what the host does instead.
 
+use super::spread::Spread;
 use crate::error::AccelError;
 use sdc_ir::DType;
 use sdc_ir::entity::EntityId;
 use sdc_ir::graph::op::{CoordinateMode, NearestMode, PadMode, QLinearConv, Resize, ResizeMode};
-use super::spread::Spread;
 use sdc_ir::graph::{Graph, Node, NodeData, Op, Value};
 use std::collections::BTreeSet;
 
@@ -48,7 +48,12 @@ pub fn shape_of(graph: &Graph, v: Value) -> Option<[usize; 3]> {
 pub fn classify(graph: &Graph) -> Result<Vec<Who>, Vec<AccelError>> {
     let mut all: Vec<Who> = Vec::new();
     let mut errors = Vec::new();
-    let spread: BTreeSet<Node> = graph.nodes().ids().filter_map(|n| Spread::of(graph, n)).flat_map(|s| s.nodes).collect();
+    let spread: BTreeSet<Node> = graph
+        .nodes()
+        .ids()
+        .filter_map(|n| Spread::of(graph, n))
+        .flat_map(|s| s.nodes)
+        .collect();
     for (n, data) in graph.nodes().iter() {
         let constant = |v: &Value| {
             graph

@@ -2,8 +2,8 @@
 
 use super::Selector;
 use super::classify::enlarged;
-use crate::net::{Body, Convolution, Link, Operand, Phase, Pointwise, Pooling, Target, Window2};
 use super::spread::Spread;
+use crate::net::{Body, Convolution, Link, Operand, Phase, Pointwise, Pooling, Target, Window2};
 use crate::weights::Weights;
 use sdc_accel_isa::Quant;
 use sdc_ir::analysis::Window;
@@ -256,7 +256,11 @@ impl Selector<'_> {
         let weights = self.weights(data.inputs[1]);
         let w = self.graph.ty(data.inputs[1]).sizes().to_vec();
         let mut kernel = [w[2], w[3]];
-        let flat = if spread.is_none() { self.flattened(data, op, &w) } else { None };
+        let flat = if spread.is_none() {
+            self.flattened(data, op, &w)
+        } else {
+            None
+        };
         let x = match flat {
             Some(x) => {
                 kernel = [x.shape[1], x.shape[2]];

@@ -24,20 +24,30 @@ impl Spread {
     /// The spread input of a convolution whose phases the machine can compute.
     pub fn of(graph: &Graph, conv: Node) -> Option<Self> {
         let data = &graph.nodes()[conv];
-        let Op::QLinearConv(op) = &data.op else { return None };
+        let Op::QLinearConv(op) = &data.op else {
+            return None;
+        };
         let single = |v: Value| {
             let node = graph.def_node(v)?;
             let users = graph.nodes().values().filter(|n| n.inputs.contains(&v)).count();
             (users == 1 && !graph.is_output(v)).then_some(node)
         };
         let together = single(data.inputs[0])?;
-        let Op::Reshape(_) = graph.nodes()[together].op else { return None };
+        let Op::Reshape(_) = graph.nodes()[together].op else {
+            return None;
+        };
         let padded = single(graph.nodes()[together].inputs[0])?;
-        let Op::Pad(pad) = &graph.nodes()[padded].op else { return None };
+        let Op::Pad(pad) = &graph.nodes()[padded].op else {
+            return None;
+        };
         let apart = single(graph.nodes()[padded].inputs[0])?;
-        let Op::Reshape(_) = graph.nodes()[apart].op else { return None };
+        let Op::Reshape(_) = graph.nodes()[apart].op else {
+            return None;
+        };
         let x = graph.nodes()[apart].inputs[0];
-        let &[_, c, h, w] = graph.ty(x).sizes() else { return None };
+        let &[_, c, h, w] = graph.ty(x).sizes() else {
+            return None;
+        };
         let steps = [*pad.after.get(3)? + 1, *pad.after.get(5)? + 1];
         let zeros = pad.mode == PadMode::Constant
             && pad.value as i64 == op.x_zero
@@ -47,7 +57,8 @@ impl Spread {
             && graph.ty(graph.nodes()[apart].outputs[0]).sizes() == [1, c, h, 1, w, 1];
         let kernel = &graph.ty(data.inputs[1]).sizes()[2..];
         let wide = graph.ty(data.outputs[0]).sizes()[3] * steps[0];
-        let able = steps.iter().all(|s| (1..=STEPS).contains(s)) && wide < COLUMNS && kernel[0] * kernel[1] <= 64;
+        let able =
+            steps.iter().all(|s| (1..=STEPS).contains(s)) && wide < COLUMNS && kernel[0] * kernel[1] <= 64;
         let plain = op.strides == [1, 1] && (0..2).all(|d| gcd(op.dilations[d], steps[d]) == 1);
         (zeros && shapes && able && plain && op.group == 1).then_some(Self {
             x,
@@ -73,7 +84,10 @@ impl Spread {
                     tap_step: self.steps,
                     tap_first: [y, x],
                     before: [before_y, before_x],
-                    size: [(size[0] - i).div_ceil(self.steps[0]), (size[1] - j).div_ceil(self.steps[1])],
+                    size: [
+                        (size[0] - i).div_ceil(self.steps[0]),
+                        (size[1] - j).div_ceil(self.steps[1]),
+                    ],
                     start: [i, j],
                 });
             }

@@ -423,3 +423,68 @@ fn summed(g: &mut Graph, rng: &mut Rng, values: &[(Value, i64)], x: Value, zero:
     };
     (g.add1(op, &[x, b], origin("sum")).unwrap(), y_zero)
 }
+
+/// A transposed convolution as `passes/integer` writes it: zero points between the elements, then a convolution of stride 1.
+pub fn transposed(seed: u64) -> Graph {
+    use sdc_ir::graph::op::{Pad, PadMode, Reshape};
+    let mut rng = Rng::with_seed(seed);
+    let limits = Limits {
+        channels: *rng.choice(&[3, 20, 70]).unwrap(),
+        kernel: 5,
+        size: 12,
+    };
+    let (mut g, x, zero) = input(&mut rng, &limits);
+    let xs = g.ty(x).sizes().to_vec();
+    let (c, h, w) = (xs[1], xs[2], xs[3]);
+    let steps = [rng.usize(1..=4), rng.usize(2..=4)];
+    let reshape =
+        |g: &mut Graph, x: Value, shape: Vec<usize>| g.add1(Reshape { shape }, &[x], origin("t")).unwrap();
+    let apart = reshape(&mut g, x, vec![1, c, h, 1, w, 1]);
+    let pad = Pad {
+        mode: PadMode::Constant,
+        before: vec![0; 6],
+        after: vec![0, 0, 0, steps[0] - 1, 0, steps[1] - 1],
+        value: zero as f32,
+    };
+    let padded = g.add1(pad, &[apart], origin("t")).unwrap();
+    let together = reshape(&mut g, padded, vec![1, c, h * steps[0], w * steps[1]]);
+    let (m, kernel) = (
+        rng.usize(1..=limits.channels),
+        [rng.usize(1..=5), rng.usize(1..=5)],
+    );
+    let shape = vec![m, c, kernel[0], kernel[1]];
+    let all = (0..shape.iter().product())
+        .map(|_| rng.i8(..))
+        .collect::<Vec<i8>>();
+    let weights = constant(&mut g, shape, all);
+    let bias = constant(&mut g, vec![m], (0..m).map(|_| rng.i32(-20000..20000)).collect());
+    let multiplier = constant(
+        &mut g,
+        vec![m],
+        (0..m).map(|_| rng.i32(1 << 29..=i32::MAX)).collect(),
+    );
+    let (to, y_zero) = grid(&mut rng);
+    let (min, max) = bounds(&mut rng, to);
+    let pads = (0..4)
+        .map(|d| kernel[d % 2] - 1 - rng.usize(0..kernel[d % 2]))
+        .collect();
+    let op = QLinearConv {
+        strides: vec![1, 1],
+        pads,
+        dilations: vec![1, 1],
+        group: 1,
+        x_zero: zero,
+        y_zero,
+        min,
+        max,
+        to,
+        shift: 30 + ((c * kernel[0] * kernel[1]) as f64).sqrt().log2() as usize + 6,
+    };
+    let y = match g.add1(op, &[together, weights, bias, multiplier], origin("conv")) {
+        Ok(y) => y,
+        // The window is larger than all of the input: another one.
+        Err(_) => return transposed(seed + 1_000_000),
+    };
+    g.add_output("y", y);
+    g
+}

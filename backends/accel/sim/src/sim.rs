@@ -89,12 +89,12 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// A program on its own machine, with the switches of `config`.
+    /// A program on its own machine, with the switches of `config`; it is verified.
     ///
     /// # Errors
-    /// A02 for graphs of host steps that are malformed; A03 if `config` is another machine.
+    /// All faults of the program; A02 for graphs of host steps that are malformed; A03 if `config` is another machine.
     pub fn new(program: Program, config: Config) -> Result<Self, Faults> {
-        let mut faults = Faults::default();
+        let mut faults = program.verify().err().unwrap_or_default();
         if program.config.hash() != config.hash() {
             let message = format!(
                 "the program was made for {} ({}), the machine is {} ({})",

@@ -331,7 +331,7 @@ fn host(program: &Program, graphs: &[Graph]) -> Vec<HostReport> {
                 .chain(graph.outputs.iter().map(|p| p.value));
             let bytes = ports.map(|v| {
                 let ty = graph.ty(v);
-                (ty.shape.iter().product::<usize>() * ty.dtype.size()) as u64
+                (ty.sizes().iter().product::<usize>() * ty.dtype.size()) as u64
             });
             HostReport {
                 part: step.part,

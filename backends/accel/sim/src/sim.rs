@@ -224,7 +224,7 @@ impl Simulator {
             for (place, port) in step.inputs.iter().zip(&graph.inputs) {
                 let ty = graph.ty(port.value);
                 let tensor = match place {
-                    Place::Dram(at) => read(&machine.memory.dram, *at, ty.dtype, &ty.shape),
+                    Place::Dram(at) => read(&machine.memory.dram, *at, ty.dtype, ty.sizes()),
                     Place::Host(name) => held.get(name).cloned(),
                 };
                 inputs.push(tensor.ok_or_else(|| fail(format!("there is no input `{}`", port.name)))?);

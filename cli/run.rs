@@ -59,7 +59,7 @@ fn interpreted(source: Source, arguments: &[String]) -> Result<(Vec<String>, Vec
     let graph = source.graph(shape)?;
     let specs = TensorSpec::list(graph.inputs.iter().map(|p| {
         let ty = graph.ty(p.value);
-        (p.name.clone(), ty.dtype, ty.shape.clone())
+        (p.name.clone(), ty.dtype, ty.sizes().to_vec())
     }));
     let inputs = complete(&specs, given)?;
     let outputs = sdc_interp::run_graph(&graph, &inputs).map_err(|e| match e {

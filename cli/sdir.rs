@@ -3,11 +3,12 @@
 
 use crate::exit::Failure;
 use crate::files;
+use sdc_ir::graph::verify::verify;
 use sdc_ir::graph::{Graph, Weights};
 use sdc_ir::text::{self, Level, TextError, weights_file};
 use sdc_ir::tile::Module;
-use sdc_passes::driver::Observer;
-use sdc_passes::pipeline::{IMPORT, PLAN, TILE};
+use sdc_passes::driver::{DriverError, Observer};
+use sdc_passes::pipeline::{IMPORT, PLAN, PipelineError, TILE};
 use sdc_passes::plan::{Plan, report};
 use sdc_passes::tile::Lowered;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ pub fn is_text(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == EXTENSION)
 }
 
-/// Reads a graph and its weights.
+/// Reads a graph and its weights, and verifies it.
 pub fn read_graph(path: &Path) -> Result<Graph, Failure> {
     let source = files::text(path)?;
     let located = |e: &dyn std::fmt::Display| Failure::malformed(format!("{}: {e}", path.display()));
@@ -37,11 +38,18 @@ pub fn read_graph(path: &Path) -> Result<Graph, Failure> {
         Some(file) => weights_file::read(files::map(&file)?)
             .map_err(|e| Failure::malformed(format!("{}: {e}", file.display())))?,
     };
-    text::parse_graph(&source, &store).map_err(|e| match &e {
+    let graph = text::parse_graph(&source, &store).map_err(|e| match &e {
         TextError::Parse(_) => located(&e),
         TextError::MissingWeights(_) => Failure::usage(format!("{}: {e}", path.display()))
             .help("the data belongs in a file beside it that ends in .sdw"),
-    })
+    })?;
+    // Not all that reads a graph starts with the driver, which would verify it.
+    let faults = verify(&graph);
+    if !faults.is_empty() {
+        let faults = faults.iter().map(ToString::to_string).collect();
+        return Err(PipelineError::from(DriverError::Malformed(faults)).into());
+    }
+    Ok(graph)
 }
 
 fn weights_path(path: &Path) -> Option<PathBuf> {

@@ -41,7 +41,7 @@ impl Subject {
             Subject::Interpreted(graph) => {
                 for (port, tensor) in graph.inputs.iter().zip(inputs) {
                     let ty = graph.ty(port.value);
-                    if (tensor.dtype(), tensor.shape()) != (ty.dtype, &ty.shape[..]) {
+                    if (tensor.dtype(), tensor.shape()) != (ty.dtype, ty.sizes()) {
                         let given = TensorType::new(tensor.dtype(), tensor.shape());
                         let text = format!("input `{}` is {ty}, but {given} was given", port.name);
                         return Err(Failure::usage(text));

@@ -515,6 +515,18 @@ fn stages_are_printed_and_can_be_taken_up_again() {
     let broken = dir.write("broken.sdir", "sdir 1 graph\ngraph \"x\" {\n  %0 = nonsense\n");
     let error = fails(3, ["opt", &broken, "--passes", "fuse"]);
     assert!(error.contains("broken.sdir: 4:1"), "{error}");
+    let open = dir.write(
+        "open.sdir",
+        "sdir 1 graph\ngraph \"x\" {\n  %0 = input \"x\" : f32[n,3,m]\n  output \"y\" = %0\n}\n",
+    );
+    let compile: &[&str] = &["compile", &open, "-o", &result];
+    for command in [&["opt", &open, "--passes", "fuse"], compile, &["plan", &open]] {
+        let error = fails(3, command);
+        assert!(
+            error.contains("the symbol n") && error.contains("the symbol m"),
+            "{error}"
+        );
+    }
 }
 
 #[test]

@@ -191,7 +191,7 @@ fn interface(compiled: &Compiled, request: &Request<'_>, header: &Header, prepar
     let ports = |ports: &[sdc_ir::graph::Port]| {
         TensorSpec::list(ports.iter().map(|p| {
             let ty = graph.ty(p.value);
-            (p.name.clone(), ty.dtype, ty.shape.clone())
+            (p.name.clone(), ty.dtype, ty.sizes().to_vec())
         }))
     };
     let features = request.target.features();

@@ -49,7 +49,7 @@ impl Calibration {
         }
         let inputs = TensorSpec::list(graph.inputs.iter().map(|p| {
             let ty = graph.ty(p.value);
-            (p.name.clone(), ty.dtype, ty.shape.clone())
+            (p.name.clone(), ty.dtype, ty.sizes().to_vec())
         }));
         let mut files = Vec::new();
         for path in paths {

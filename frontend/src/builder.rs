@@ -41,7 +41,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Fails if a value of this type exceeds the limits.
+    /// Fails if a value of this type exceeds the limits, as far as its size is known.
     pub fn check_size(&self, ty: &TensorType) -> Result<(), Fault> {
         let limits = self.limits;
         if ty.rank() > limits.max_rank {
@@ -52,7 +52,8 @@ impl<'a> Builder<'a> {
             );
             return Err(Fault::new(Code::TooLarge, text));
         }
-        if !addressable(ty) || ty.elements().is_none_or(|n| n > limits.max_elements) {
+        let open = ty.shape.constant().is_none();
+        if !open && (!addressable(ty) || ty.elements().is_none_or(|n| n > limits.max_elements)) {
             let text = format!(
                 "a tensor of type {ty} exceeds the limit of {} elements",
                 limits.max_elements
@@ -111,7 +112,7 @@ impl<'a> Builder<'a> {
         let Op::Rebuild(_) = rebuild.op else { return None };
         if let Op::Slice(slice) = op {
             // The only direction of several that could be.
-            let whole = slice.sizes == self.graph.ty(input).shape && slice.steps.iter().all(|&s| s == 1);
+            let whole = slice.sizes == self.graph.ty(input).sizes() && slice.steps.iter().all(|&s| s == 1);
             return whole.then_some(Ok(input));
         }
         let packed = self.graph.constant(rebuild.inputs[0])?;

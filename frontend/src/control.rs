@@ -247,7 +247,7 @@ impl<'a> Importer<'a> {
         // Version 8: the first dimension of everything is the batch.
         let batch = inputs
             .first()
-            .and_then(|&x| self.builder.graph.ty(x).shape.first().copied());
+            .and_then(|&x| self.builder.graph.ty(x).sizes().first().copied());
         let batch = batch
             .filter(|&n| n > 0)
             .ok_or_else(|| bad("an operand has no batch dimension"))?;

@@ -103,7 +103,7 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
         self.builder.graph.ty(value).dtype
     }
     pub fn shape(&self, value: Value) -> Vec<usize> {
-        self.builder.graph.ty(value).shape.clone()
+        self.builder.graph.ty(value).sizes().to_vec()
     }
     pub fn rank(&self, value: Value) -> usize {
         self.builder.graph.ty(value).rank()
@@ -387,7 +387,7 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
     }
     /// The value under another shape; itself if it has that shape.
     pub fn reshape(&mut self, x: Value, shape: Vec<usize>) -> Lowered {
-        if self.builder.graph.ty(x).shape == shape {
+        if self.builder.graph.ty(x).sizes() == shape {
             return Ok(x);
         }
         self.emit(Reshape { shape }, &[x])
@@ -408,7 +408,7 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
     }
     /// The value broadcast to a shape; itself if it has that shape.
     pub fn expand(&mut self, x: Value, shape: Vec<usize>) -> Lowered {
-        if self.builder.graph.ty(x).shape == shape {
+        if self.builder.graph.ty(x).sizes() == shape {
             return Ok(x);
         }
         self.emit(Expand { shape }, &[x])

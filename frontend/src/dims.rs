@@ -1,7 +1,8 @@
-//! Shapes of graph inputs, with symbolic dimensions pinned by the caller.
+//! Shapes of graph inputs: open dimensions are pinned by the caller, or symbols.
 
 use crate::error::{Code, Fault};
 use crate::proto::{Dimension, DimensionValue};
+use sdc_ir::graph::{Dim, Graph, Shape};
 use std::collections::BTreeMap;
 
 /// Symbolic dimensions met so far, and their values.
@@ -19,44 +20,30 @@ impl<'a> Dims<'a> {
         }
     }
 
-    /// The shape of an input, or `None` if one of its dimensions has no value. Dimensions without name or with a
+    /// The shape of an input: open dimensions that are not pinned become symbols. Dimensions without name or with a
     /// negative value (which some exporters write for "unknown") are called `INPUT.K`.
-    pub fn shape(&mut self, input: &str, dims: &[Dimension]) -> Option<Vec<usize>> {
-        let mut shape = Some(Vec::with_capacity(dims.len()));
-        for (k, dim) in dims.iter().enumerate() {
+    pub fn shape(&mut self, input: &str, dims: &[Dimension]) -> Shape {
+        let dims = dims.iter().enumerate();
+        dims.map(|(k, dim)| {
             let name = match &dim.value {
-                Some(DimensionValue::DimValue(v)) if *v >= 0 => {
-                    if let (Some(s), Ok(d)) = (&mut shape, usize::try_from(*v)) {
-                        s.push(d);
-                    }
-                    continue;
-                }
+                Some(DimensionValue::DimValue(v)) if *v >= 0 => return Dim::Constant(*v as usize),
                 Some(DimensionValue::DimParam(p)) if !p.is_empty() => p.clone(),
                 _ => format!("{input}.{k}"),
             };
-            match (self.pins.get(&name), &mut shape) {
-                (Some(&d), Some(s)) => s.push(d),
-                (Some(_), None) => {}
-                (None, _) => shape = None,
+            let places = self.met.entry(name.clone()).or_default();
+            places.push(format!("{input}[{k}]"));
+            match self.pins.get(&name) {
+                Some(&size) => Dim::Constant(size),
+                None => Dim::Symbol(name),
             }
-            self.met.entry(name).or_default().push(format!("{input}[{k}]"));
-        }
-        shape
+        })
+        .collect()
     }
 
-    /// Dimensions without a value, and pins that no dimension takes.
-    pub fn faults(&self) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        let place = |(name, places): (&String, &Vec<String>)| format!("`{name}` ({})", places.join(", "));
-        let open: Vec<&String> = self.met.keys().filter(|n| !self.pins.contains_key(*n)).collect();
-        if !open.is_empty() {
-            let places: Vec<String> = open.iter().map(|n| place((n, &self.met[*n]))).collect();
-            let pins: Vec<String> = open.iter().map(|n| format!("--dim {n}=N")).collect();
-            let text = format!("symbolic dimensions have no value: {}", places.join(", "));
-            faults
-                .push(Fault::new(Code::UnpinnedDim, text).help(format!("give them with {}", pins.join(" "))));
-        }
-        let known: Vec<String> = self.met.iter().map(place).collect();
+    /// All that stands in the way of constant sizes: inputs of a graph with symbols left, and pins that no dimension takes.
+    pub fn faults(&self, graph: &Graph) -> Vec<Fault> {
+        let mut faults = Vec::from_iter(open(graph));
+        let known: Vec<String> = self.met.iter().map(place_text).collect();
         let known = if known.is_empty() {
             "the model has no symbolic dimension".to_owned()
         } else {
@@ -73,4 +60,27 @@ impl<'a> Dims<'a> {
         }
         faults
     }
+}
+
+/// A name and where it occurs: `N` (x[0], y[0]).
+fn place_text((name, places): (&String, &Vec<String>)) -> String {
+    format!("`{name}` ({})", places.join(", "))
+}
+
+/// The dimensions of a graph's inputs that are symbols, which nothing after import works with.
+fn open(graph: &Graph) -> Option<Fault> {
+    let mut open: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for port in &graph.inputs {
+        for (d, symbol) in graph.ty(port.value).shape.symbols() {
+            let places = open.entry(symbol.to_owned()).or_default();
+            places.push(format!("{}[{d}]", port.name));
+        }
+    }
+    if open.is_empty() {
+        return None;
+    }
+    let places: Vec<String> = open.iter().map(place_text).collect();
+    let pins: Vec<String> = open.keys().map(|name| format!("--dim {name}=N")).collect();
+    let text = format!("symbolic dimensions have no value: {}", places.join(", "));
+    Some(Fault::new(Code::UnpinnedDim, text).help(format!("give them with {}", pins.join(" "))))
 }

@@ -106,10 +106,15 @@ pub fn import_model(model: ModelProto, options: &ImportOptions<'_>) -> Result<Im
     importer.payloads = payloads;
     let constants: BTreeSet<String> = graph.initializer.iter().filter_map(|t| t.name.clone()).collect();
     importer.initializers(&mut graph);
-    importer.inputs(&graph, &constants, options);
+    let mut dims = Dims::new(&options.dims);
+    importer.inputs(&graph, &constants, &mut dims);
+    let before_nodes = importer.errors.len();
     let outputs = graph.output.iter().filter_map(|o| o.name.as_deref());
     importer.run_nodes(&graph.node, outputs);
     importer.outputs(&graph);
+    let open = dims.faults(&importer.builder.graph);
+    let open = open.into_iter().map(|fault| fault.at(None));
+    importer.errors.splice(before_nodes..before_nodes, open);
     if !importer.errors.is_empty() {
         return Err(ImportErrors(importer.errors));
     }
@@ -174,8 +179,7 @@ impl Importer<'_> {
         self.builder.remarks.push(Remark { node: None, message });
     }
 
-    fn inputs(&mut self, graph: &GraphProto, constants: &BTreeSet<String>, options: &ImportOptions<'_>) {
-        let mut dims = Dims::new(&options.dims);
+    fn inputs(&mut self, graph: &GraphProto, constants: &BTreeSet<String>, dims: &mut Dims<'_>) {
         let mut with_default = 0;
         for info in &graph.input {
             let name = info.name.as_deref().unwrap_or("");
@@ -187,7 +191,7 @@ impl Importer<'_> {
                 self.fail(Fault::new(Code::BadInput, "an input has no name"), None);
                 continue;
             }
-            let slot = match self.input(name, info, &mut dims) {
+            let slot = match self.input(name, info, dims) {
                 Ok(slot) => slot,
                 Err(mut fault) => {
                     fault.message = format!("input `{name}`: {}", fault.message);
@@ -202,9 +206,6 @@ impl Importer<'_> {
                 "{with_default} inputs have a default value and are taken as constants"
             ));
         }
-        for fault in dims.faults() {
-            self.fail(fault, None);
-        }
     }
 
     fn input(&mut self, name: &str, info: &ValueInfoProto, dims: &mut Dims<'_>) -> Result<Slot, Fault> {
@@ -216,10 +217,7 @@ impl Importer<'_> {
             .shape
             .as_ref()
             .ok_or_else(|| Fault::new(Code::NotATensor, "it has no shape"))?;
-        let Some(shape) = dims.shape(name, &shape.dim) else {
-            return Ok(Slot::Poisoned);
-        };
-        let ty = TensorType::new(dtype, shape);
+        let ty = TensorType::new(dtype, dims.shape(name, &shape.dim));
         self.builder.check_size(&ty)?;
         let value = self.builder.graph.add_input(name, ty);
         if let Some(narrow) = narrow {
@@ -273,7 +271,7 @@ impl Importer<'_> {
         let element_fits = declared.elem_type.unwrap_or(0) == crate::tensor::onnx_type(ty.dtype);
         let shape_fits = declared.shape.as_ref().is_none_or(|s| {
             s.dim.len() == ty.rank()
-                && s.dim.iter().zip(&ty.shape).all(|(d, &n)| match d.value {
+                && s.dim.iter().zip(ty.sizes()).all(|(d, &n)| match d.value {
                     Some(crate::proto::DimensionValue::DimValue(v)) if v > 0 => v as usize == n,
                     _ => true,
                 })

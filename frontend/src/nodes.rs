@@ -119,7 +119,8 @@ impl Importer<'_> {
         }
     }
 
-    /// The value of a name; `Ok(None)` if it is poisoned.
+    /// The value of a name; `Ok(None)` if it is poisoned, or if it has symbolic dimensions: nothing can be inferred from
+    /// those, and they are reported at the end.
     pub fn lookup(&mut self, name: &str) -> Result<Option<Value>, Fault> {
         let slot = self.scopes.iter_mut().rev().find_map(|scope| scope.get_mut(name));
         let Some(slot) = slot else {
@@ -132,7 +133,7 @@ impl Importer<'_> {
             ));
         };
         match slot {
-            Slot::Value(v) => Ok(Some(*v)),
+            Slot::Value(v) => Ok(Some(*v).filter(|&v| self.builder.graph.ty(v).shape.constant().is_some())),
             Slot::Poisoned => Ok(None),
             Slot::Refused(fault) => Err(fault.clone()),
             Slot::Weight(tensor, narrow, origin) => {

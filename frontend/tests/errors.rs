@@ -180,7 +180,10 @@ fn symbolic_dimensions() {
         ..Default::default()
     };
     let imported = import_model(m.clone(), &options).unwrap();
-    assert_eq!(imported.graph.ty(imported.graph.inputs[0].value).shape, [2, 3, 5]);
+    assert_eq!(
+        imported.graph.ty(imported.graph.inputs[0].value).sizes(),
+        [2, 3, 5]
+    );
     options.dims.insert("M".into(), 1);
     let errors = import_model(m.clone(), &options).unwrap_err();
     assert_eq!(

@@ -6,7 +6,7 @@ mod common;
 use proptest::prelude::*;
 use proptest::sample::Index as Pick;
 use sdc_ir::graph::op::{Activation, Clip, Conv};
-use sdc_ir::graph::{Graph, Layout, Op, Origin, TensorType, UnaryOp, Weights};
+use sdc_ir::graph::{Graph, Layout, Op, Origin, Shape, TensorType, UnaryOp, Weights};
 use sdc_ir::text::{Level, TextError, level, parse_graph};
 use sdc_ir::{DType, Digest, Tensor};
 
@@ -94,6 +94,21 @@ fn floats_keep_their_value() {
     assert_eq!(back.to_string(), text);
 }
 
+#[test]
+fn dimensions_may_be_symbols() {
+    let text = "sdir 1 graph\ngraph \"\" {\n  %0 = input \"x\" : f32[batch,3,\"x.2\",batch]{0,2,3,1}\n}\n";
+    let g = parse_graph(text, &Weights::new()).unwrap();
+    assert_eq!(g.to_string(), text);
+    let shape = &g.ty(g.inputs[0].value).shape;
+    assert_eq!(
+        shape.symbols().collect::<Vec<_>>(),
+        [(0, "batch"), (2, "x.2"), (3, "batch")]
+    );
+    assert_eq!((shape.rank(), shape.constant()), (4, None));
+    let known = shape.dims().into_iter().filter(|d| d.constant().is_some());
+    assert_eq!(Shape::from_iter(known).sizes(), [3]);
+}
+
 /// What is said about the small graph's text with one thing replaced.
 fn errors(from: &str, to: &str) -> String {
     let text = small_text();
@@ -146,6 +161,12 @@ fn errors_have_places_and_expectations() {
         "[0,4294967296,4294967296]",
         "3:27: the shape has too many elements",
     );
+    check(
+        "[1,3,8,8]",
+        "[n,0,4294967296,4294967296]",
+        "3:27: the shape has too many elements",
+    );
+    check("[1,3,8,8]", "[1,-3]", "3:30: expected a dimension, found `-`");
     check(
         "\"input\"",
         "\"in\\qput\"",

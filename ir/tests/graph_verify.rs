@@ -4,7 +4,7 @@
 use sdc_ir::entity::EntityId;
 use sdc_ir::graph::op::{Constant, Relayout};
 use sdc_ir::graph::verify::{Law, verify};
-use sdc_ir::graph::{BinaryOp, Graph, Layout, Op, Origin, TensorType, UnaryOp, Value, Weight};
+use sdc_ir::graph::{BinaryOp, Dim, Graph, Layout, Op, Origin, Shape, TensorType, UnaryOp, Value, Weight};
 use sdc_ir::{DType, Tensor};
 
 const RELU: Op = Op::Unary(UnaryOp::Relu);
@@ -49,6 +49,35 @@ fn a_sound_graph_has_no_faults() {
         g.add_output("x again", Value::new(0));
     };
     assert_eq!(faults(layouts), [""; 0]);
+}
+
+#[test]
+fn symbols_have_no_size() {
+    let open = |dim: &str| {
+        let dims = [
+            Dim::Symbol(dim.into()),
+            Dim::Constant(4),
+            Dim::Symbol("x.2".into()),
+        ];
+        TensorType::new(DType::F32, dims.into_iter().collect::<Shape>())
+    };
+    let used = |g: &mut Graph| {
+        let z = g.add_input("z", open("n"));
+        assert!(g.add1(RELU, &[z], origin()).is_err());
+        g.push_node(RELU, vec![z], vec![open("n")], origin());
+    };
+    let found = |v: &str| {
+        let fault = |d: usize, name: &str| {
+            format!("Symbol: {v}: dimension {d} is the symbol {name}, which must be given a size first")
+        };
+        [fault(0, "n"), fault(2, "\"x.2\"")]
+    };
+    assert_eq!(faults(used), [found("%3"), found("%4")].concat());
+    // A result cannot be a symbol where operands say what it is.
+    let made = |g: &mut Graph| drop(g.push_node(RELU, vec![Value::new(2)], vec![open("n")], origin()));
+    let all = faults(made);
+    assert!(all[0].contains("should be f32[1,4,2,2]"), "{all:?}");
+    assert_eq!(all[1..], found("%3"));
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl CheckInputs {
         ports
             .map(|port| {
                 let ty = graph.ty(port.value);
-                random_tensor(ty.dtype, &ty.shape, &mut state)
+                random_tensor(ty.dtype, ty.sizes(), &mut state)
                     .ok_or_else(|| DriverError::NoInput(port.name.clone()))
             })
             .collect()

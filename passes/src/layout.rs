@@ -69,7 +69,7 @@ fn assign(rewrite: &mut Rewrite<'_>, node: Node, ctx: &mut Ctx) -> Result<(), Pa
         }
         Op::Reshape(_) => {
             let input = rewrite.dst.ty(inputs[0]).clone();
-            match reshaped_layout(&input, &out.shape) {
+            match reshaped_layout(&input, out.sizes()) {
                 Some(layout) => layout,
                 None => {
                     ctx.remark(
@@ -168,7 +168,7 @@ fn followed(graph: &Graph, inputs: &[Value], out: &TensorType) -> Layout {
     let same_shape = inputs
         .iter()
         .filter(dynamic)
-        .find(|&&v| graph.ty(v).shape == out.shape);
+        .find(|&&v| graph.ty(v).sizes() == out.sizes());
     same_shape
         .or_else(|| {
             inputs
@@ -211,7 +211,7 @@ pub fn reshaped_layout(input: &TensorType, shape: &[usize]) -> Option<Layout> {
     }
     let strides = input.strides();
     let source: Vec<(usize, usize)> = input
-        .shape
+        .sizes()
         .iter()
         .copied()
         .zip(strides)

@@ -302,7 +302,7 @@ fn compare_tile(
     let mut outputs = Vec::new();
     for (data, port) in run(&bytes).map_err(failed)?.into_iter().zip(&graph.outputs) {
         let ty = graph.ty(port.value);
-        let tensor = Tensor::new(ty.dtype, ty.shape.clone(), data.into());
+        let tensor = Tensor::new(ty.dtype, ty.sizes().to_vec(), data.into());
         outputs.push(tensor.map_err(|e| failed(e.into()))?);
     }
     driver.compare(pass, class, graph, outputs)

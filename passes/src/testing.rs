@@ -51,7 +51,7 @@ impl Net {
     }
     /// A 3x3 convolution of padding 1, without bias.
     pub fn conv(&mut self, x: Value, filters: usize) -> Value {
-        let w = self.weights(&[filters, self.0.ty(x).shape[1], 3, 3]);
+        let w = self.weights(&[filters, self.0.ty(x).sizes()[1], 3, 3]);
         self.node(conv3(), &[x, w])
     }
     pub fn output(&mut self, value: Value) {

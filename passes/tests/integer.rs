@@ -50,7 +50,7 @@ impl Net {
     }
 
     fn channels(&self, x: Value) -> usize {
-        self.graph.ty(x).shape[1]
+        self.graph.ty(x).sizes()[1]
     }
 
     fn conv(&mut self, x: Value, filters: usize, kernel: usize, act: Activation) -> Value {
@@ -233,7 +233,7 @@ fn tile_bits(graph: &Graph, inputs: &[Tensor], streamed: bool) -> Vec<Vec<u8>> {
 }
 
 fn check(graph: &Graph, least_db: f64, seed: u64) {
-    let shape = graph.ty(graph.inputs[0].value).shape.clone();
+    let shape = graph.ty(graph.inputs[0].value).sizes().to_vec();
     let samples = samples(&shape, 6, seed);
     let result = converted(graph, &samples);
     let faults = sdc_ir::graph::verify::verify(&result.graph);
@@ -321,7 +321,7 @@ fn compressed_weights_stay_compressed() {
     let x = net.conv(x, 20, 3, Activation::Relu);
     let x = net.step(x, 2);
     let graph = net.finish(x);
-    let shape = graph.ty(graph.inputs[0].value).shape.clone();
+    let shape = graph.ty(graph.inputs[0].value).sizes().to_vec();
     let samples = samples(&shape, 4, 1);
     let options = decompose::Options {
         solver: Solver::RowSearch,

@@ -41,7 +41,7 @@ impl Net {
         )
     }
     fn conv(&mut self, x: Value, filters: usize, kernel: usize, stride: usize) -> Value {
-        let channels = self.0.ty(x).shape[1];
+        let channels = self.0.ty(x).sizes()[1];
         let w = self.weights(&[filters, channels, kernel, kernel], 0.2);
         let conv = Conv {
             strides: vec![stride; 2],

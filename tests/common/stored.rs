@@ -25,11 +25,11 @@ pub fn compress(graph: &Graph, seed: u64, but: Option<usize>) -> Graph {
         let Some(&weight) = constant.filter(|_| but != Some(i)) else {
             continue;
         };
-        let shape = &graph.ty(weight).shape;
+        let shape = graph.ty(weight).sizes();
         let geometry = match &node.op {
             Op::Conv(_) => Geometry::conv(shape, if rng.bool() { Axis::X } else { Axis::Y }),
             Op::ConvTranspose(_) => Geometry {
-                shape: shape.clone(),
+                shape: shape.to_vec(),
                 filter_dims: vec![1],
                 vector_dims: std::iter::once(0).chain(2..shape.len()).collect(),
             },
@@ -140,6 +140,6 @@ pub fn inputs(graph: &Graph, seed: u64) -> Vec<Tensor> {
     graph
         .inputs
         .iter()
-        .map(|p| tensor(&graph.ty(p.value).shape))
+        .map(|p| tensor(graph.ty(p.value).sizes()))
         .collect()
 }

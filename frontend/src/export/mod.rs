@@ -165,7 +165,7 @@ fn place(net: &Net<'_>, graph: &Graph, node: &NodeData) -> Result<Site, String> 
     // The weight must fit the operand's shape with whole dimensions; a change of order is known from the operator.
     let ty = graph.ty(node.inputs[1]);
     let rank_fits = |shape: &Vec<usize>| {
-        let mut own = ty.shape.clone();
+        let mut own = ty.sizes().to_vec();
         if site.transposed {
             own.reverse();
         }

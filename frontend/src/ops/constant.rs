@@ -3,7 +3,7 @@
 use crate::builder::scalar_tensor;
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};
-use sdc_ir::graph::{TensorType, Value};
+use sdc_ir::graph::Value;
 use sdc_ir::{DType, Tensor};
 
 fn ints(values: Vec<i64>) -> Result<Tensor, Fault> {
@@ -173,9 +173,8 @@ pub(super) fn dropout(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
     }
     let mut outputs = vec![x];
     if c.output_read(1) {
-        let TensorType { shape, dtype, .. } = c.ty(x);
-        let mask = c.scalar(if c.opset < 10 { dtype } else { DType::Bool }, 1.0)?;
-        outputs.push(c.expand(mask, shape)?);
+        let mask = c.scalar(if c.opset < 10 { c.dtype(x) } else { DType::Bool }, 1.0)?;
+        outputs.push(c.expand(mask, c.shape(x))?);
     }
     Ok(outputs)
 }

@@ -180,7 +180,7 @@ impl Report {
     fn pair(&self, at: usize, actual: f64, expected: f64) -> Pair {
         let mut rest = at;
         let mut index = vec![0; self.actual.rank()];
-        for (i, &n) in index.iter_mut().zip(&self.actual.shape).rev() {
+        for (i, &n) in index.iter_mut().zip(self.actual.sizes()).rev() {
             (*i, rest) = (rest % n, rest / n);
         }
         Pair {

@@ -233,7 +233,7 @@ proptest! {
             let inferred = infer(&op, &types.iter().collect::<Vec<_>>()).unwrap();
             prop_assert_eq!(results.len(), inferred.len());
             for (x, ty) in results.iter().zip(&inferred) {
-                prop_assert_eq!((x.dtype(), x.shape()), (ty.dtype, &ty.shape[..]));
+                prop_assert_eq!((x.dtype(), x.shape()), (ty.dtype, ty.sizes()));
             }
         }
     }

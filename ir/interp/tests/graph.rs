@@ -43,7 +43,7 @@ fn every_needed_value_is_visited() {
     let g = graph();
     let mut seen = Vec::new();
     run_graph_values(&g, &[t(&[2], &[1.0, 2.0])], |v, x| {
-        assert_eq!(g.ty(v).shape, x.shape());
+        assert_eq!(g.ty(v).sizes(), x.shape());
         seen.push(v.to_string());
     })
     .unwrap();

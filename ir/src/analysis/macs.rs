@@ -5,8 +5,8 @@ use crate::graph::{Graph, NodeData, Op};
 
 /// Multiply-accumulates of a node; 0 for operators that are not counted by them.
 pub fn of(graph: &Graph, node: &NodeData) -> u64 {
-    let shape = |k: usize| node.inputs.get(k).map_or(&[][..], |&v| &graph.ty(v).shape);
-    let out = node.outputs.first().map_or(&[][..], |&v| &graph.ty(v).shape);
+    let shape = |k: usize| node.inputs.get(k).map_or(&[][..], |&v| graph.ty(v).sizes());
+    let out = node.outputs.first().map_or(&[][..], |&v| graph.ty(v).sizes());
     let product = |dims: &[usize]| dims.iter().fold(1u64, |n, &d| n.saturating_mul(d as u64));
     match &node.op {
         // Weights are [M, C/group, kernel..]: each output element takes all but the first dimension.

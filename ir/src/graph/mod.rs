@@ -10,6 +10,7 @@
 
 pub mod attr;
 pub mod build;
+pub mod dim;
 pub mod infer;
 pub mod op;
 pub mod types;
@@ -17,6 +18,7 @@ pub mod verify;
 pub mod weights;
 
 pub use attr::{Attr, AttrError};
+pub use dim::{Dim, Shape};
 pub use infer::InferError;
 pub use op::{BinaryOp, Op, UnaryOp};
 pub use types::{Layout, TensorType};

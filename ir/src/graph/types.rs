@@ -1,5 +1,6 @@
 //! Types of graph values.
 
+use super::Shape;
 use crate::DType;
 use crate::tensor::{element_count, row_major_strides};
 use std::fmt;
@@ -62,22 +63,22 @@ impl Layout {
     }
 }
 
-/// Type of a tensor value: element type, static shape, physical layout.
+/// Type of a tensor value: element type, shape, physical layout.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TensorType {
     /// Element type.
     pub dtype: DType,
     /// Logical shape, in ONNX's order of dimensions; empty for a scalar.
-    pub shape: Vec<usize>,
+    pub shape: Shape,
     /// Physical layout; row-major until the layout pass.
     pub layout: Layout,
 }
 
 impl TensorType {
     /// A row-major tensor type.
-    pub fn new(dtype: DType, shape: impl Into<Vec<usize>>) -> Self {
+    pub fn new(dtype: DType, shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
-        let layout = Layout::row_major(shape.len());
+        let layout = Layout::row_major(shape.rank());
         Self { dtype, shape, layout }
     }
     /// The same type under another layout.
@@ -87,19 +88,23 @@ impl TensorType {
     }
     /// Number of dimensions.
     pub fn rank(&self) -> usize {
-        self.shape.len()
+        self.shape.rank()
     }
-    /// Number of elements, `None` on overflow.
+    /// The sizes of all dimensions, of a value of a verified graph: [`Shape::sizes`].
+    pub fn sizes(&self) -> &[usize] {
+        self.shape.sizes()
+    }
+    /// Number of elements, `None` on overflow or if a dimension is a symbol.
     pub fn elements(&self) -> Option<usize> {
-        element_count(&self.shape)
+        element_count(self.shape.constant()?)
     }
-    /// Bytes of the dense tensor, `None` on overflow.
+    /// Bytes of the dense tensor, `None` where the number of elements is.
     pub fn bytes(&self) -> Option<usize> {
         self.elements()?.checked_mul(self.dtype.size())
     }
     /// Stride of each logical dimension, in elements.
     pub fn strides(&self) -> Vec<usize> {
-        self.layout.strides(&self.shape)
+        self.layout.strides(self.sizes())
     }
     /// True if dtype and shape agree, whatever the layouts.
     pub fn same_tensor(&self, other: &Self) -> bool {
@@ -115,7 +120,7 @@ pub fn shape_text(shape: &[usize]) -> String {
 
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.dtype, shape_text(&self.shape))?;
+        write!(f, "{}{}", self.dtype, self.shape)?;
         if !self.layout.is_row_major() {
             let order: Vec<String> = self.layout.order().iter().map(ToString::to_string).collect();
             write!(f, "{{{}}}", order.join(","))?;

@@ -6,6 +6,8 @@
 //! - **Order**: a node's operands are inputs or results of earlier nodes.
 //! - **Type**: results have the element type and shape that [`infer`] gives (a constant: its weight's); sizes do not
 //!   overflow. Attribute lists fit the operands, since inference checks that.
+//! - **Symbol**: every dimension has a size. Symbols stand in shapes before the model's open dimensions are pinned, which
+//!   is before anything that works on a verified graph; results of operands with symbols have no inferred type.
 //! - **Layout**: a layout orders exactly the dimensions of its value.
 //! - **Origin**: every node has at least one origin.
 //! - **Name**: input names differ from each other, and output names from each other.
@@ -15,7 +17,7 @@
 //! memory; the meaning of anything, which is the interpreter's.
 
 use super::infer::{addressable, infer};
-use super::{Def, Graph, Node, NodeData, Op, Origin, Port, TensorType};
+use super::{Def, Dim, Graph, Node, NodeData, Op, Origin, Port, TensorType};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -27,6 +29,7 @@ pub enum Law {
     Definition,
     Order,
     Type,
+    Symbol,
     Layout,
     Origin,
     Name,
@@ -108,6 +111,7 @@ impl Verifier<'_> {
                         format!("{what}: {} is not defined as it", port.value),
                     );
                 }
+                Some(data) if is_open(&data.ty) => {}
                 Some(data) => self.size(&what, &data.ty),
             }
         }
@@ -157,6 +161,13 @@ impl Verifier<'_> {
                 self.fault(
                     Law::Definition,
                     format!("{v} is numbered after values defined later"),
+                );
+            }
+            for (d, symbol) in data.ty.shape.symbols() {
+                let symbol = Dim::Symbol(symbol.to_owned());
+                self.fault(
+                    Law::Symbol,
+                    format!("{v}: dimension {d} is the symbol {symbol}, which must be given a size first"),
                 );
             }
             if data.ty.layout.order().len() != data.ty.rank() {
@@ -209,6 +220,9 @@ impl Verifier<'_> {
     fn types(&mut self, node: &NodeData) {
         let name = node.op.name();
         let operands: Vec<&TensorType> = node.inputs.iter().map(|&v| self.graph.ty(v)).collect();
+        if operands.iter().any(|ty| is_open(ty)) {
+            return;
+        }
         let expected = match &node.op {
             Op::Constant(c) => {
                 if !operands.is_empty() {
@@ -238,4 +252,9 @@ impl Verifier<'_> {
             }
         }
     }
+}
+
+/// True if a dimension is a symbol.
+fn is_open(ty: &TensorType) -> bool {
+    ty.shape.constant().is_none()
 }

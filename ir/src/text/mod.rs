@@ -22,6 +22,8 @@ pub mod weights_file;
 pub use graph_parse::parse_graph;
 pub use tile_parse::parse_module;
 
+pub(crate) use quote::WordOrQuoted;
+
 use crate::Digest;
 use std::fmt;
 

@@ -7,7 +7,7 @@ use super::lexer::{Kind, Lexer, Place, Token};
 use super::quote::unquote;
 use super::{Level, ParseError, ParseErrors, VERSION};
 use crate::entity::EntityId;
-use crate::graph::{Layout, Origin, TensorType};
+use crate::graph::{Dim, Layout, Origin, Shape, TensorType};
 use crate::tensor::is_addressable;
 use crate::{DType, Digest};
 use std::collections::BTreeMap;
@@ -385,11 +385,25 @@ impl<'a> Parser<'a> {
         Ok(shape)
     }
 
+    /// A shape of a graph value: as [`Self::shape`], but dimensions may be symbols.
+    fn open_shape(&mut self) -> Result<Shape> {
+        let place = self.place();
+        self.expect("[")?;
+        let dims = self.list("]", |p| match p.token.kind {
+            Kind::Word | Kind::Str => p.word_or_string("a dimension").map(Dim::Symbol),
+            _ => p.unsigned("a dimension").map(Dim::Constant),
+        })?;
+        let sizes = dims.iter().filter_map(Dim::constant).collect::<Vec<_>>();
+        if !is_addressable(&sizes) {
+            return Err(self.error_at(place, "the shape has too many elements"));
+        }
+        Ok(dims.into_iter().collect())
+    }
+
     /// `f32[1,16,32,32]{0,2,3,1}`
     pub fn tensor_type(&mut self) -> Result<TensorType> {
         let dtype = self.dtype()?;
-        let shape = self.shape()?;
-        let ty = TensorType::new(dtype, shape);
+        let ty = TensorType::new(dtype, self.open_shape()?);
         let place = self.place();
         if !self.eat("{") {
             return Ok(ty);

@@ -29,7 +29,7 @@ fn invisible(c: char) -> bool {
 }
 
 /// Prints a string bare if it is a word of the grammar, else quoted.
-pub(super) struct WordOrQuoted<'a>(pub &'a str);
+pub(crate) struct WordOrQuoted<'a>(pub &'a str);
 
 impl fmt::Display for WordOrQuoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

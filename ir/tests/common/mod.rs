@@ -7,7 +7,8 @@ use proptest::sample::Index as Pick;
 use sdc_ir::entity::EntityId;
 use sdc_ir::graph::attr::AttrMap;
 use sdc_ir::graph::{
-    Attr, AttrError, BinaryOp, Graph, Layout, Op, Origin, TensorType, UnaryOp, Value, Weight, Weights,
+    Attr, AttrError, BinaryOp, Dim, Graph, Layout, Op, Origin, Shape, TensorType, UnaryOp, Value, Weight,
+    Weights,
 };
 use sdc_ir::tile::{
     Affine, Arith1, Arith2, Bound, Buffer, BufferData, BufferKind, CompareOp, FoldOp, FuncBuilder, Index,
@@ -64,9 +65,13 @@ pub fn weights() -> impl Strategy<Value = Weights> {
 }
 
 fn tensor_type() -> impl Strategy<Value = TensorType> {
-    let shape = proptest::collection::vec(0..300usize, 0..5);
+    let dim = prop_oneof![
+        4 => (0..300usize).prop_map(Dim::Constant),
+        1 => prop_oneof![name(), Just("batch".to_owned())].prop_map(Dim::Symbol),
+    ];
+    let shape = proptest::collection::vec(dim, 0..5).prop_map(Shape::from_iter);
     (dtype(), shape).prop_flat_map(|(dtype, shape)| {
-        let order: Vec<usize> = (0..shape.len()).collect();
+        let order: Vec<usize> = (0..shape.rank()).collect();
         Just(order).prop_shuffle().prop_map(move |order| {
             let layout = Layout::from_order(order).unwrap();
             TensorType::new(dtype, shape.clone()).with_layout(layout)

@@ -95,14 +95,14 @@ pub fn moments(graph: &Graph, layers: &[Layer], mean: f64, deviation: f64) -> Ve
 
 /// Channels of a value: its dimension 1, or the last of a matrix or vector.
 fn channels(graph: &Graph, v: Value) -> usize {
-    let shape = &graph.ty(v).shape;
+    let shape = graph.ty(v).sizes();
     shape.get(1).or(shape.last()).copied().unwrap_or(1)
 }
 
 /// What a layer node multiplies its weights with.
 fn derive(graph: &Graph, node: Node, input: &Stats) -> Option<Derived> {
     let data = &graph.nodes()[node];
-    let shape = &graph.ty(*data.inputs.get(1)?).shape;
+    let shape = graph.ty(*data.inputs.get(1)?).sizes();
     let (groups, window): (usize, Vec<(f64, f64)>) = match &data.op {
         Op::Conv(conv) => {
             let inner = *shape.last()?;
@@ -224,7 +224,7 @@ fn propagate(
         }
         Op::AveragePool(p) => averaged(first(), p.kernel.iter().product()),
         Op::Reduce(r) if r.kind == ReduceKind::Mean => {
-            let shape = &graph.ty(data.inputs[0]).shape;
+            let shape = graph.ty(data.inputs[0]).sizes();
             averaged(first(), r.axes.iter().map(|&a| shape[a]).product())
         }
         _ => first(),

@@ -194,7 +194,7 @@ fn residual(
         _ => false,
     };
     let all = operands.last()?.elements::<f32>().ok().filter(|_| has)?;
-    let shape = &graph.ty(graph.nodes()[node].outputs[0]).shape;
+    let shape = graph.ty(graph.nodes()[node].outputs[0]).sizes();
     let planar = matches!(graph.nodes()[node].op, Op::Conv(_));
     let plane: usize = if planar { shape[2..].iter().product() } else { 1 };
     let images = all.len() / (plane * filters).max(1);

@@ -78,7 +78,7 @@ impl<'a> Evaluator<'a> {
         let mut values: Vec<Option<Tensor>> = vec![None; graph.values().len()];
         for (port, x) in graph.inputs.iter().zip(inputs) {
             let expected = graph.ty(port.value);
-            if x.dtype() != expected.dtype || x.shape() != expected.shape {
+            if x.dtype() != expected.dtype || x.shape() != expected.sizes() {
                 return Err(EvalError::InputType {
                     name: port.name.clone(),
                     expected: expected.to_string(),
@@ -203,10 +203,10 @@ fn eval_node(
 ) -> Result<Vec<Tensor>, EvalError> {
     match op {
         Op::Conv(conv) if is_planar(operands) => {
-            let shape = &graph.ty(outputs[0]).shape;
+            let shape = graph.ty(outputs[0]).sizes();
             let mut y = conv_sums(conv, operands[0], operands[1], shape)?;
             finish(conv, operands, shape, &mut y)?;
-            Ok(vec![Tensor::from_elements(shape.clone(), y)?])
+            Ok(vec![Tensor::from_elements(shape.to_vec(), y)?])
         }
         _ => eval_op(op, operands),
     }

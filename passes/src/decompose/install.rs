@@ -45,7 +45,7 @@ pub fn install(graph: &Graph, plan: &Plan) -> Result<Graph, DecomposeError> {
             );
             added?
         } else if let Some(bias) = biases.get(&constant) {
-            let shape = graph.ty(constant).shape.clone();
+            let shape = graph.ty(constant).sizes().to_vec();
             let bias = Tensor::from_elements(shape, bias.to_vec()).map_err(EvalError::from)?;
             rewrite.dst.add_constant(bias, origins())
         } else {

@@ -81,17 +81,17 @@ fn geometry(graph: &Graph, node: Node, v: Value) -> Option<(Geometry, usize, usi
     if data.inputs.iter().filter(|&&i| i == v).count() != 1 || data.inputs.get(1) != Some(&v) {
         return None;
     }
-    let (shape, out) = (&graph.ty(v).shape, &graph.ty(data.outputs[0]).shape);
+    let (shape, out) = (graph.ty(v).sizes(), graph.ty(data.outputs[0]).sizes());
     match &data.op {
         Op::Conv(conv) => {
             let positions = out[0] * out[2..].iter().product::<usize>();
             Some((Geometry::conv(shape, Axis::X), conv.group, positions))
         }
         Op::ConvTranspose(conv) if conv.group == 1 && shape.len() >= 3 => {
-            let positions = graph.ty(data.inputs[0]).shape[2..].iter().product();
+            let positions = graph.ty(data.inputs[0]).sizes()[2..].iter().product();
             let vector = std::iter::once(0).chain(2..shape.len()).collect();
             let geometry = Geometry {
-                shape: shape.clone(),
+                shape: shape.to_vec(),
                 filter_dims: vec![1],
                 vector_dims: vector,
             };

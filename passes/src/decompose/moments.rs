@@ -150,7 +150,7 @@ pub fn patches(graph: &Graph, node: Node, operands: &[&Tensor]) -> Option<Patche
             let (xs, ws, out) = (
                 operands[0].shape(),
                 operands[1].shape(),
-                &graph.ty(data.outputs[0]).shape,
+                graph.ty(data.outputs[0]).sizes(),
             );
             let plane = out[2] * out[3];
             let step = (plane * out[0]).div_ceil(MAX_POSITIONS).max(1);

@@ -55,13 +55,13 @@ impl Samples for Synthetic {
 impl Synthetic {
     fn tensor(&self, ty: &TensorType, random: &mut fastrand::Rng) -> Result<Tensor, DecomposeError> {
         let fail = |reason: String| DecomposeError::Samples(reason);
-        let count = element_count(&ty.shape).filter(|&n| n <= MAX_ELEMENTS);
+        let count = element_count(ty.sizes()).filter(|&n| n <= MAX_ELEMENTS);
         let count = count.ok_or_else(|| fail(format!("an input of type {ty} is too large to make up")))?;
         if ty.dtype != DType::F32 {
             let zeros = vec![0u8; count * ty.dtype.size()];
-            return Tensor::new(ty.dtype, ty.shape.clone(), zeros.into()).map_err(|e| fail(e.to_string()));
+            return Tensor::new(ty.dtype, ty.sizes().to_vec(), zeros.into()).map_err(|e| fail(e.to_string()));
         }
-        let picture = match ty.shape[..] {
+        let picture = match ty.sizes()[..] {
             [_, c @ (1 | 3), h, w] if h > 4 && w > 4 => Some((c, h, w, false)),
             [_, h, w, c @ (1 | 3)] if h > 4 && w > 4 => Some((c, h, w, true)),
             _ => None,
@@ -75,7 +75,7 @@ impl Synthetic {
         };
         data.iter_mut().for_each(|x| *x = *x * self.deviation + self.mean);
         let data: Vec<f32> = data.into_iter().map(|x| x as f32).collect();
-        Tensor::from_elements(ty.shape.clone(), data).map_err(|e| fail(e.to_string()))
+        Tensor::from_elements(ty.sizes().to_vec(), data).map_err(|e| fail(e.to_string()))
     }
 }
 

@@ -52,7 +52,7 @@ fn per_channel(
             Ok(linear) => linear,
             Err(reason) => return Outcome::Declined(reason),
         };
-        let Some(mut values) = along_axis(constant, &linear.ty.shape, linear.channel_axis()) else {
+        let Some(mut values) = along_axis(constant, linear.ty.sizes(), linear.channel_axis()) else {
             return Outcome::Declined("the constant is not one f32 per filter".into());
         };
         if inverted {

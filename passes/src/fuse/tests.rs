@@ -9,7 +9,7 @@ const ADD: Op = Op::Binary(BinaryOp::Add);
 const MUL: Op = Op::Binary(BinaryOp::Mul);
 
 fn batch_norm(n: &mut Net, x: Value) -> Value {
-    let c = n.0.ty(x).shape[1];
+    let c = n.0.ty(x).sizes()[1];
     let (scale, bias, mean) = (n.weights(&[c]), n.weights(&[c]), n.weights(&[c]));
     let var = (0..c).map(|i| 0.3 + i as f32 * 0.2).collect();
     let var = n.constant(Tensor::from_elements(vec![c], var).unwrap());

@@ -362,7 +362,7 @@ impl Converter<'_> {
 
     /// The mean over all of the two spatial dimensions is a pooling with one window.
     fn mean(&mut self, data: &NodeData, op: &Reduce) -> Result<(), Refusal> {
-        let x = &self.src().ty(data.inputs[0]).shape;
+        let x = self.src().ty(data.inputs[0]).sizes();
         if op.kind != ReduceKind::Mean || op.axes != [2, 3] || x.len() != 4 {
             return refuse("only the mean over both spatial dimensions has an integer form");
         }
@@ -378,7 +378,7 @@ impl Converter<'_> {
 
     fn average(&mut self, data: &NodeData, op: AveragePool) -> Result<(), Refusal> {
         let src = self.src();
-        let shape = src.ty(data.outputs[0]).shape.clone();
+        let shape = src.ty(data.outputs[0]).sizes().to_vec();
         if src.ty(data.inputs[0]).rank() != 4 {
             return refuse("it has not two spatial dimensions");
         }
@@ -402,7 +402,7 @@ impl Converter<'_> {
             to: grid.dtype,
         };
         let mut y = self.add(op, &[x.value], &data.origins)?;
-        if self.rewrite.dst.ty(y).shape != shape {
+        if self.rewrite.dst.ty(y).sizes() != shape {
             y = self.add(Reshape { shape }, &[y], &data.origins)?;
         }
         self.integers[value.index()] = Some(Integers { value: y, grid });
@@ -467,7 +467,7 @@ impl Converter<'_> {
         let Some(cone) = super::table::Cone::of(src, n) else {
             return Err(None);
         };
-        if !self.has_integers(cone.source) || src.ty(cone.source).shape != src.ty(data.outputs[0]).shape {
+        if !self.has_integers(cone.source) || src.ty(cone.source).sizes() != src.ty(data.outputs[0]).sizes() {
             return Err(None);
         }
         let x = self.integers(cone.source)?;

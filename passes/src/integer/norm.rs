@@ -30,7 +30,7 @@ pub(super) fn instance(
     let [Some(scale), Some(bias)] = constants else {
         return refuse("scale or bias is not constant");
     };
-    let [_, _, height, width] = cx.src().ty(data.inputs[0]).shape[..] else {
+    let [_, _, height, width] = cx.src().ty(data.inputs[0]).sizes()[..] else {
         return refuse("it has not two spatial dimensions");
     };
     let x = cx.integers(data.inputs[0])?;

@@ -28,8 +28,8 @@ impl Weights {
     pub fn read(graph: &Graph, data: &NodeData) -> Result<Self, Refusal> {
         let value = data.inputs[1];
         let node = graph.def_node(value).map(|n| &graph.nodes()[n]);
-        let own = &graph.ty(value).shape;
-        let shape = match (&data.op, &own[..]) {
+        let own = graph.ty(value).sizes();
+        let shape = match (&data.op, own) {
             (Op::Conv(_), &[m, c, kw]) => [m, c, 1, kw],
             (Op::Conv(_), &[m, c, kh, kw]) => [m, c, kh, kw],
             (Op::MatMul(_), &[k, n]) => [n, k, 1, 1],
@@ -209,7 +209,7 @@ pub(super) fn emit(
             let window = spread_window(
                 conv,
                 &weights,
-                &cx.src().ty(data.outputs[0]).shape,
+                cx.src().ty(data.outputs[0]).sizes(),
                 data,
                 cx.src(),
             )?;
@@ -280,7 +280,7 @@ fn spread_window(
     if conv.group != 1 {
         return refuse("a transposed convolution of several groups has no integer form");
     }
-    let x = &graph.ty(data.inputs[0]).shape;
+    let x = graph.ty(data.inputs[0]).sizes();
     let mut pads = vec![0; 4];
     for d in 0..2 {
         let reach = ((weights.shape[2 + d] - 1) * conv.dilations[d]) as i64;
@@ -309,7 +309,7 @@ fn spread(
     strides: &[usize],
     origins: &[Origin],
 ) -> Result<Value, Refusal> {
-    let &[n, c, h, w] = &cx.rewrite.dst.ty(x.value).shape.clone()[..] else {
+    let &[n, c, h, w] = &cx.rewrite.dst.ty(x.value).sizes().to_vec()[..] else {
         return refuse("it has not two spatial dimensions");
     };
     if strides == [1, 1] {
@@ -362,8 +362,8 @@ fn place(
     };
     let bias = vector(cx, operands.bias)?;
     let multipliers = vector(cx, operands.multipliers)?;
-    let shape = cx.rewrite.dst.ty(x).shape.clone();
-    let result = cx.src().ty(data.outputs[0]).shape.clone();
+    let shape = cx.rewrite.dst.ty(x).sizes().to_vec();
+    let result = cx.src().ty(data.outputs[0]).sizes().to_vec();
     let reshape =
         |cx: &mut Converter<'_>, x: Value, shape: Vec<usize>| cx.add(Reshape { shape }, &[x], origins);
     let swap = |cx: &mut Converter<'_>, x: Value| cx.add(Transpose { perm: vec![1, 0] }, &[x], origins);

@@ -196,6 +196,6 @@ fn integer_matmul(site: &mut Site<'_>, _: &MatMul, p: Product) -> Result<Value, 
     let y = emit(site, &p, &window, x, vec![columns, depth, 1, 1])?;
     let y = step(site, reshape(vec![columns, rows]), y)?;
     let y = step(site, swap(), y)?;
-    let shape = site.ty.shape.clone();
+    let shape = site.ty.sizes().to_vec();
     step(site, reshape(shape), y)
 }

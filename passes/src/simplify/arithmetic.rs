@@ -98,7 +98,7 @@ pub fn constant_condition(site: &mut Site<'_>) -> Outcome {
     if site.operand(chosen) == site.ty {
         return Outcome::value(site.inputs[chosen]);
     }
-    let shape = site.ty.shape.clone();
+    let shape = site.ty.sizes().to_vec();
     Outcome::node(Expand { shape }, &[site.inputs[chosen]], site.origins.to_vec())
 }
 

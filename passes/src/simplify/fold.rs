@@ -57,10 +57,12 @@ fn steps(op: &Op, operands: &[&TensorType], result: &TensorType) -> Option<usize
         .iter()
         .try_fold(0usize, |sum, t| sum.checked_add(t.elements()?))?;
     let inner = match op {
-        Op::Conv(_) => element_count(&operands[1].shape[1..])?,
+        Op::Conv(_) => element_count(&operands[1].sizes()[1..])?,
         // Scattering: each result element meets at most all input channels times the kernel.
-        Op::ConvTranspose(_) => operands[0].shape[1].checked_mul(element_count(&operands[1].shape[2..])?)?,
-        Op::MatMul(_) => operands[0].shape.last().copied().unwrap_or(1),
+        Op::ConvTranspose(_) => {
+            operands[0].sizes()[1].checked_mul(element_count(&operands[1].sizes()[2..])?)?
+        }
+        Op::MatMul(_) => operands[0].sizes().last().copied().unwrap_or(1),
         Op::MaxPool(p) => element_count(&p.kernel)?,
         Op::AveragePool(p) => element_count(&p.kernel)?,
         _ => 1,

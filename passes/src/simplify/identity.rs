@@ -46,9 +46,9 @@ pub fn unit_reduce(site: &mut Site<'_>) -> Outcome {
         return Outcome::NoMatch;
     };
     let x = site.operand(0);
-    if x.dtype != site.ty.dtype || r.axes.iter().any(|&a| x.shape[a] != 1) {
+    if x.dtype != site.ty.dtype || r.axes.iter().any(|&a| x.sizes()[a] != 1) {
         return Outcome::NoMatch;
     }
-    let shape = site.ty.shape.clone();
+    let shape = site.ty.sizes().to_vec();
     Outcome::node(Reshape { shape }, &site.inputs[..1], site.origins.to_vec())
 }

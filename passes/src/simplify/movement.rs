@@ -10,12 +10,12 @@ pub fn unit_transpose(site: &mut Site<'_>) -> Outcome {
     let Op::Transpose(t) = site.op else {
         return Outcome::NoMatch;
     };
-    let shape = &site.operand(0).shape;
+    let shape = site.operand(0).sizes();
     let moved: Vec<usize> = t.perm.iter().copied().filter(|&d| shape[d] != 1).collect();
     if !moved.is_sorted() {
         return Outcome::NoMatch;
     }
-    let shape = site.ty.shape.clone();
+    let shape = site.ty.sizes().to_vec();
     Outcome::node(Reshape { shape }, site.inputs, site.origins.to_vec())
 }
 
@@ -94,7 +94,7 @@ pub fn slice_of_concat(site: &mut Site<'_>) -> Outcome {
     let (low, high) = ((start as i128).min(last), (start as i128).max(last));
     let mut begin = 0;
     for &operand in &producer.inputs {
-        let end = begin + site.graph.ty(operand).shape[axis];
+        let end = begin + site.graph.ty(operand).sizes()[axis];
         if begin as i128 <= low && high < end as i128 {
             let mut part = slice.clone();
             part.starts[axis] = start - begin;
@@ -115,7 +115,7 @@ pub fn merge_concats(site: &mut Site<'_>) -> Outcome {
     let mut origins = Vec::new();
     for (i, &v) in site.inputs.iter().enumerate() {
         match site.producer(i) {
-            _ if site.operand(i).shape[axis] == 0 => {}
+            _ if site.operand(i).sizes()[axis] == 0 => {}
             Some(p) if p.op == *site.op && site.uses(v) == 1 => {
                 inputs.extend_from_slice(&p.inputs);
                 origins = merge_origins(&origins, &p.origins);

@@ -151,7 +151,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
         .constant(o.w)
         .filter(|t| t.dtype() == DType::F32)
         .cloned();
-    let shape = cx.graph.ty(o.w).shape.clone();
+    let shape = cx.graph.ty(o.w).sizes().to_vec();
     if let (Some(&tile), Some(dense)) = (cx.winograd.get(&node), &weights) {
         return winograd::lower(cx, node, op, dense, rows, tile);
     }

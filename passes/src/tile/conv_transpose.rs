@@ -130,7 +130,7 @@ pub fn lower(
         return Err(cx.unsupported(node, "only two spatial dimensions are supported"));
     }
     let bias = o.bias.map(|v| cx.place(v));
-    let shape = cx.graph.ty(o.w).shape.clone();
+    let shape = cx.graph.ty(o.w).sizes().to_vec();
     let [out_c, kh, kw] = [1, 2, 3].map(|d| shape[d]);
     let in_c = x.shape[1] / op.group;
     let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);

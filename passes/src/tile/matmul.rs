@@ -38,7 +38,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul) -> Result<(), TileE
     let constant = weights.is_some() || compressed.is_some();
     match (constant, rows, flattened(&out)) {
         (true, Some(a), Some(c)) if c.strides[1] == 1 && flat_residual(cx, o.residual) => {
-            let shape = &cx.graph.ty(o.w).shape;
+            let shape = cx.graph.ty(o.w).sizes();
             let [k, n] = [shape[0], shape[1]];
             let streamed = cx.options.streamed && n > block;
             let w = match (&weights, &compressed) {

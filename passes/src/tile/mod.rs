@@ -232,7 +232,7 @@ impl Lowering<'_> {
         cuts: &dyn Fn(Node) -> Vec<usize>,
         mut lower: impl FnMut(&mut Self, Range<usize>) -> Result<(), TileError>,
     ) -> Result<(), TileError> {
-        let shape = &self.graph.ty(self.graph.nodes()[node].outputs[0]).shape;
+        let shape = self.graph.ty(self.graph.nodes()[node].outputs[0]).sizes();
         let height = shape.get(2).copied().unwrap_or(1);
         let mut bounds = cuts(node);
         bounds.retain(|&c| 0 < c && c < height);

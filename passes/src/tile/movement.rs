@@ -58,7 +58,7 @@ pub fn concat(cx: &mut Lowering<'_>, node: Node, axis: usize) -> Result<(), Tile
     let dtype = cx.dtype(data.outputs[0]);
     let mut at = 0;
     for &v in &data.inputs {
-        let size = cx.graph.ty(v).shape[axis];
+        let size = cx.graph.ty(v).sizes()[axis];
         let part = out.narrow(axis, at, at + size);
         at += size;
         let source = cx.place(v);

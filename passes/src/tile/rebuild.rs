@@ -113,7 +113,7 @@ impl Weights {
         let Op::Rebuild(op) = &node.op else { return None };
         let packed = cx.graph.constant(node.inputs[0])?.clone();
         let stored = Stored::unpack(packed.bytes()).ok()?;
-        (stored.geometry().shape == cx.graph.ty(value).shape).then(|| Self {
+        (stored.geometry().shape == cx.graph.ty(value).sizes()).then(|| Self {
             stored,
             packed,
             name: value.to_string(),
@@ -288,7 +288,7 @@ pub fn check(cx: &Lowering<'_>, node: Node) -> Result<(), TileError> {
         return Err(cx.unsupported(node, "compressed weights must be a constant"));
     };
     let stored = Stored::unpack(packed.bytes()).map_err(|e| cx.unsupported(node, e.to_string()))?;
-    if stored.geometry().shape != cx.graph.ty(data.outputs[0]).shape {
+    if stored.geometry().shape != cx.graph.ty(data.outputs[0]).sizes() {
         let reason = format!("the packed weights have shape {:?}", stored.geometry().shape);
         return Err(cx.unsupported(node, reason));
     }

@@ -14,7 +14,7 @@ use std::ops::Range;
 /// The interval is sufficient, and the smallest one that holds every row read.
 pub fn demand(graph: &Graph, node: Node, out: Range<usize>) -> Option<Range<usize>> {
     let data = &graph.nodes()[node];
-    let shape = |operand: usize| data.inputs.get(operand).map(|&v| &graph.ty(v).shape);
+    let shape = |operand: usize| data.inputs.get(operand).map(|&v| graph.ty(v).sizes());
     let size = *shape(0)?.get(2)?;
     let windowed = |kernel: usize, strides: &[usize], dilations: &[usize], pads: &[usize]| {
         Window {

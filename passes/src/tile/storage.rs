@@ -64,7 +64,7 @@ impl Storage {
                         let result = graph.nodes()[concat].outputs[0];
                         let place = storage.refs[result.index()].clone();
                         storage.refs[v.index()] =
-                            place.map(|whole| whole.narrow(axis, at, at + graph.ty(v).shape[axis]));
+                            place.map(|whole| whole.narrow(axis, at, at + graph.ty(v).sizes()[axis]));
                     }
                     None => {
                         let name = v.to_string();
@@ -118,14 +118,14 @@ pub fn dense(ty: &TensorType, buffer: Buffer) -> Ref {
         buffer,
         offset: 0,
         strides,
-        shape: ty.shape.clone(),
+        shape: ty.sizes().to_vec(),
     }
 }
 
 /// True if both types place each element at the same index.
 pub fn same_bytes(a: &TensorType, b: &TensorType) -> bool {
     let (x, y) = (a.strides(), b.strides());
-    a.shape == b.shape && (0..a.rank()).all(|d| a.shape[d] == 1 || x[d] == y[d])
+    a.sizes() == b.sizes() && (0..a.rank()).all(|d| a.sizes()[d] == 1 || x[d] == y[d])
 }
 
 /// The operand whose bytes a node's result shares, if the node moves nothing. Views of constants are not views:
@@ -163,7 +163,7 @@ fn part_of(graph: &Graph, uses: &[Vec<Node>], value: Value) -> Option<(Node, usi
         .inputs
         .iter()
         .take_while(|&&v| v != value)
-        .map(|&v| graph.ty(v).shape[concat.axis])
+        .map(|&v| graph.ty(v).sizes()[concat.axis])
         .sum();
     Some((*user, before, concat.axis))
 }
@@ -186,7 +186,7 @@ fn inline(graph: &Graph, uses: &[Vec<Node>]) -> Vec<bool> {
             let candidate = weight[v.index()] > 0
                 && uses[v.index()].len() == 1
                 && !graph.is_output(v)
-                && graph.ty(v).shape == graph.ty(result).shape
+                && graph.ty(v).sizes() == graph.ty(result).sizes()
                 && weight[result.index()] + weight[v.index()] <= MAX_INLINED;
             if candidate {
                 inlined[v.index()] = true;

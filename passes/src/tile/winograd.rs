@@ -203,7 +203,7 @@ fn shape(cx: &mut Lowering<'_>, node: Node, op: &Conv) -> Option<Shape> {
     let Operands { x, w, residual, .. } = operands(&data.inputs, op.bias, op.residual);
     graph.constant(w).filter(|t| t.dtype() == DType::F32)?;
     let fits = op.group == 1
-        && graph.ty(w).shape.get(2..) == Some(&[3, 3])
+        && graph.ty(w).sizes().get(2..) == Some(&[3, 3])
         && op.strides.iter().chain(&op.dilations).all(|&n| n == 1)
         && graph.ty(data.outputs[0]).elements() != Some(0);
     if !fits {

@@ -61,7 +61,7 @@ pub fn inputs(g: &Graph, seed: u64) -> Vec<Tensor> {
     g.inputs
         .iter()
         .map(|p| {
-            let shape = g.ty(p.value).shape.clone();
+            let shape = g.ty(p.value).sizes().to_vec();
             let elements = (0..shape.iter().product()).map(|_| rng.f32()).collect();
             Tensor::from_elements::<f32>(shape, elements).unwrap()
         })
@@ -78,7 +78,7 @@ pub fn run(module: &sdc_ir::tile::Module, g: &Graph, inputs: &[Tensor]) -> Vec<T
         .zip(outputs)
         .map(|(p, bytes)| {
             let ty = g.ty(p.value);
-            Tensor::new(ty.dtype, ty.shape.clone(), bytes.into()).unwrap()
+            Tensor::new(ty.dtype, ty.sizes().to_vec(), bytes.into()).unwrap()
         })
         .collect()
 }
@@ -154,7 +154,7 @@ pub fn check_demand(g: &Graph, seed: u64) {
     let node = g.def_node(g.outputs[0].value).unwrap();
     let operand = g.nodes()[node].inputs[0];
     let mut rng = Lcg::new(seed);
-    let height = g.ty(g.outputs[0].value).shape[2];
+    let height = g.ty(g.outputs[0].value).sizes()[2];
     let first = rng.below(height);
     let rows = first..first + 1 + rng.below(height - first);
     let needed = sdc_passes::tile::rows::demand(g, node, rows.clone()).unwrap();
@@ -234,7 +234,7 @@ pub fn bits_of_ways(dense: &Graph, compressed: &Graph, seed: u64, packed: usize)
                     .sum()
             };
             if packed > 0 {
-                let bias = dense.outputs.iter().map(|p| &dense.ty(p.value).shape);
+                let bias = dense.outputs.iter().map(|p| dense.ty(p.value).sizes());
                 let biases: usize = bias.map(|s| 4 * s[1]).sum();
                 assert_eq!(
                     bytes(|k| matches!(k, sdc_ir::tile::BufferKind::Const(_))),

@@ -152,7 +152,7 @@ prop_compose! {
 
 /// The value through a pointwise convolution, whose result is channels-last.
 pub fn made_channels_last(g: &mut Graph, rng: &mut Lcg, x: Value) -> Value {
-    let c = g.ty(x).shape[1];
+    let c = g.ty(x).sizes()[1];
     let w = constant(g, rng, &[c, c, 1, 1]);
     let b = constant(g, rng, &[c]);
     one(g, conv([1, 1], [0; 4], [1, 1], 1).into(), &[x, w, b])
@@ -248,7 +248,7 @@ proptest! {
         let relu = one(&mut g, Op::Unary(UnaryOp::Relu), &[t]);
         let joined = one(&mut g, Concat { axis }.into(), &[t, relu, t]);
         g.add_output("joined", joined);
-        let size = g.ty(joined).shape.clone();
+        let size = g.ty(joined).sizes().to_vec();
         let starts: Vec<usize> = size.iter().map(|&n| rng.below(n)).collect();
         let steps: Vec<i64> = (0..3).map(|_| [1, 2, -1, -2][rng.below(4)]).collect();
         let sizes = (0..3).map(|d| 1 + rng.below(if steps[d] > 0 { (size[d] - starts[d]).div_ceil(steps[d] as usize) } else { starts[d] / steps[d].unsigned_abs() as usize + 1 })).collect();
@@ -256,7 +256,7 @@ proptest! {
         g.add_output("part", part);
         let flat = one(&mut g, Reshape { shape: vec![size.iter().product()] }.into(), &[joined]);
         g.add_output("flat", flat);
-        let wide = [&[2], g.ty(t).shape.as_slice()].concat();
+        let wide = [&[2], g.ty(t).sizes()].concat();
         let wide = one(&mut g, Expand { shape: wide }.into(), &[t]);
         g.add_output("wide", wide);
         check(&g, seed);

@@ -34,7 +34,7 @@ fn number(g: &mut Graph, rng: &mut Lcg, x: Value) -> Value {
 /// The same numbers, channels last: a convolution by the unit matrix, whose sums are exact in any order. Others could land on either
 /// side of a step of the quantisation that follows.
 fn channels_last(g: &mut Graph, x: Value) -> Value {
-    let channels = g.ty(x).shape[1];
+    let channels = g.ty(x).sizes()[1];
     let unit = (0..channels * channels).map(|i| f32::from(u8::from(i / channels == i % channels)));
     let weights = Tensor::from_elements(vec![channels, channels, 1, 1], unit.collect()).unwrap();
     let weights = g.add_constant(weights, origin("unit"));

@@ -99,7 +99,7 @@ fn interface(name: &str, compiled: &Compiled, header: &Header, cpu: &str, featur
     let list = |ports: &[Port]| {
         TensorSpec::list(ports.iter().map(|p| {
             let ty = graph.ty(p.value);
-            (p.name.clone(), ty.dtype, ty.shape.clone())
+            (p.name.clone(), ty.dtype, ty.sizes().to_vec())
         }))
     };
     Interface {

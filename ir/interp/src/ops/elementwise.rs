@@ -104,8 +104,8 @@ pub(super) fn cast(x: &Tensor, to: DType) -> Result<Tensor, EvalError> {
 }
 
 pub(super) fn binary(op: BinaryOp, a: &Tensor, b: &Tensor, ty: &TensorType) -> Result<Tensor, EvalError> {
-    let (a, b) = (expand(a, &ty.shape)?, expand(b, &ty.shape)?);
-    let shape = ty.shape.clone();
+    let (a, b) = (expand(a, ty.sizes())?, expand(b, ty.sizes())?);
+    let shape = ty.sizes().to_vec();
     let unsupported = || no_such_type(op.name(), a.dtype());
     match (read(&a), read(&b)) {
         (Values::Float(a), Values::Float(b)) => {

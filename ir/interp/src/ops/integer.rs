@@ -23,20 +23,20 @@ pub(super) fn requantiser(shift: usize, zero: i64, min: i64, max: i64) -> impl F
 }
 
 pub(super) fn add(op: &QLinearAdd, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, EvalError> {
-    let mut sums = vec![0i128; count(&ty.shape)?];
+    let mut sums = vec![0i128; count(ty.sizes())?];
     for ((x, &zero), &multiplier) in inputs.iter().zip(&op.zeros).zip(&op.multipliers) {
-        let x = ints("QLinearAdd", &expand(x, &ty.shape)?)?;
+        let x = ints("QLinearAdd", &expand(x, ty.sizes())?)?;
         for (sum, x) in sums.iter_mut().zip(x) {
             *sum += (x - i128::from(zero)) * i128::from(multiplier);
         }
     }
     let out = requantiser(op.shift, op.y_zero, op.min, op.max);
     let y: Vec<i128> = sums.into_iter().map(|sum| out(sum)).collect();
-    from_ints(ty.dtype, ty.shape.clone(), &y)
+    from_ints(ty.dtype, ty.sizes().to_vec(), &y)
 }
 
 pub(super) fn mul(op: &QLinearMul, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, EvalError> {
-    let [a, b] = [0, 1].map(|i| ints("QLinearMul", &expand(inputs[i], &ty.shape)?));
+    let [a, b] = [0, 1].map(|i| ints("QLinearMul", &expand(inputs[i], ty.sizes())?));
     let out = requantiser(op.shift, op.y_zero, op.min, op.max);
     let [a_zero, b_zero] = [0, 1].map(|i| i128::from(op.zeros[i]));
     let y: Vec<i128> = a?
@@ -44,7 +44,7 @@ pub(super) fn mul(op: &QLinearMul, inputs: &[&Tensor], ty: &TensorType) -> Resul
         .zip(b?)
         .map(|(a, b)| out((a - a_zero) * (b - b_zero) * i128::from(op.multiplier)))
         .collect();
-    from_ints(ty.dtype, ty.shape.clone(), &y)
+    from_ints(ty.dtype, ty.sizes().to_vec(), &y)
 }
 
 pub(super) fn average_pool(
@@ -58,17 +58,19 @@ pub(super) fn average_pool(
         .map(|x| x - zero)
         .collect();
     let pool = op.window();
-    let sums = window_sums(&pool, &centred, x.shape(), &ty.shape, 0)?;
-    let along: Vec<Vec<f64>> = (0..2).map(|d| divisors(&pool, x.shape(), &ty.shape, d)).collect();
+    let sums = window_sums(&pool, &centred, x.shape(), ty.sizes(), 0)?;
+    let along: Vec<Vec<f64>> = (0..2)
+        .map(|d| divisors(&pool, x.shape(), ty.sizes(), d))
+        .collect();
     let (min, max) = int_range(op.to);
     let out = requantiser(op.shift, op.y_zero, min as i64, max as i64);
-    let (height, width) = (ty.shape[2], ty.shape[3]);
+    let (height, width) = (ty.sizes()[2], ty.sizes()[3]);
     let mut y = with_room(sums.len())?;
     for (i, sum) in sums.into_iter().enumerate() {
         let divisor = (along[0][i / width % height] * along[1][i % width]) as i64;
         y.push(out(sum * i128::from(average_multiplier(op.multiplier, divisor))));
     }
-    from_ints(ty.dtype, ty.shape.clone(), &y)
+    from_ints(ty.dtype, ty.sizes().to_vec(), &y)
 }
 
 pub(super) fn softmax(axis: usize, inputs: &[&Tensor], shape: &[usize]) -> Result<Tensor, EvalError> {
@@ -102,13 +104,13 @@ pub(super) fn instance(
         .map(|t| ints(name, t))
         .collect::<Result<Vec<_>, _>>()?;
     let (x, multiplier, bias) = (&operands[0], &operands[1], &operands[2]);
-    let plane = count(&ty.shape[2..])?;
+    let plane = count(&ty.sizes()[2..])?;
     let bits = QLinearInstanceNormalization::root_bits(plane);
     let n = plane as i128;
     let out = requantiser(op.shift, op.y_zero, op.min, op.max);
     let mut y = with_room(x.len())?;
     for (i, x) in x.chunks_exact(plane.max(1)).enumerate() {
-        let channel = i % ty.shape[1];
+        let channel = i % ty.sizes()[1];
         let centred = || x.iter().map(|x| x - i128::from(op.x_zero));
         let sum: i128 = centred().sum();
         let squares: i128 = centred().map(|x| x * x).sum();
@@ -119,7 +121,7 @@ pub(super) fn instance(
             y.push(out(deviation * multiplier[channel] + bias[channel]));
         }
     }
-    from_ints(ty.dtype, ty.shape.clone(), &y)
+    from_ints(ty.dtype, ty.sizes().to_vec(), &y)
 }
 
 pub(super) fn lookup(x: &Tensor, table: &Tensor, shape: &[usize]) -> Result<Tensor, EvalError> {

@@ -9,7 +9,7 @@ use sdc_ir::graph::TensorType;
 use sdc_ir::graph::op::{Activation, MatMul};
 
 pub(super) fn matmul(op: &MatMul, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, EvalError> {
-    let shape = &ty.shape;
+    let shape = ty.sizes();
     let batch = &shape[..shape.len() - 2];
     let (rows, columns) = (shape[shape.len() - 2], shape[shape.len() - 1]);
     let depth = inputs[0].shape()[inputs[0].shape().len() - 1];
@@ -32,7 +32,7 @@ pub(super) fn matmul(op: &MatMul, inputs: &[&Tensor], ty: &TensorType) -> Result
                 y.iter_mut().zip(addend).for_each(|(y, x)| *y += x);
             }
             activate(op.act, &mut y);
-            from_floats(ty.dtype, shape.clone(), &y)
+            from_floats(ty.dtype, shape.to_vec(), &y)
         }
         // Arithmetic modulo 2^128 keeps the low bits that the result has.
         t if t.is_int() && op.act == Activation::None => {
@@ -55,7 +55,7 @@ pub(super) fn matmul(op: &MatMul, inputs: &[&Tensor], ty: &TensorType) -> Result
                     .zip(addend)
                     .for_each(|(y, x)| *y = y.wrapping_add(*x));
             }
-            from_ints(ty.dtype, shape.clone(), &y)
+            from_ints(ty.dtype, shape.to_vec(), &y)
         }
         t if t.is_int() => Err(EvalError::Unsupported {
             op: "MatMul",

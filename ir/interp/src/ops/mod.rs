@@ -42,11 +42,11 @@ pub fn eval_op(op: &Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>, EvalError> {
     let results = infer(op, &types.iter().collect::<Vec<_>>())?;
     let mut out = Vec::new();
     for ty in &results {
-        out.push(if count(&ty.shape)? == 0 {
-            Tensor::new(ty.dtype, ty.shape.clone(), Vec::new().into())?
+        out.push(if count(ty.sizes())? == 0 {
+            Tensor::new(ty.dtype, ty.sizes().to_vec(), Vec::new().into())?
         } else {
             // Sixteen bytes per element is what the functions below use at most: better refused than aborted.
-            drop(with_room::<u128>(count(&ty.shape)?)?);
+            drop(with_room::<u128>(count(ty.sizes())?)?);
             eval_one(op, inputs, ty)?
         });
     }
@@ -55,7 +55,7 @@ pub fn eval_op(op: &Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>, EvalError> {
 
 fn eval_one(op: &Op, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, EvalError> {
     let name = op.name();
-    let shape = &ty.shape;
+    let shape = ty.sizes();
     match op {
         Op::Constant(_) => Err(EvalError::Unsupported {
             op: name,
@@ -103,13 +103,13 @@ fn eval_one(op: &Op, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, Eval
         Op::Softmax(op) => normalize::softmax(op, inputs[0]),
         Op::Reduce(op) => reduce::reduce(op, inputs[0], shape),
         Op::Transpose(op) => movement::transpose(&op.perm, inputs[0]),
-        Op::Reshape(_) => Ok(inputs[0].reshaped(shape.clone())?),
+        Op::Reshape(_) => Ok(inputs[0].reshaped(shape.to_vec())?),
         Op::Expand(_) => movement::expand(inputs[0], shape),
         Op::Concat(op) => movement::concat(op, inputs, shape),
         Op::Slice(op) => movement::slice(op, inputs[0]),
         Op::Pad(op) => movement::pad(op, inputs[0]),
         Op::Gather(op) => movement::gather(op, inputs[0], inputs[1]),
-        Op::BitCast(op) => Ok(Tensor::new(op.to, shape.clone(), inputs[0].bytes().clone())?),
+        Op::BitCast(op) => Ok(Tensor::new(op.to, shape.to_vec(), inputs[0].bytes().clone())?),
         Op::Scatter(op) => scatter::scatter(op, inputs),
         Op::Cumulative(op) => order::cumulative(op, inputs[0]),
         Op::ArgMax(op) => order::arg_max(op, inputs[0], shape),

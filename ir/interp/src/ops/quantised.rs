@@ -40,28 +40,28 @@ fn float_range(dtype: DType) -> (f32, f32) {
 
 pub(super) fn quantize(inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, EvalError> {
     let x = singles(inputs[0]);
-    let scale = singles(&expand(inputs[1], &ty.shape)?);
-    let zero = singles(&expand(inputs[2], &ty.shape)?);
+    let scale = singles(&expand(inputs[1], ty.sizes())?);
+    let zero = singles(&expand(inputs[2], ty.sizes())?);
     let (low, high) = float_range(ty.dtype);
     let y: Vec<i128> = x
         .iter()
         .zip(scale.iter().zip(&zero))
         .map(|(x, (s, z))| saturate(x / s, *z, low, high))
         .collect();
-    from_ints(ty.dtype, ty.shape.clone(), &y)
+    from_ints(ty.dtype, ty.sizes().to_vec(), &y)
 }
 
 pub(super) fn dequantize(inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, EvalError> {
     let name = "DequantizeLinear";
     let x = ints(name, inputs[0])?;
-    let scale = singles(&expand(inputs[1], &ty.shape)?);
-    let zero = ints(name, &expand(inputs[2], &ty.shape)?)?;
+    let scale = singles(&expand(inputs[1], ty.sizes())?);
+    let zero = ints(name, &expand(inputs[2], ty.sizes())?)?;
     let y: Vec<f64> = x
         .iter()
         .zip(scale.iter().zip(&zero))
         .map(|(x, (s, z))| f64::from((x - z) as i32 as f32 * s))
         .collect();
-    from_floats(ty.dtype, ty.shape.clone(), &y)
+    from_floats(ty.dtype, ty.sizes().to_vec(), &y)
 }
 
 /// What sums are multiplied by: ONNX's arithmetic, or sdc's own.
@@ -85,7 +85,7 @@ pub(super) fn conv(op: &QLinearConv, inputs: &[&Tensor], ty: &TensorType) -> Res
     let requantise = requantiser(op.shift, op.y_zero, op.min, op.max);
     let [channels, height, width] = [1, 2, 3].map(|d| inputs[0].shape()[d]);
     let [group_channels, kh, kw] = [1, 2, 3].map(|d| inputs[1].shape()[d]);
-    let [filters, rows, columns] = [1, 2, 3].map(|d| ty.shape[d]);
+    let [filters, rows, columns] = [1, 2, 3].map(|d| ty.sizes()[d]);
     let group_filters = filters / op.group;
     // Where window element `k` at position `at` reads along one dimension, unless that is padding.
     let source = |at: usize, k: usize, d: usize, size: usize| {
@@ -93,8 +93,8 @@ pub(super) fn conv(op: &QLinearConv, inputs: &[&Tensor], ty: &TensorType) -> Res
             .checked_sub(op.pads[d])
             .filter(|&i| i < size)
     };
-    let mut y = with_room(count(&ty.shape)?)?;
-    for n in 0..ty.shape[0] {
+    let mut y = with_room(count(ty.sizes())?)?;
+    for n in 0..ty.sizes()[0] {
         for m in 0..filters {
             let first = m / group_filters * group_channels;
             for (oy, ox) in (0..rows).flat_map(|oy| (0..columns).map(move |ox| (oy, ox))) {
@@ -121,5 +121,5 @@ pub(super) fn conv(op: &QLinearConv, inputs: &[&Tensor], ty: &TensorType) -> Res
             }
         }
     }
-    from_ints(ty.dtype, ty.shape.clone(), &y)
+    from_ints(ty.dtype, ty.sizes().to_vec(), &y)
 }

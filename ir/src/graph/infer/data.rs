@@ -16,7 +16,7 @@ pub(super) fn transpose(op: &Transpose, operands: &[&TensorType]) -> Inferred {
     })?;
     Ok(TensorType::new(
         x.dtype,
-        op.perm.iter().map(|&p| x.shape[p]).collect::<Vec<_>>(),
+        op.perm.iter().map(|&p| x.sizes()[p]).collect::<Vec<_>>(),
     ))
 }
 
@@ -28,7 +28,7 @@ pub(super) fn reshape(op: &Reshape, operands: &[&TensorType]) -> Inferred {
         || {
             format!(
                 "{} and {} have different numbers of elements",
-                shape_text(&x.shape),
+                shape_text(x.sizes()),
                 shape_text(&op.shape)
             )
         },
@@ -38,13 +38,16 @@ pub(super) fn reshape(op: &Reshape, operands: &[&TensorType]) -> Inferred {
 
 pub(super) fn expand(op: &Expand, operands: &[&TensorType]) -> Inferred {
     let x = one(operands)?;
-    ensure(broadcast(&x.shape, &op.shape).as_ref() == Some(&op.shape), || {
-        format!(
-            "{} does not broadcast to {}",
-            shape_text(&x.shape),
-            shape_text(&op.shape)
-        )
-    })?;
+    ensure(
+        broadcast(x.sizes(), &op.shape).as_ref() == Some(&op.shape),
+        || {
+            format!(
+                "{} does not broadcast to {}",
+                shape_text(x.sizes()),
+                shape_text(&op.shape)
+            )
+        },
+    )?;
     Ok(TensorType::new(x.dtype, op.shape.clone()))
 }
 
@@ -52,13 +55,13 @@ pub(super) fn concat(op: &Concat, operands: &[&TensorType]) -> Inferred {
     let (first, rest) = operands.split_first().ok_or("needs at least one operand")?;
     same_dtype(operands)?;
     axis_in(op.axis, first.rank())?;
-    let mut shape = first.shape.clone();
+    let mut shape = first.sizes().to_vec();
     for x in rest {
         let fits =
-            x.rank() == shape.len() && (0..shape.len()).all(|i| i == op.axis || x.shape[i] == shape[i]);
+            x.rank() == shape.len() && (0..shape.len()).all(|i| i == op.axis || x.sizes()[i] == shape[i]);
         ensure(fits, || "operands differ outside the joined dimension".to_owned())?;
         shape[op.axis] = shape[op.axis]
-            .checked_add(x.shape[op.axis])
+            .checked_add(x.sizes()[op.axis])
             .ok_or_else(|| overflow("the joined dimension overflows"))?;
     }
     Ok(TensorType::new(first.dtype, shape))
@@ -69,7 +72,7 @@ pub(super) fn slice(op: &Slice, operands: &[&TensorType]) -> Inferred {
     attr_len("starts", op.starts.len(), x.rank())?;
     attr_len("sizes", op.sizes.len(), x.rank())?;
     attr_len("steps", op.steps.len(), x.rank())?;
-    for (i, &dim) in x.shape.iter().enumerate() {
+    for (i, &dim) in x.sizes().iter().enumerate() {
         let (start, size, step) = (op.starts[i], op.sizes[i], op.steps[i]);
         ensure(step != 0, || format!("dimension {i}: the step is 0"))?;
         if size > 0 {
@@ -88,7 +91,7 @@ pub(super) fn pad(op: &Pad, operands: &[&TensorType]) -> Inferred {
     attr_len("before", op.before.len(), x.rank())?;
     attr_len("after", op.after.len(), x.rank())?;
     let mut shape = Vec::with_capacity(x.rank());
-    for (i, &dim) in x.shape.iter().enumerate() {
+    for (i, &dim) in x.sizes().iter().enumerate() {
         let (before, after) = (op.before[i], op.after[i]);
         let fits = match op.mode {
             PadMode::Constant => true,
@@ -113,12 +116,12 @@ pub(super) fn gather(op: &Gather, operands: &[&TensorType]) -> Inferred {
     ensure(matches!(indices.dtype, DType::I32 | DType::I64), || {
         format!("indices are {}, not i32 or i64", indices.dtype)
     })?;
-    ensure(x.shape[op.axis] > 0 || indices.elements() == Some(0), || {
+    ensure(x.sizes()[op.axis] > 0 || indices.elements() == Some(0), || {
         "nothing can be gathered from an empty dimension".to_owned()
     })?;
-    let mut shape = x.shape[..op.axis].to_vec();
-    shape.extend(&indices.shape);
-    shape.extend(&x.shape[op.axis + 1..]);
+    let mut shape = x.sizes()[..op.axis].to_vec();
+    shape.extend(indices.sizes());
+    shape.extend(&x.sizes()[op.axis + 1..]);
     Ok(TensorType::new(x.dtype, shape))
 }
 
@@ -141,13 +144,13 @@ pub(super) fn scatter(op: &Scatter, operands: &[&TensorType]) -> Inferred {
     ensure(indices.dtype == DType::I64, || {
         format!("indices are {}, not i64", indices.dtype)
     })?;
-    let (&[n, m], &[k]) = (&data.shape[..], &indices.shape[..]) else {
+    let (&[n, m], &[k]) = (data.sizes(), indices.sizes()) else {
         return Err("data must have rank 2, indices rank 1".into());
     };
-    ensure(updates.shape == [k, m], || {
+    ensure(updates.sizes() == [k, m], || {
         format!(
             "updates have shape {} where [{k},{m}] is needed",
-            shape_text(&updates.shape)
+            shape_text(updates.sizes())
         )
     })?;
     ensure(n > 0 || k == 0, || "there is no row to change".to_owned())?;

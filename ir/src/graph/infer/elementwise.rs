@@ -20,8 +20,8 @@ pub fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 }
 
 fn fits(a: &TensorType, b: &TensorType) -> Result<Vec<usize>, Fail> {
-    broadcast(&a.shape, &b.shape).ok_or_else(|| {
-        let (a, b) = (shape_text(&a.shape), shape_text(&b.shape));
+    broadcast(a.sizes(), b.sizes()).ok_or_else(|| {
+        let (a, b) = (shape_text(a.sizes()), shape_text(b.sizes()));
         format!("shapes {a} and {b} do not broadcast").into()
     })
 }

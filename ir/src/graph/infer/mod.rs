@@ -67,9 +67,12 @@ type Inferred = Result<TensorType, Fail>;
 ///
 /// # Errors
 /// Wrong operand count, ranks, shapes, element types, or attributes that do not fit them; a result whose size
-/// overflows.
+/// overflows; a symbolic dimension.
 pub fn infer(op: &Op, operands: &[&TensorType]) -> Result<Vec<TensorType>, InferError> {
     let result = match op {
+        _ if operands.iter().any(|x| x.shape.constant().is_none()) => {
+            Err("symbolic dimensions have no size".into())
+        }
         Op::Constant(_) => Err("the type of a constant is its weight's".into()),
         Op::Rebuild(op) => rebuild(op, operands),
         Op::Relayout(_) => one(operands).cloned(),
@@ -135,8 +138,9 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Result<Vec<TensorType>, Infer
 }
 
 /// True if strides and byte offsets of the type are far from overflow, even where a zero dimension makes it empty.
+/// False for a type with symbols.
 pub fn addressable(ty: &TensorType) -> bool {
-    crate::tensor::is_addressable(&ty.shape)
+    ty.shape.constant().is_some_and(crate::tensor::is_addressable)
 }
 
 fn rebuild(op: &super::op::Rebuild, operands: &[&TensorType]) -> Inferred {

@@ -8,8 +8,8 @@ use crate::graph::types::shape_text;
 
 /// Checks that each parameter is one value per channel (dimension 1) of x.
 fn per_channel(x: &TensorType, parameters: &[&TensorType]) -> Result<(), Fail> {
-    let channels = x.shape[1];
-    ensure(parameters.iter().all(|p| p.shape == [channels]), || {
+    let channels = x.sizes()[1];
+    ensure(parameters.iter().all(|p| p.sizes() == [channels]), || {
         format!("every parameter must have shape [{channels}], the input's channels")
     })
 }
@@ -40,13 +40,16 @@ pub(super) fn layer(op: &LayerNormalization, operands: &[&TensorType]) -> Inferr
     same_dtype(operands)?;
     axis_in(op.axis, x.rank())?;
     for p in [scale, bias] {
-        ensure(broadcast(&x.shape, &p.shape).as_deref() == Some(&x.shape), || {
-            format!(
-                "a parameter of shape {} does not broadcast to {}",
-                shape_text(&p.shape),
-                shape_text(&x.shape)
-            )
-        })?;
+        ensure(
+            broadcast(x.sizes(), p.sizes()).as_deref() == Some(x.sizes()),
+            || {
+                format!(
+                    "a parameter of shape {} does not broadcast to {}",
+                    shape_text(p.sizes()),
+                    shape_text(x.sizes())
+                )
+            },
+        )?;
     }
     Ok(x.clone())
 }
@@ -70,12 +73,12 @@ pub(super) fn reduce(op: &Reduce, operands: &[&TensorType]) -> Inferred {
     if let Some(&last) = op.axes.last() {
         axis_in(last, x.rank())?;
     }
-    let empty = op.axes.iter().any(|&a| x.shape[a] == 0);
+    let empty = op.axes.iter().any(|&a| x.sizes()[a] == 0);
     ensure(!(empty && extremum), || {
         "nothing has no largest or smallest element".to_owned()
     })?;
     let shape: Vec<usize> = x
-        .shape
+        .sizes()
         .iter()
         .enumerate()
         .filter_map(|(i, &d)| match (op.axes.contains(&i), op.keepdims) {

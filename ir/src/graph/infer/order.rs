@@ -19,10 +19,10 @@ pub(super) fn arg_max(op: &ArgMax, operands: &[&TensorType]) -> Inferred {
     let x = one(operands)?;
     numeric(x)?;
     axis_in(op.axis, x.rank())?;
-    ensure(x.shape[op.axis] > 0, || {
+    ensure(x.sizes()[op.axis] > 0, || {
         "nothing has no largest or smallest element".to_owned()
     })?;
-    let mut shape = x.shape.clone();
+    let mut shape = x.sizes().to_vec();
     shape[op.axis] = 1;
     Ok(TensorType::new(DType::I64, shape))
 }
@@ -31,11 +31,11 @@ pub(super) fn top_k(op: &TopK, operands: &[&TensorType]) -> Inferred {
     let x = one(operands)?;
     numeric(x)?;
     axis_in(op.axis, x.rank())?;
-    let size = x.shape[op.axis];
+    let size = x.sizes()[op.axis];
     ensure(op.k <= size, || {
         format!("{} of {size} elements are asked for", op.k)
     })?;
-    let mut shape = x.shape.clone();
+    let mut shape = x.sizes().to_vec();
     shape[op.axis] = op.k;
     Ok(TensorType::new(DType::I64, shape))
 }

@@ -7,8 +7,8 @@ use crate::graph::op::{Conv, ConvTranspose, MatMul};
 use crate::graph::types::shape_text;
 
 fn expect_shape(name: &str, x: &TensorType, shape: &[usize]) -> Result<(), Fail> {
-    ensure(x.shape == shape, || {
-        format!("{name} is {}, not {}", shape_text(&x.shape), shape_text(shape))
+    ensure(x.sizes() == shape, || {
+        format!("{name} is {}, not {}", shape_text(x.sizes()), shape_text(shape))
     })
 }
 
@@ -56,24 +56,24 @@ pub(super) fn conv(op: &Conv, operands: &[&TensorType]) -> Inferred {
     float(x)?;
     let spatial = spatial_rank(x)?;
     same_rank(x, w)?;
-    let filters = w.shape[0];
-    groups(x.shape[1], filters, op.group)?;
-    ensure(w.shape[1] == x.shape[1] / op.group, || {
-        let (has, group) = (x.shape[1], op.group);
+    let filters = w.sizes()[0];
+    groups(x.sizes()[1], filters, op.group)?;
+    ensure(w.sizes()[1] == x.sizes()[1] / op.group, || {
+        let (has, group) = (x.sizes()[1], op.group);
         format!(
             "filters read {} channels per group, but the input has {has} in {group} group(s)",
-            w.shape[1]
+            w.sizes()[1]
         )
     })?;
     let window = Window {
-        kernel: &w.shape[2..],
+        kernel: &w.sizes()[2..],
         strides: &op.strides,
         pads: &op.pads,
         dilations: &op.dilations,
     };
     window.check(spatial)?;
-    let mut shape = vec![x.shape[0], filters];
-    shape.extend(window.output(&x.shape[2..])?);
+    let mut shape = vec![x.sizes()[0], filters];
+    shape.extend(window.output(&x.sizes()[2..])?);
     if let Some(b) = bias {
         expect_shape("the bias", b, &[filters])?;
     }
@@ -92,19 +92,20 @@ pub(super) fn conv_transpose(op: &ConvTranspose, operands: &[&TensorType]) -> In
     attr_len("dilations", op.dilations.len(), spatial)?;
     attr_len("output_padding", op.output_padding.len(), spatial)?;
     attr_len("pads", op.pads.len(), 2 * spatial)?;
-    ensure(w.shape[0] == x.shape[1], || {
+    ensure(w.sizes()[0] == x.sizes()[1], || {
         format!(
             "filters read {} channels, but the input has {}",
-            w.shape[0], x.shape[1]
+            w.sizes()[0],
+            x.sizes()[1]
         )
     })?;
-    groups(x.shape[1], w.shape[0], op.group)?;
-    let filters = w.shape[1]
+    groups(x.sizes()[1], w.sizes()[0], op.group)?;
+    let filters = w.sizes()[1]
         .checked_mul(op.group)
         .ok_or_else(|| overflow("too many output channels"))?;
-    let mut shape = vec![x.shape[0], filters];
+    let mut shape = vec![x.sizes()[0], filters];
     for i in 0..spatial {
-        let (n, k, s, d) = (x.shape[2 + i], w.shape[2 + i], op.strides[i], op.dilations[i]);
+        let (n, k, s, d) = (x.sizes()[2 + i], w.sizes()[2 + i], op.strides[i], op.dilations[i]);
         ensure(n > 0 && k > 0 && s > 0 && d > 0, || {
             format!(
                 "spatial dimension {i} has input {n}, kernel {k}, stride {s}, dilation {d}; none may be 0"
@@ -132,18 +133,18 @@ pub(super) fn matmul(op: &MatMul, operands: &[&TensorType]) -> Inferred {
     ensure(ra >= 2 && rb >= 2, || {
         "operands must have rank 2 or more".to_owned()
     })?;
-    ensure(a.shape[ra - 1] == b.shape[rb - 2], || {
+    ensure(a.sizes()[ra - 1] == b.sizes()[rb - 2], || {
         format!(
             "inner dimensions {} and {} differ",
-            a.shape[ra - 1],
-            b.shape[rb - 2]
+            a.sizes()[ra - 1],
+            b.sizes()[rb - 2]
         )
     })?;
     let mut shape =
-        broadcast(&a.shape[..ra - 2], &b.shape[..rb - 2]).ok_or("batch dimensions do not broadcast")?;
-    shape.extend([a.shape[ra - 2], b.shape[rb - 1]]);
+        broadcast(&a.sizes()[..ra - 2], &b.sizes()[..rb - 2]).ok_or("batch dimensions do not broadcast")?;
+    shape.extend([a.sizes()[ra - 2], b.sizes()[rb - 1]]);
     if let Some(bias) = bias {
-        expect_shape("the bias", bias, &[b.shape[rb - 1]])?;
+        expect_shape("the bias", bias, &[b.sizes()[rb - 1]])?;
     }
     if let Some(r) = residual {
         expect_shape("the residual", r, &shape)?;

@@ -12,9 +12,9 @@ use crate::graph::types::shape_text;
 /// Scale and zero point have to broadcast to the tensor they describe, which they do not enlarge.
 fn describes(x: &TensorType, of: &TensorType) -> Result<(), Fail> {
     ensure(
-        broadcast(&x.shape, &of.shape).as_deref() == Some(&x.shape[..]),
+        broadcast(x.sizes(), of.sizes()).as_deref() == Some(x.sizes()),
         || {
-            let (a, b) = (shape_text(&of.shape), shape_text(&x.shape));
+            let (a, b) = (shape_text(of.sizes()), shape_text(x.sizes()));
             format!("a scale or zero point of shape {a} does not fit {b}")
         },
     )
@@ -90,7 +90,7 @@ pub(super) fn conv(op: &QLinearConv, operands: &[&TensorType]) -> Inferred {
         act: Activation::None,
     };
     let result = super::product::conv(&conv, &[&x, &w, &bias])?;
-    ensure(multiplier.shape == bias.shape, || {
+    ensure(multiplier.sizes() == bias.sizes(), || {
         "one multiplier per filter is needed".to_owned()
     })?;
     Ok(TensorType::new(op.to, result.shape))
@@ -155,9 +155,9 @@ pub(super) fn add(op: &QLinearAdd, operands: &[&TensorType]) -> Inferred {
     ensure(operands.len() <= 1 << 12, || "too many operands".to_owned())?;
     shifts(op.shift)?;
     result(op.to, op.y_zero, op.min, op.max)?;
-    let mut shape = operands[0].shape.clone();
+    let mut shape = operands[0].sizes().to_vec();
     for x in &operands[1..] {
-        shape = broadcast(&shape, &x.shape).ok_or_else(|| Fail::from("operands do not broadcast"))?;
+        shape = broadcast(&shape, x.sizes()).ok_or_else(|| Fail::from("operands do not broadcast"))?;
     }
     Ok(TensorType::new(op.to, shape))
 }
@@ -176,7 +176,7 @@ pub(super) fn mul(op: &QLinearMul, operands: &[&TensorType]) -> Inferred {
     positive(op.multiplier)?;
     shifts(op.shift)?;
     result(op.to, op.y_zero, op.min, op.max)?;
-    let shape = broadcast(&a.shape, &b.shape).ok_or_else(|| Fail::from("operands do not broadcast"))?;
+    let shape = broadcast(a.sizes(), b.sizes()).ok_or_else(|| Fail::from("operands do not broadcast"))?;
     Ok(TensorType::new(op.to, shape))
 }
 
@@ -214,10 +214,10 @@ fn byte(x: &TensorType) -> Result<(), Fail> {
 pub(super) fn softmax(op: &QLinearSoftmax, operands: &[&TensorType]) -> Inferred {
     let [x, table] = count(operands)?;
     byte(x)?;
-    ensure(table.dtype == DType::I32 && table.shape == [256], || {
+    ensure(table.dtype == DType::I32 && table.sizes() == [256], || {
         "a table has 256 elements of type i32".to_owned()
     })?;
-    ensure(x.shape.get(op.axis).is_some_and(|&n| n <= 1 << 23), || {
+    ensure(x.sizes().get(op.axis).is_some_and(|&n| n <= 1 << 23), || {
         format!("there is no dimension {}, or it is too large", op.axis)
     })?;
     Ok(TensorType::new(DType::I32, x.shape.clone()))
@@ -227,18 +227,18 @@ pub(super) fn instance(op: &QLinearInstanceNormalization, operands: &[&TensorTyp
     let [x, multiplier, bias] = count(operands)?;
     ensure(x.rank() == 4, || "needs two spatial dimensions".to_owned())?;
     byte(x)?;
-    let channels = [x.shape[1]];
+    let channels = [x.sizes()[1]];
     ensure(
-        multiplier.dtype == DType::I32 && multiplier.shape == channels,
+        multiplier.dtype == DType::I32 && multiplier.sizes() == channels,
         || "one i32 multiplier per channel is needed".to_owned(),
     )?;
-    ensure(bias.dtype == DType::I64 && bias.shape == channels, || {
+    ensure(bias.dtype == DType::I64 && bias.sizes() == channels, || {
         "one i64 bias per channel is needed".to_owned()
     })?;
     zero_of(x, op.x_zero)?;
     shifts(op.shift)?;
     result(op.to, op.y_zero, op.min, op.max)?;
-    let elements = x.shape[2].checked_mul(x.shape[3]).filter(|&n| n <= 1 << 22);
+    let elements = x.sizes()[2].checked_mul(x.sizes()[3]).filter(|&n| n <= 1 << 22);
     let Some(elements) = elements else {
         return Err("there are too many elements".into());
     };
@@ -253,6 +253,6 @@ pub(super) fn lookup(operands: &[&TensorType]) -> Inferred {
     let [x, table] = count(operands)?;
     byte(x)?;
     byte(table)?;
-    ensure(table.shape == [256], || "a table has 256 elements".to_owned())?;
+    ensure(table.sizes() == [256], || "a table has 256 elements".to_owned())?;
     Ok(TensorType::new(table.dtype, x.shape.clone()))
 }

@@ -23,7 +23,7 @@ pub(super) fn recurrent(op: &Recurrent, operands: &[&TensorType]) -> Inferred {
         )?;
     }
     let (gates, states) = (op.cell.gates(), op.cell.states());
-    let (&[steps, batch, width], &[hidden, _]) = (&operands[0].shape[..], &operands[1].shape[..]) else {
+    let (&[steps, batch, width], &[hidden, _]) = (operands[0].sizes(), operands[1].sizes()) else {
         return Err("the gates need rank 3, the recurrent weights rank 2".into());
     };
     let wide = hidden
@@ -40,8 +40,8 @@ pub(super) fn recurrent(op: &Recurrent, operands: &[&TensorType]) -> Inferred {
         format!("{width} gate values are not {gates} times the hidden size {hidden}")
     })?;
     for (i, (x, shape)) in operands.iter().zip(expected).enumerate() {
-        ensure(x.shape == shape, || {
-            let (has, needs) = (shape_text(&x.shape), shape_text(shape));
+        ensure(x.sizes() == shape, || {
+            let (has, needs) = (shape_text(x.sizes()), shape_text(shape));
             format!("operand {i} has shape {has} where {needs} is needed")
         })?;
     }

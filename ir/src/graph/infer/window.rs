@@ -77,9 +77,9 @@ impl Window<'_> {
 
 fn pool(x: &TensorType, window: &Window<'_>) -> Inferred {
     window.check(spatial_rank(x)?)?;
-    let output = window.output(&x.shape[2..])?;
-    window.touches(&x.shape[2..], &output)?;
-    let shape: Vec<usize> = x.shape[..2].iter().copied().chain(output).collect();
+    let output = window.output(&x.sizes()[2..])?;
+    window.touches(&x.sizes()[2..], &output)?;
+    let shape: Vec<usize> = x.sizes()[..2].iter().copied().chain(output).collect();
     Ok(TensorType::new(x.dtype, shape))
 }
 
@@ -127,7 +127,7 @@ pub(super) fn resize(op: &Resize, operands: &[&TensorType]) -> Inferred {
         "scales must be positive and finite".to_owned()
     })?;
     ensure(
-        x.shape
+        x.sizes()
             .iter()
             .zip(&op.sizes)
             .all(|(&from, &to)| from > 0 || to == 0),

@@ -261,7 +261,7 @@ impl<'a> Run<'a> {
                 compressed.replace(layer.weight, stored.dequantised()?);
             }
             if let Some((value, bias)) = &result.bias {
-                let shape = self.graph.ty(*value).shape.clone();
+                let shape = self.graph.ty(*value).sizes().to_vec();
                 let tensor = Tensor::from_elements(shape, bias.clone()).map_err(EvalError::from)?;
                 compressed.replace(*value, tensor);
             }

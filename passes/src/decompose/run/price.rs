@@ -180,7 +180,7 @@ impl Run<'_> {
                 .geometry
                 .gather(&dense.elements::<f32>().map_err(EvalError::from)?, 1);
             let bias = self.shifted_bias(l, value, &rebuilt, means)?;
-            let shape = self.graph.ty(value).shape.clone();
+            let shape = self.graph.ty(value).sizes().to_vec();
             trial.replace(
                 value,
                 Tensor::from_elements(shape, bias).map_err(EvalError::from)?,

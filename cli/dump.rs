@@ -1,9 +1,9 @@
 //! `sdc dump`: the stable text of every stage, for people and for their own snapshot tests.
 
+use crate::args::{HereArgs, ModelArgs};
 use crate::exit::Failure;
-use crate::model::{self, ModelArgs};
-use crate::sdir::{Dump, check_stage};
-use crate::target::HereArgs;
+use sdc::Error;
+use sdc::stages::{Dump, check_stage};
 use sdc_passes::pipeline::{PipelineOptions, run_pipeline};
 use std::io::Write;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ Examples:
   sdc dump model.onnx --all stages       # stages/0_import.sdir, stages/1_simplify.sdir, ..., stages/weights.sdw
   sdc opt stages/1_simplify.sdir --passes fuse
 
-Stages: import, simplify, fuse, layout, tile, plan. The text names weights by their digest; --all writes their data to
+Stages: import, simplify, fuse, quantise, layout, tile, plan. The text names weights by their digest; --all writes their data to
 weights.sdw, where `sdc opt` finds it. Same model, same sdc, same text.")]
 pub struct Args {
     #[command(flatten)]
@@ -40,9 +40,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         stop_after: stop_after.clone().filter(|s| s != "all"),
         ..Default::default()
     };
-    let model = model::import(&args.model)?;
+    let model = args.model.import()?;
     let mut dump = Dump::of(stop_after.as_deref().unwrap_or("all"));
-    run_pipeline(&model.graph, &options, &mut dump)?;
+    run_pipeline(&model.graph, &options, &mut dump).map_err(Error::from)?;
     if let Some(dir) = &args.all {
         for path in dump.write(dir)? {
             writeln!(out, "{}", path.display())?;

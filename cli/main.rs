@@ -1,36 +1,26 @@
-//! The `sdc` binary: flags, reports, progress. No algorithms: those are in the library crates.
+//! The `sdc` binary: flags, reports, progress, exit codes. What it does is done by the library `sdc`.
 //!
-//! One file per command. Shared: [`model`] (what goes in), [`sd`] (compression), [`build`] (graph to artifact), [`session`] (a model or an artifact,
-//! ready to run), [`exit`] and [`diag`] (what goes wrong), [`npy`], [`images`], [`dataset`] (data), [`sdir`] (text forms).
+//! One file per command. Shared: [`args`] (options), [`sd`] (options and reports of compression), [`exit`] and [`diag`] (what goes wrong).
 //!
 //! Results go to standard output, everything else to standard error. No environment variable changes what is computed.
 
+mod accel;
+mod args;
 mod bench;
-mod build;
 mod check;
 mod compile;
 mod compress;
-mod dataset;
 mod diag;
 mod dump;
 mod eval;
 mod exit;
-mod files;
-mod images;
 mod inspect;
-mod integer;
-mod model;
-mod npy;
 mod opt;
 mod plan;
 mod profile;
 mod progress;
 mod run;
 mod sd;
-mod sdir;
-mod session;
-mod subject;
-mod target;
 mod units;
 
 use clap::{Parser, Subcommand};
@@ -73,6 +63,12 @@ enum Command {
     Dump(dump::Args),
     /// Run chosen passes on a program in text form
     Opt(opt::Args),
+    /// Make a program of the accelerator from its text
+    Asm(accel::asm::Args),
+    /// Print a program of the accelerator as text
+    Disasm(accel::disasm::Args),
+    /// Run a program of the accelerator on the simulator
+    Sim(accel::sim::Args),
     #[command(hide = true)]
     BenchChild(bench::ChildArgs),
 }
@@ -108,7 +104,7 @@ fn start() -> Exit {
         Ok(()) => Exit::Fine,
         Err(failure) => {
             diag::report(&failure);
-            failure.exit
+            failure.exit()
         }
     }
 }
@@ -125,6 +121,9 @@ fn dispatch(command: &Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Plan(args) => plan::run(args, out),
         Command::Dump(args) => dump::run(args, out),
         Command::Opt(args) => opt::run(args, out),
+        Command::Asm(args) => accel::asm::run(args, out),
+        Command::Disasm(args) => accel::disasm::run(args, out),
+        Command::Sim(args) => accel::sim::run(args, out),
         Command::BenchChild(args) => bench::child(args, out),
     }
 }

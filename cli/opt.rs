@@ -1,7 +1,7 @@
 //! `sdc opt`: chosen passes on a graph in text form.
 
 use crate::exit::Failure;
-use crate::sdir;
+use sdc::{Error, stages};
 use sdc_passes::driver::CheckInputs;
 use sdc_passes::pipeline::run_passes;
 use std::io::Write;
@@ -19,7 +19,7 @@ pub struct Args {
     /// Graph in text form
     #[arg(value_name = "FILE.sdir")]
     file: PathBuf,
-    /// Passes to run, in this order: simplify, fuse, layout
+    /// Passes to run, in this order: simplify, fuse, quantise, layout
     #[arg(long, value_name = "PASS,..", value_delimiter = ',', required = true)]
     passes: Vec<String>,
     /// Write the result here, and its weights beside it, instead of printing it
@@ -34,10 +34,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    let graph = sdir::read_graph(&args.file)?;
+    let graph = stages::read_graph(&args.file)?;
     let passes: Vec<&str> = args.passes.iter().map(String::as_str).collect();
     let check = args.check.is_some().then_some(CheckInputs::Seeded(0));
-    let outcome = run_passes(&graph, &passes, check.as_ref(), &mut ())?;
+    let outcome = run_passes(&graph, &passes, check.as_ref(), &mut ()).map_err(Error::from)?;
     if args.remarks {
         for remark in &outcome.remarks {
             writeln!(out, "{remark}")?;
@@ -45,7 +45,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         return Ok(());
     }
     match &args.output {
-        Some(path) => sdir::write_graph(path, &outcome.graph),
+        Some(path) => Ok(stages::write_graph(path, &outcome.graph)?),
         None => Ok(write!(out, "{}", outcome.graph)?),
     }
 }

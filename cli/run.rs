@@ -1,17 +1,15 @@
 //! `sdc run`: inputs from files, outputs to files or, in short, to standard output.
 
-use crate::dataset;
+use crate::args::SessionArgs;
 use crate::exit::Failure;
-use crate::files;
-use crate::npy;
-use crate::session::{SessionArgs, Source, run_once, type_text};
+use crate::progress::Progress;
+use sdc::{Error, Options, Source, files, npy, read_tensor, type_text};
 use sdc_artifact::interface::TensorSpec;
-use sdc_interp::EvalError;
 use sdc_ir::Tensor;
 use sdc_ir::graph::TensorType;
 use serde::Serialize;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "\
@@ -42,69 +40,73 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    let source = Source::open(&args.session)?;
+    let (source, options) = args.session.open()?;
     let (names, outputs) = if args.interpreter {
         interpreted(source, &args.inputs)?
     } else {
-        compiled(source, &args.inputs)?
+        compiled(source, &options, &args.inputs)?
     };
-    write_outputs(args, &names, &outputs, out)
+    let to = (args.output_dir.as_deref(), args.output.as_deref());
+    write_outputs(to, args.json, &names, &outputs, out)
 }
 
 /// Names and values of the outputs, from the reference interpreter.
 fn interpreted(source: Source, arguments: &[String]) -> Result<(Vec<String>, Vec<Tensor>), Failure> {
     let names = source.input_names().unwrap_or_default();
     let given = read_inputs(arguments, &names)?;
-    let shape = |position: usize, _: &str| Some(given.get(position)?.as_ref()?.shape().to_vec());
-    let graph = source.graph(shape)?;
+    let graph = source.model(shapes(&given))?.graph;
     let specs = TensorSpec::list(graph.inputs.iter().map(|p| {
         let ty = graph.ty(p.value);
         (p.name.clone(), ty.dtype, ty.sizes().to_vec())
     }));
     let inputs = complete(&specs, given)?;
-    let outputs = sdc_interp::run_graph(&graph, &inputs).map_err(|e| match e {
-        EvalError::InputType { .. } | EvalError::InputCount { .. } => Failure::usage(e),
-        other => Failure::unsupported(other),
-    })?;
+    let outputs = sdc::interpret(&graph, &inputs)?;
     Ok((graph.outputs.iter().map(|p| p.name.clone()).collect(), outputs))
 }
 
 /// Names and values of the outputs, from compiled code.
-fn compiled(source: Source, arguments: &[String]) -> Result<(Vec<String>, Vec<Tensor>), Failure> {
-    let (artifact, inputs) = match source.input_names() {
+fn compiled(
+    source: Source,
+    options: &Options,
+    arguments: &[String],
+) -> Result<(Vec<String>, Vec<Tensor>), Failure> {
+    let progress = Progress::new();
+    let (program, inputs) = match source.input_names() {
         None => {
-            let artifact = source.load(|_, _| None)?;
-            let names: Vec<String> = artifact
-                .interface()
-                .inputs
-                .iter()
-                .map(|t| t.name.clone())
-                .collect();
+            let program = source.load(|_| None, options, &progress)?;
+            let inputs = program.interface().inputs.iter();
+            let names: Vec<String> = inputs.map(|t| t.name.clone()).collect();
             let given = read_inputs(arguments, &names)?;
-            (artifact, given)
+            (program, given)
         }
         Some(names) => {
             let given = read_inputs(arguments, &names)?;
-            let shape = |position: usize, _: &str| Some(given.get(position)?.as_ref()?.shape().to_vec());
-            (source.load(shape)?, given)
+            (source.load(shapes(&given), options, &progress)?, given)
         }
     };
-    let interface = artifact.interface();
+    let interface = program.interface();
     let inputs = complete(&interface.inputs, inputs)?;
-    let outputs = run_once(&artifact, &inputs)?;
+    let outputs = sdc::run(&program, &inputs)?;
     Ok((
         interface.outputs.iter().map(|t| t.name.clone()).collect(),
         outputs,
     ))
 }
 
-fn write_outputs(
-    args: &Args,
+/// The shapes of the inputs given, by position.
+fn shapes(given: &[Option<Tensor>]) -> impl Fn(usize) -> Option<Vec<usize>> {
+    move |position| Some(given.get(position)?.as_ref()?.shape().to_vec())
+}
+
+/// Writes outputs to a directory, to an archive, or in short to standard output.
+pub fn write_outputs(
+    (output_dir, output): (Option<&Path>, Option<&Path>),
+    json: bool,
     names: &[String],
     outputs: &[Tensor],
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    if let Some(dir) = &args.output_dir {
+    if let Some(dir) = output_dir {
         files::create_dir(dir)?;
         for (k, tensor) in outputs.iter().enumerate() {
             files::write(&dir.join(format!("output_{k}.npy")), |out| {
@@ -114,7 +116,7 @@ fn write_outputs(
         files::write(&dir.join("names.json"), |out| {
             Ok(serde_json::to_writer_pretty(out, names)?)
         })?;
-    } else if let Some(path) = &args.output {
+    } else if let Some(path) = output {
         let named: Vec<(String, Tensor)> = names.iter().cloned().zip(outputs.iter().cloned()).collect();
         files::write(path, |out| npy::write_npz(out, &named))?;
     }
@@ -123,10 +125,10 @@ fn write_outputs(
         .zip(outputs)
         .map(|(name, tensor)| Summary::of(name, tensor))
         .collect();
-    if args.json {
+    if json {
         serde_json::to_writer_pretty(&mut *out, &summaries).map_err(std::io::Error::from)?;
         writeln!(out)?;
-    } else if args.output_dir.is_none() && args.output.is_none() {
+    } else if output_dir.is_none() && output.is_none() {
         for summary in summaries {
             writeln!(out, "{summary}")?;
         }
@@ -150,21 +152,17 @@ fn split<'a>(argument: &'a str, names: &[String]) -> Option<(usize, &'a str)> {
 }
 
 /// The given inputs, by position.
-fn read_inputs(arguments: &[String], names: &[String]) -> Result<Vec<Option<Tensor>>, Failure> {
+pub fn read_inputs(arguments: &[String], names: &[String]) -> Result<Vec<Option<Tensor>>, Failure> {
     let mut inputs = vec![None; names.len()];
     for argument in arguments {
         let Some((position, file)) = split(argument, names) else {
             let known: Vec<String> = names.iter().map(|n| format!("`{n}`")).collect();
-            let failure = Failure::usage(format!(
+            let error = Error::usage(format!(
                 "--input {argument}: not NAME=FILE with the name of an input"
             ));
-            return Err(failure.help(format!("the inputs are {}", known.join(", "))));
+            return Err(error.help(format!("the inputs are {}", known.join(", "))).into());
         };
-        let tensor = if file.ends_with(".pb") {
-            dataset::read(file.as_ref())?
-        } else {
-            npy::read(file.as_ref())?
-        };
+        let tensor = read_tensor(file.as_ref())?;
         if inputs[position].replace(tensor).is_some() {
             return Err(Failure::usage(format!(
                 "input `{}` is given twice",
@@ -176,7 +174,7 @@ fn read_inputs(arguments: &[String], names: &[String]) -> Result<Vec<Option<Tens
 }
 
 /// All inputs, or an error that lists those missing.
-fn complete(specs: &[TensorSpec], inputs: Vec<Option<Tensor>>) -> Result<Vec<Tensor>, Failure> {
+pub fn complete(specs: &[TensorSpec], inputs: Vec<Option<Tensor>>) -> Result<Vec<Tensor>, Failure> {
     let missing: Vec<String> = specs
         .iter()
         .zip(&inputs)
@@ -186,12 +184,12 @@ fn complete(specs: &[TensorSpec], inputs: Vec<Option<Tensor>>) -> Result<Vec<Ten
     if missing.is_empty() {
         return Ok(inputs.into_iter().flatten().collect());
     }
-    let failure = Failure::usage(format!(
+    let error = Error::usage(format!(
         "{} of {} inputs are missing:",
         missing.len(),
         specs.len()
     ));
-    Err(missing.into_iter().fold(failure, Failure::note))
+    Err(missing.into_iter().fold(error, Error::note).into())
 }
 
 /// Values shown of an output.

@@ -1,21 +1,23 @@
 //! `sdc compile`: a model to an artifact.
 
+mod arithmetic;
 mod summary;
 
-use crate::build::{self, Request};
+use crate::args::{ImageArgs, ModelArgs, ResidencyArgs};
 use crate::exit::Failure;
-use crate::files;
-use crate::images::ImageArgs;
-use crate::integer;
-use crate::model::{self, Model, ModelArgs};
-use crate::sd::report::Wanted;
-use crate::sd::{self, Calibration, SdOptions};
-use crate::sdir::{Dump, check_stage};
-use crate::target::{ResidencyArgs, Target};
+use crate::progress::Progress;
+use crate::sd;
 use crate::units::parse_size;
 use clap::ValueEnum;
+use sdc::compress::{self, CompressOptions, CompressionReport, Wanted};
+use sdc::stages::{Dump, check_stage};
+use sdc::{
+    Calibration, DEFAULT_CPU, Error, IntegerReport, Model, Options, Target, compile_watched, files,
+    to_integers,
+};
 use sdc_artifact::manifest::Kind;
 use sdc_cranelift::Arch;
+use sdc_passes::decompose::Samples;
 use sdc_passes::driver::CheckInputs;
 use sdc_passes::pipeline::{PipelineOptions, list_passes, run_pipeline};
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,9 +122,6 @@ pub struct Args {
     report: Option<PathBuf>,
 }
 
-/// The CPU that is compiled for unless another is asked for.
-pub const DEFAULT_CPU: &str = "x86-64-v3";
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Backend {
     /// no system package needed
@@ -183,9 +182,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         check_stage(stage)?;
     }
     let start = Instant::now();
-    let mut model = model::import(&args.model)?;
-    let compression = compress(args, &mut model)?;
-    let arithmetic = to_integers(args, &mut model)?;
+    let mut model = args.model.import()?;
+    let progress = Progress::new();
+    let compression = compressed(args, &mut model, &progress)?;
+    let arithmetic = integers(args, &mut model, &progress)?;
     let passes = PipelineOptions {
         start_from: args.start_from.clone(),
         check_each_pass: args.check.is_some().then_some(CheckInputs::Seeded(0)),
@@ -198,22 +198,19 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
             ..passes
         };
         let mut dump = Dump::of(args.stop_after.as_deref().unwrap_or("all"));
-        run_pipeline(&model.graph, &options, &mut dump)?;
+        run_pipeline(&model.graph, &options, &mut dump).map_err(Error::from)?;
         return print(&dump, out);
     };
 
-    let name = args.name.clone().unwrap_or_else(|| model.stem.clone());
-    let request = Request {
-        name: &name,
-        model: model.digest,
-        target: &target,
+    let options = Options {
+        name: args.name.clone(),
         embed_weights: args.embed_weights,
         kinds: kinds(args),
-        options: options(args, &model, &target),
+        recorded: recorded(args, &model, &target),
         passes,
         ram: args.ram,
         flash: args.flash,
-        profile: false,
+        ..Options::new(target)
     };
     let all_stages = args.emit.contains(&Emit::Ir);
     let wanted = if all_stages {
@@ -222,7 +219,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         args.print_after.as_deref()
     };
     let mut dump = wanted.map(Dump::of);
-    let built = build::build(model.graph, &request, dump.as_mut(), dir)?;
+    let built = compile_watched(model, &options, dir, &progress, dump.as_mut())?;
+    drop(progress);
     if let Some(dump) = &mut dump {
         if all_stages {
             dump.write(&dir.join("ir"))?;
@@ -248,36 +246,40 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         return Ok(writeln!(out)?);
     }
     if let Some(arithmetic) = &arithmetic {
-        arithmetic.print(out)?;
+        arithmetic::print(arithmetic, out)?;
     }
     summary.print(&built, start, out)
 }
 
 /// Compresses the weights, if that is asked for.
-fn compress(args: &Args, model: &mut Model) -> Result<Option<sd::report::Report>, Failure> {
+fn compressed(
+    args: &Args,
+    model: &mut Model,
+    progress: &Progress,
+) -> Result<Option<CompressionReport>, Failure> {
     let Some(text) = &args.sd else { return Ok(None) };
-    let options =
-        SdOptions::parse(text, &args.preprocessing).map_err(|e| Failure::usage(format!("--sd: {e}")))?;
-    let fused = sd::fuse(&model.graph)?;
-    let calibration = Calibration::open(&args.calib, &args.preprocessing, &fused)?;
-    let excluded = BTreeMap::new();
-    let compressed = sd::compress(fused, &options, calibration.as_ref(), &excluded)?;
+    let preprocessing = args.preprocessing.preprocessing();
+    let options = sd::parse(text, &preprocessing).map_err(|e| Failure::usage(format!("--sd: {e}")))?;
+    let fused = compress::fuse(&model.graph)?;
+    let calibration = Calibration::open(&args.calib, &preprocessing, &fused)?;
+    let options = CompressOptions {
+        calibration: calibration.as_ref().map(|c| c as &dyn Samples),
+        ..options
+    };
+    let compressed = compress::compress(fused, &options, progress)?;
     let wanted = Wanted {
         model: args.model.model.display().to_string(),
         options: &options,
-        calibration: calibration.as_ref(),
-        excluded: &excluded,
+        excluded: &BTreeMap::new(),
     };
-    let report = args
-        .report
-        .is_some()
-        .then(|| sd::report::Report::of(&compressed, &wanted));
+    let report = args.report.is_some();
+    let report = report.then(|| CompressionReport::of(&compressed, &wanted, progress));
     model.graph = compressed.graph;
-    report.transpose()
+    Ok(report.transpose()?)
 }
 
 /// Converts the network to integers, if that is asked for.
-fn to_integers(args: &Args, model: &mut Model) -> Result<Option<integer::Report>, Failure> {
+fn integers(args: &Args, model: &mut Model, progress: &Progress) -> Result<Option<IntegerReport>, Failure> {
     if args.activations == Activations::F32 {
         if args.sd.is_none() && !args.calib.is_empty() {
             return Err(Failure::usage(
@@ -286,14 +288,11 @@ fn to_integers(args: &Args, model: &mut Model) -> Result<Option<integer::Report>
         }
         return Ok(None);
     }
-    let fused = sd::fuse(&model.graph)?;
-    let calibration = Calibration::open(&args.calib, &args.preprocessing, &fused)?;
-    let (graph, report) = integer::convert(
-        &fused,
-        calibration.as_ref(),
-        &args.preprocessing,
-        args.calib_samples,
-    )?;
+    let fused = compress::fuse(&model.graph)?;
+    let preprocessing = args.preprocessing.preprocessing();
+    let calibration = Calibration::open(&args.calib, &preprocessing, &fused)?;
+    let (calibration, limit) = (calibration.as_ref(), args.calib_samples);
+    let (graph, report) = to_integers(&fused, calibration, &preprocessing, limit, progress)?;
     model.graph = graph;
     Ok(Some(report))
 }
@@ -374,7 +373,7 @@ fn kinds(args: &Args) -> BTreeSet<Kind> {
 }
 
 /// What the manifest says of how the model was compiled: whatever changes the artifact.
-fn options(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, String> {
+fn recorded(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, String> {
     let mut options = BTreeMap::from([
         ("backend".to_owned(), "cranelift".to_owned()),
         ("cpu".to_owned(), target.cpu.name.to_owned()),

@@ -2,8 +2,8 @@
 //!
 //! Options are lines `#@ KEY VALUES`:
 //! - `dim NAME=N ...`: values of symbolic dimensions;
-//! - `stages NAME ...`: the stages to keep a snapshot of, all but `header` and `decompose` by default (every stage but `decompose` is
-//!   checked nevertheless);
+//! - `stages NAME ...`: the stages to keep a snapshot of beside `object`, all but `header` and `decompose` by default (every stage but
+//!   `decompose` is checked nevertheless);
 //! - `integer`: the stages are those of the integer network it is turned into, `import` being that network;
 //! - `fails`: the model cannot be compiled, and the snapshot is the list of reasons;
 //! - `cut N`: only the first N bytes of the encoded model are given.
@@ -26,14 +26,16 @@ pub enum Stage {
     Tile,
     Plan,
     Header,
+    /// Digests of the objects.
+    Object,
     Errors,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 10] = {
+    pub const ALL: [Stage; 11] = {
         use Stage::*;
         [
-            Import, Simplify, Fuse, Decompose, Quantise, Layout, Tile, Plan, Header, Errors,
+            Import, Simplify, Fuse, Decompose, Quantise, Layout, Tile, Plan, Header, Object, Errors,
         ]
     };
 
@@ -49,6 +51,7 @@ impl Stage {
             Stage::Tile => "tile",
             Stage::Plan => "plan",
             Stage::Header => "header",
+            Stage::Object => "object",
             Stage::Errors => "errors",
         }
     }
@@ -105,6 +108,9 @@ impl Case {
                 "cut" => cut = Some(values.parse().map_err(|_| wrong())?),
                 _ => return Err(wrong()),
             }
+        }
+        if !stages.contains(&Stage::Errors) {
+            stages.insert(Stage::Object);
         }
         let mut model = onnx_text::parse(text)?.encode_to_vec();
         if let Some(cut) = cut {

@@ -73,15 +73,8 @@ pub fn refusal(case: &Case) -> Result<String, String> {
     }
 }
 
-/// What the passes made of a graph.
-pub struct Outcome {
-    pub compiled: Compiled,
-    /// Text of each stage up to the plan.
-    pub texts: BTreeMap<Stage, String>,
-}
-
-/// Runs the passes, the interpreter before and after each, and checks texts and plan on the way.
-pub fn compile(graph: &Graph, tile: TileOptions) -> Result<Outcome, String> {
+/// Runs the passes, the interpreter before and after each, and checks texts and plan on the way. The text of each stage up to the plan.
+pub fn compile(graph: &Graph, tile: TileOptions) -> Result<BTreeMap<Stage, String>, String> {
     let mut watch = Watch::default();
     let options = PipelineOptions {
         check_each_pass: Some(INPUTS),
@@ -102,10 +95,7 @@ pub fn compile(graph: &Graph, tile: TileOptions) -> Result<Outcome, String> {
     }
     check_plan(&compiled)?;
     check_runs(graph, &compiled)?;
-    Ok(Outcome {
-        compiled,
-        texts: watch.texts,
-    })
+    Ok(watch.texts)
 }
 
 /// Keeps the text of each stage, and finds fault with it.

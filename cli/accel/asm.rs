@@ -1,7 +1,7 @@
 //! `sdc asm`: from text to words.
 
 use crate::exit::Failure;
-use sdc::{Error, accel, files};
+use sdc::{Error, files};
 use sdc_accel_isa::{Faults, WORD};
 use std::io::Write;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    let program = accel::parse(&args.file)?;
+    let program = sdc::parse_program(&args.file)?;
     if args.hex {
         for instr in &program.code {
             let word = sdc_accel_isa::encode(instr).map_err(Failure::bug)?;

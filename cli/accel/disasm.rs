@@ -1,7 +1,7 @@
 //! `sdc disasm`: from a container to text.
 
 use crate::exit::Failure;
-use sdc::{accel, files};
+use sdc::files;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    let program = accel::read(&args.file)?;
+    let program = sdc::read_program(&args.file)?;
     match &args.output {
         Some(path) => files::write(path, |file| write!(file, "{program}"))?,
         None => write!(out, "{program}")?,

@@ -4,7 +4,7 @@ use super::trace;
 use crate::exit::Failure;
 use crate::run::{complete, read_inputs, write_outputs};
 use clap::ValueEnum;
-use sdc::{Error, Tensor, accel, files, npy};
+use sdc::{Error, Tensor, files, npy};
 use sdc_accel_isa::{Config, ConfigError, Program};
 use sdc_accel_sim::{Mode, Options, Outcome, Simulator};
 use sdc_artifact::interface::TensorSpec;
@@ -109,7 +109,7 @@ fn wrong_keys(path: &Path, faults: &[ConfigError]) -> Error {
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let mode = args.mode()?;
-    let program = accel::read(&args.program)?;
+    let program = sdc::read_program(&args.program)?;
     let config = args.config(&program)?;
     let simulator = Simulator::new(program, config).map_err(Error::from)?;
     let inputs = inputs(args, simulator.program())?;

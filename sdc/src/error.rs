@@ -44,6 +44,9 @@ pub enum Error {
     /// What this crate itself finds wrong.
     #[error("{}", .1.message)]
     Plain(Kind, Box<Problem>),
+    /// Several things of this crate's own, or of the accelerator's crates.
+    #[error("{}", .1.iter().map(|p| p.message.as_str()).collect::<Vec<_>>().join("\n"))]
+    Several(Kind, Vec<Problem>),
     /// A file or directory could not be read or written.
     #[error("{path}: {source}", path = path.display())]
     Io {
@@ -79,9 +82,6 @@ pub enum Error {
     /// An artifact could not be measured.
     #[error(transparent)]
     Measure(#[from] MeasureError),
-    /// A program of the accelerator has faults.
-    #[error(transparent)]
-    Accel(#[from] sdc_accel_isa::Faults),
     /// Another error, with what would help.
     #[error("{error}")]
     Advised {
@@ -154,7 +154,7 @@ impl Error {
     /// Whose fault it is.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Plain(kind, _) => *kind,
+            Self::Plain(kind, _) | Self::Several(kind, _) => *kind,
             Self::Io { .. } => Kind::Usage,
             Self::Import(errors) => errors.class().into(),
             Self::Pipeline(error) => pipeline(error),
@@ -169,7 +169,6 @@ impl Error {
             Self::Object(_) | Self::Emit(_) => Kind::Bug,
             Self::Load(error) => error.fault().into(),
             Self::Measure(error) => error.fault().into(),
-            Self::Accel(faults) => crate::accel::kind(faults),
             Self::Advised { error, .. } => error.kind(),
         }
     }
@@ -178,9 +177,9 @@ impl Error {
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = match self {
             Self::Plain(_, problem) => vec![(**problem).clone()],
+            Self::Several(_, problems) => problems.clone(),
             Self::Import(errors) => problems::of_import(errors),
             Self::Pipeline(error) => problems::of_pipeline(error),
-            Self::Accel(faults) => crate::accel::problems(faults),
             Self::Advised { error, .. } => error.problems(),
             error => vec![Problem::plain(error)],
         };

@@ -26,10 +26,12 @@
 //! # }
 //! ```
 //!
+//! [`compile_accel`] makes a program for the accelerator instead, an [`AccelProgram`] runs it on the simulator, and [`Loaded`] is either.
+//!
 //! Deliberately absent: flags, tables, progress bars, exit codes. Those are the command line's.
 #![deny(missing_docs)]
 
-pub mod accel;
+mod accel;
 mod artifact;
 mod calibration;
 pub mod check;
@@ -45,10 +47,12 @@ mod integer;
 mod model;
 pub mod npy;
 mod observe;
+mod program;
 mod source;
 pub mod stages;
 mod target;
 
+pub use accel::{AccelArtifact, AccelFile, AccelOptions, AccelProgram, Loaded, compile_accel, integer_graph};
 pub use artifact::{Directory, Program, input_bytes, interpret, run, type_text};
 pub use calibration::Calibration;
 pub use compile::{Artifact, Function, Options, compile, compile_watched};
@@ -59,5 +63,6 @@ pub use integer::{IntegerReport, Left, to_integers};
 pub use model::{Folder, Model, ModelFile, ModelOptions};
 pub use observe::Observer;
 pub use sdc_ir::Tensor;
+pub use program::{parse_program, read_program};
 pub use source::Source;
 pub use target::{DEFAULT_CPU, Target};

@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "sdc",
         &[
+            "sdc-accel",
             "sdc-accel-isa",
             "sdc-accel-sim",
             "sdc-artifact",
@@ -39,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "sdc-cli",
         &[
             "sdc",
+            "sdc-accel",
             "sdc-accel-isa",
             "sdc-accel-sim",
             "sdc-artifact",

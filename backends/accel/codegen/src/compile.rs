@@ -8,6 +8,7 @@ use crate::residency::Residency;
 use crate::schedule::schedule;
 use crate::select::classify::{Who, origin};
 use crate::select::{Selection, select};
+use crate::weights::Image;
 use sdc_accel_isa::{Builder, Config, Layer, Place, Port, Program};
 use sdc_ir::analysis::macs;
 use sdc_ir::entity::EntityId;
@@ -54,6 +55,12 @@ pub struct LayerSummary {
     pub traffic: Traffic,
     /// Its result stays in the input buffer.
     pub stays: bool,
+    /// Of a convolution: filters of its largest tile.
+    pub filters: usize,
+    /// Of a convolution: bytes of a slice's weight buffer that its largest tile takes.
+    pub weight_bytes: usize,
+    /// Of a convolution: what keeps its tiles from being larger.
+    pub limit: &'static str,
     /// What was not done for want of room.
     pub remarks: Vec<String>,
 }
@@ -100,12 +107,30 @@ pub fn compile(graph: &Graph, config: &Config) -> Result<Compiled, Vec<AccelErro
                 macs: l.macs(),
                 traffic,
                 stays: p.result.is_some(),
+                filters: p.tiles.iter().map(|t| t.filters.len()).max().unwrap_or(0),
+                weight_bytes: p
+                    .tiles
+                    .iter()
+                    .flat_map(|t| &t.images)
+                    .map(Image::room)
+                    .max()
+                    .unwrap_or(0),
+                limit: limit(p),
                 remarks: p.remarks.clone(),
             })
             .collect(),
         host: left(graph, &selection),
         maps: (stays, net.maps.len() - stays),
     })
+}
+
+/// What keeps a layer's tiles from being larger.
+fn limit(plan: &Plan) -> &'static str {
+    match (&plan.tiles[..], plan.pieces.len()) {
+        (_, 0) | ([_], 1) => "nothing",
+        (_, 1) => "slices",
+        _ => "weight buffer",
+    }
 }
 
 /// A field that no instruction holds: the plan should not have come to it.

@@ -36,6 +36,22 @@ pub struct Traffic {
     pub written: u64,
 }
 
+impl Traffic {
+    /// The sum.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            stream: self.stream + other.stream,
+            basis: self.basis + other.basis,
+            index: self.index + other.index,
+            parameters: self.parameters + other.parameters,
+            table: self.table + other.table,
+            read: self.read + other.read,
+            written: self.written + other.written,
+        }
+    }
+}
+
 /// Where a load put its bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Placed {

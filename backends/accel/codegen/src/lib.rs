@@ -21,5 +21,5 @@ pub mod strips;
 pub mod tokens;
 pub mod weights;
 
-pub use compile::{Compiled, LayerSummary, compile};
+pub use compile::{Compiled, HostNode, LayerSummary, compile};
 pub use error::AccelError;

@@ -258,7 +258,10 @@ fn broadcast(graph: &Graph, data: &NodeData) -> Result<(), String> {
 
 /// How often a resize repeats rows and columns.
 pub fn enlarged(graph: &Graph, data: &NodeData, op: &Resize) -> Option<[usize; 2]> {
-    let (from, to) = (graph.ty(data.inputs[0]).sizes(), graph.ty(data.outputs[0]).sizes());
+    let (from, to) = (
+        graph.ty(data.inputs[0]).sizes(),
+        graph.ty(data.outputs[0]).sizes(),
+    );
     if op.mode != ResizeMode::Nearest || from.len() != 4 || from[..2] != to[..2] {
         return None;
     }

@@ -207,7 +207,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let Some(dir) = args.output.as_ref().filter(|_| args.stop_after.is_none()) else {
         let options = PipelineOptions {
-            tile: target.tile(),
+            schedule: target.tile(),
+            given: model.schedule.clone(),
             stop_after: args.stop_after.clone(),
             ..passes
         };

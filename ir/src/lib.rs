@@ -1,7 +1,8 @@
 //! sdc's intermediate representations.
 //!
-//! Two levels, each with types, a text form, and a verifier:
+//! Three levels, each with types, a text form, and a verifier:
 //! - [`graph`]: SSA over tensors; one node per (canonical) operator, names as in ONNX.
+//! - [`schedule`]: beside a graph, how it is computed: storage, algorithms, forms of weights, tasks.
 //! - [`tile`]: loop nests over flat buffers; the only thing native backends translate.
 //!
 //! [`integer`] is the arithmetic of sdc's own integer networks; [`analysis`] is what several passes and backends compute alike.
@@ -18,6 +19,7 @@ pub mod entity;
 pub mod graph;
 pub mod integer;
 pub mod registry;
+pub mod schedule;
 pub mod sd;
 pub mod tensor;
 pub mod text;

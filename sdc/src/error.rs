@@ -214,7 +214,8 @@ fn pipeline(error: &PipelineError) -> Kind {
     use PipelineError as E;
     match error {
         _ if error.is_bug() => Kind::Bug,
-        E::UnknownPass { .. } => Kind::Usage,
+        E::UnknownPass { .. } | E::NoSchedule | E::Widths { .. } => Kind::Usage,
+        E::Schedule(_) => Kind::Malformed,
         E::Plan(_) | E::Driver(DriverError::NoInput(_)) => Kind::Limit,
         E::Driver(DriverError::Malformed(_)) => Kind::Malformed,
         E::Driver(DriverError::Pass {

@@ -133,7 +133,7 @@ pub fn inspect(
 /// The way to the tile level and the memory plan, for this machine.
 fn compile(graph: &Graph, observer: &dyn Observer) -> Result<Result<()>> {
     let options = PipelineOptions {
-        tile: Target::new("native", true)?.tile(),
+        schedule: Target::new("native", true)?.tile(),
         ..PipelineOptions::default()
     };
     observe::step(observer, "compile")?;

@@ -242,7 +242,7 @@ pub fn density(stored: &Stored) -> f64 {
 /// The weights file of a graph, piece by piece.
 fn pieces(graph: &Graph, target: &Target) -> Result<Vec<Piece>> {
     let options = PipelineOptions {
-        tile: target.tile(),
+        schedule: target.tile(),
         ..PipelineOptions::default()
     };
     let compiled = compile_pipeline(graph, &options, &mut ())?;

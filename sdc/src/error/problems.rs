@@ -71,6 +71,7 @@ pub(super) fn of_pipeline(error: &PipelineError) -> Vec<Problem> {
             (Some(key), tile_problem(e))
         })),
         PipelineError::Driver(DriverError::Malformed(faults)) => faults.iter().map(Problem::plain).collect(),
+        PipelineError::Schedule(faults) => faults.iter().map(Problem::plain).collect(),
         error => vec![Problem::plain(error)],
     }
 }

@@ -245,8 +245,8 @@ impl<'p> Account<'p> {
         if !s.keep {
             row.strips.push([
                 tile.m0,
-                tile.y + s.oy,
-                tile.x + s.ox,
+                tile.y.saturating_add(s.oy),
+                tile.x.saturating_add(s.ox),
                 s.e as u32,
                 s.f as u32,
                 u32::from(s.reuse),

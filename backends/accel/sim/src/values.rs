@@ -57,7 +57,7 @@ impl Values {
             view.and_then(|v| crate::exec::read_back(&v, [c, y, x], size, &machine.memory))
         };
         let dtype = if signed { DType::I8 } else { DType::U8 };
-        let at = [tile.m0 + c, tile.y + y, tile.x + x].map(|n| n as usize);
+        let at = [(tile.m0, c), (tile.y, y), (tile.x, x)].map(|(from, n)| from as usize + n as usize);
         if let Some(bytes) = bytes {
             let (_, parts) = self.layers.entry(layer).or_insert((dtype, Vec::new()));
             parts.push(Part { at, size, bytes });

@@ -164,7 +164,7 @@ keys! {
     "slices" 'P' false Number slices Range::Power(4, 64), "slices: one filter each";
     "lines" 'P' false Number lines Range::Power(1, 64), "lines a slice: input channels; banks of a half of IB";
     "lanes" 'P' false Number lanes Range::Power(1, 64), "lanes a line: pixels of one row";
-    "ib.bank" 'P' false Number ib_bank Range::Number(64, 1 << 20), "bytes of each of the 2 x lines banks";
+    "ib.bank" 'P' false Number ib_bank Range::Number(64, 1 << 16), "bytes of each of the 2 x lines banks";
     "wb.bank" 'P' false Number wb_bank Range::Number(64, 2048), "bytes of each of a slice's 2 banks of weights";
     "xb.bank" 'O' false Number xb_bank Range::Number(64, 16384), "bytes of each of the 2 banks of index bits";
     "pb.bank" 'O' false Number pb_bank Range::Number(4, 512), "filters of each of the 2 banks of parameters";

@@ -140,6 +140,11 @@ impl Faults {
         faults.into_iter().for_each(|f| self.push(f));
     }
 
+    /// Counts faults that are not listed.
+    pub(crate) fn count_more(&mut self, more: usize) {
+        self.more += more;
+    }
+
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

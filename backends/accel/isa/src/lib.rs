@@ -7,6 +7,7 @@
 //! Deliberately absent: what instructions do and how long they take (the simulator), and how programs are found (code generation).
 #![deny(missing_docs)]
 
+mod check;
 mod config;
 mod container;
 mod encode;
@@ -20,6 +21,7 @@ mod reg;
 mod registers;
 pub mod text;
 
+pub use check::{MAX_CODE, MAX_DRAM, MAX_FILTER, MAX_WORK};
 pub use config::{Config, ConfigError, KEYS, Key, Range, Rebuild, Sync};
 pub use container::WORD;
 pub use encode::{WordError, decode, encode};

@@ -7,6 +7,7 @@ use crate::time::clock::{Span, State};
 use crate::time::conv::Cycles;
 use crate::time::dram::Transfer;
 use crate::time::lines::{Work, blocks};
+use crate::values::Values;
 use sdc_accel_isa::{Engine, Fmt, Instr, Ldw, Op, Place, Program, Tile, mark};
 use std::ops::Range;
 
@@ -51,6 +52,8 @@ pub(crate) struct Account<'p> {
     pub told: Vec<Told>,
     /// First cycle of the part that runs.
     pub base: u64,
+    /// Results of layers, if they are wanted.
+    pub values: Option<Values>,
 }
 
 impl<'p> Account<'p> {
@@ -71,6 +74,15 @@ impl<'p> Account<'p> {
             loaded: vec![0; 2 * program.config.wb_bank as usize],
             told: Vec::new(),
             base: 0,
+            values: None,
+        }
+    }
+
+    /// Notes results of an instruction that has run.
+    pub fn results(&mut self, instr: &Instr, strip: Option<&Strip>, machine: &mut Machine) {
+        let (layer, tile) = (self.layer(instr.engine), self.tiles[instr.engine.index()]);
+        if let (Some(values), Some(layer)) = (&mut self.values, layer) {
+            values.see(instr, strip, machine, layer, tile);
         }
     }
 
@@ -233,8 +245,8 @@ impl<'p> Account<'p> {
         if !s.keep {
             row.strips.push([
                 tile.m0,
-                tile.y + s.oy,
-                tile.x + s.ox,
+                tile.y.saturating_add(s.oy),
+                tile.x.saturating_add(s.ox),
                 s.e as u32,
                 s.f as u32,
                 u32::from(s.reuse),

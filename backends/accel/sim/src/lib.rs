@@ -13,6 +13,7 @@ pub mod report;
 mod run;
 mod sim;
 mod time;
+mod values;
 
 pub use counters::{Busy, Bytes, Counts};
 pub use sim::{Event, Mode, Options, Outcome, SimError, Simulator};

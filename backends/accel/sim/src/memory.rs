@@ -14,6 +14,8 @@ pub(crate) struct Memory {
     pub ob: Vec<u8>,
     /// Sums of the last strip that kept them, `[m][e*f]`.
     pub acc: Vec<i32>,
+    /// How often the banks of WB, and XB, were written.
+    pub writes: [u64; 3],
     lines: i64,
     bank: usize,
     wb_bank: usize,
@@ -36,6 +38,7 @@ impl Memory {
             tables: vec![0; config.tables as usize * 256],
             ob: vec![0; 2 * config.ob_slot as usize],
             acc: Vec::new(),
+            writes: [0; 3],
             lines: lines as i64,
             bank,
             wb_bank: config.wb_bank as usize,
@@ -70,6 +73,8 @@ impl Memory {
 
     /// Likewise, to be written.
     pub fn weights_mut(&mut self, slice: usize, bank: u32, addr: u32, bytes: usize) -> Option<&mut [u8]> {
+        self.writes[bank as usize & 1] += 1;
+        self.writes[1] += u64::from(addr as usize + bytes > self.wb_bank);
         let file = self
             .wb
             .get_mut(slice * 2 * self.wb_bank..(slice + 1) * 2 * self.wb_bank)?;

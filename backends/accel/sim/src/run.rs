@@ -40,9 +40,10 @@ pub(crate) fn in_turns(
         account.count(instr, machine, moved);
         let strip = strip_of(instr, machine);
         machine.execute(instr).map_err(|stop| stop.fault(number))?;
-        if let Some(strip) = strip {
-            account.strip(instr, &strip, machine, None);
+        if let Some(strip) = &strip {
+            account.strip(instr, strip, machine, None);
         }
+        account.results(instr, strip.as_ref(), machine);
         account.leave(instr);
         flow.complete(number);
     }
@@ -78,6 +79,7 @@ pub(crate) fn in_time(
         if let (Some(strip), Some((_, work))) = (&strip, &timed) {
             account.strip(instr, strip, machine, Some(work));
         }
+        account.results(instr, strip.as_ref(), machine);
         account.cycles(instr, &span, timed.as_ref().map(|t| &t.0), duration.channel);
         see(&span, account.layer(instr.engine));
         account.leave(instr);

@@ -6,6 +6,7 @@ use crate::ports::{from_port, read, to_port, write};
 use crate::report::Report;
 use crate::run::{in_time, in_turns};
 use crate::time::clock::Span;
+use crate::values::Values;
 use fastrand::Rng;
 use sdc_accel_isa::{Code, Config, Engine, Fault, Faults, Place, Program};
 use sdc_interp::run_graph;
@@ -32,6 +33,8 @@ pub struct Options {
     pub mode: Mode,
     /// Events of all instructions; with cycles only.
     pub trace: bool,
+    /// Results of layers.
+    pub values: bool,
 }
 
 /// An instruction in time.
@@ -60,6 +63,8 @@ pub struct Outcome {
     pub report: Report,
     /// Every instruction in time, if asked for.
     pub trace: Vec<Event>,
+    /// Results `[m, e, f]` of layers by their ids, if asked for: of those whose strips and boxes make up the whole, each element once.
+    pub values: BTreeMap<u32, Tensor>,
     /// Cycles; 0 without time.
     pub cycles: u64,
     /// DRAM at the end.
@@ -89,12 +94,12 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// A program on its own machine, with the switches of `config`.
+    /// A program on its own machine, with the switches of `config`; it is verified.
     ///
     /// # Errors
-    /// A02 for graphs of host steps that are malformed; A03 if `config` is another machine.
+    /// All faults of the program; A02 for graphs of host steps that are malformed; A03 if `config` is another machine.
     pub fn new(program: Program, config: Config) -> Result<Self, Faults> {
-        let mut faults = Faults::default();
+        let mut faults = program.verify().err().unwrap_or_default();
         if program.config.hash() != config.hash() {
             let message = format!(
                 "the program was made for {} ({}), the machine is {} ({})",
@@ -145,6 +150,7 @@ impl Simulator {
         let mut machine = Machine::new(program, &self.config);
         let mut held = self.place_inputs(inputs, &mut machine)?;
         let mut account = Account::new(program);
+        account.values = options.values.then(Values::default);
         let (mut trace, mut rng) = (Vec::new(), None);
         if let Mode::Shuffle(seed) = options.mode {
             rng = Some(Rng::with_seed(seed));
@@ -175,6 +181,7 @@ impl Simulator {
             outputs,
             report: Report::new(program, &self.config, &self.graphs, &account, options.mode),
             trace,
+            values: account.values.map(|v| v.tensors(program)).unwrap_or_default(),
             cycles,
             dram: machine.memory.dram,
         })

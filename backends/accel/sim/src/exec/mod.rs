@@ -6,7 +6,7 @@ mod vector;
 pub(crate) mod weights;
 
 use crate::memory::{Memory, Outside};
-use sdc_accel_isa::{Code, Config, Fault, Instr, Op, Program, Registers};
+use sdc_accel_isa::{Code, Config, Fault, Instr, Op, Program, Registers, View};
 use weights::Weights;
 
 /// The state of the machine between two instructions.
@@ -93,4 +93,16 @@ impl Machine {
             }
         }
     }
+}
+
+/// Elements of a view, `[n][e][f]`, from a channel, row and column on.
+pub(crate) fn read_back(view: &View, at: [u32; 3], size: [usize; 3], memory: &Memory) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(size.iter().product());
+    for (c, y) in (0..size[0]).flat_map(|c| (0..size[1]).map(move |y| (c, y))) {
+        let c = i64::from(at[0]) + c as i64 + i64::from(view.coff);
+        let row = memory.row(view, c, (i64::from(at[1]) + y as i64) * i64::from(view.sy))?;
+        let columns = (at[2] as usize..).take(size[2]);
+        out.extend(columns.map_while(|x| row.get(x * view.sx as usize)));
+    }
+    (out.len() == size.iter().product()).then_some(out)
 }

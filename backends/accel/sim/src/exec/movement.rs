@@ -8,6 +8,7 @@ use sdc_accel_isa::{Config, Ldm, Ldw, Op, Registers, Std, Sti, Stv};
 const OUTSIDE: Stop = Stop::Outside;
 
 pub(super) fn load(op: &Op, registers: &Registers, memory: &mut Memory, config: &Config) -> Result<(), Stop> {
+    memory.writes[2] += u64::from(matches!(op, Op::Ldx(_)));
     let Memory {
         dram, xb, pb, tables, ..
     } = memory;

@@ -20,6 +20,10 @@ pub(crate) struct Weights {
     pub group: usize,
     /// Entries of a row; 1 for plain weights.
     pub s: usize,
+    /// How often WB and XB had been written when they were read.
+    writes: [u64; 3],
+    /// The stream or the bases run from bank 0 of WB into bank 1.
+    both: bool,
 }
 
 /// What decides the weights; all that must be as in the strip before where a strip reuses them.
@@ -35,10 +39,12 @@ impl Weights {
     /// Makes the weights those of a strip, unless it reuses what is there.
     pub fn prepare(&mut self, strip: &Strip, memory: &Memory, config: &Config) -> Result<(), Stop> {
         let key = Key::of(strip);
-        if strip.reuse && self.key == Some(key) {
+        // Nothing is rebuilt again that would come out the same; that costs the machine time, but not us.
+        if self.key == Some(key) && (strip.reuse || self.is_fresh(strip, memory)) {
             return Ok(());
         }
         self.key = None;
+        self.writes = memory.writes;
         self.per_filter = strip.per_filter();
         self.values.clear();
         self.values.resize(strip.m * self.per_filter, 0);
@@ -48,11 +54,20 @@ impl Weights {
             self.plain(strip, memory)?
         };
         same_copies(strip, memory, config, &length)?;
+        let bases = bases_end(strip, self.per_filter);
+        let end = strip.waddr as usize + length.iter().copied().max().unwrap_or(0);
+        self.both = end.max(bases) > config.wb_bank as usize;
         if strip.geom.order && strip.geom.kh * strip.geom.kw > 1 {
             self.transpose(strip);
         }
         self.key = Some(key);
         Ok(())
+    }
+
+    /// True if nothing that it was made of has been written since.
+    fn is_fresh(&self, strip: &Strip, memory: &Memory) -> bool {
+        let same = |i: usize| self.writes[i] == memory.writes[i];
+        same(2) && same(strip.wbank as usize & 1) && (!self.both || same(1))
     }
 
     /// Takes bytes as they are; the bytes of each filter.
@@ -134,6 +149,16 @@ impl Key {
     }
 }
 
+/// The end of the bases in their bank; 0 where there are none.
+fn bases_end(strip: &Strip, per_filter: usize) -> usize {
+    if !strip.fmt.sd {
+        return 0;
+    }
+    let rows = per_filter.div_ceil(strip.fmt.s as usize);
+    let last = (strip.geom.row0 as usize + rows - 1) / (strip.fmt.slice as usize).max(1);
+    strip.baddr as usize + (last + 1) * strip.fmt.basis_bytes() as usize
+}
+
 fn meaningless(filter: usize, row: usize, word: u64) -> Stop {
     Stop::Code(format!(
         "stored row {row} of filter {filter} holds {word:#x}, which is no row of codes"
@@ -179,32 +204,47 @@ fn index(strip: &Strip, memory: &Memory, group: usize, rows: usize) -> Option<Ve
     Some((0..rows).map(|q| bytes[q / 8] >> (q % 8) & 1 == 1).collect())
 }
 
-/// `bits` bits from bit `at` on; at most 33.
+/// `bits` bits from bit `at` on; at most 33, so that eight bytes hold them wherever they begin.
 fn take(stream: &[u8], at: usize, bits: usize) -> Option<u64> {
-    let end = (at + bits).div_ceil(8);
-    let bytes = stream.get(at / 8..end)?;
-    let word = bytes.iter().rev().fold(0u64, |w, &b| w << 8 | u64::from(b));
+    let rest = stream.get(at / 8..)?;
+    let word = match rest.first_chunk() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None if (at % 8 + bits).div_ceil(8) <= rest.len() => {
+            let mut bytes = [0; 8];
+            bytes[..rest.len()].copy_from_slice(rest);
+            u64::from_le_bytes(bytes)
+        }
+        None => return None,
+    };
     Some(word >> (at % 8) & ((1 << bits) - 1))
 }
 
 /// The codes of a stored row; `None` for minus zero, a code beyond the alphabet, or too large a word.
-fn decode(fmt: &Fmt, mut word: u64, codes: &mut [i8; 8]) -> Option<()> {
-    let (n, r) = (i64::from(fmt.n), fmt.r as usize);
+fn decode(fmt: &Fmt, word: u64, codes: &mut [i8; 8]) -> Option<()> {
+    let (n, r) = (fmt.n as i8, fmt.r as usize);
     if fmt.row {
-        let levels = 2 * u64::from(fmt.n) + 1;
-        for code in codes[..r].iter_mut().rev() {
-            *code = ((word % levels) as i64 - n) as i8;
-            word /= levels;
+        let levels = 2 * fmt.n + 1;
+        // All but the widest rows fit 32 bits, whose division is faster.
+        let (mut low, first) = match u32::try_from(word) {
+            Ok(low) => (low, r),
+            Err(_) => {
+                codes[r - 1] = (word % u64::from(levels)) as i8 - n;
+                (u32::try_from(word / u64::from(levels)).ok()?, r - 1)
+            }
+        };
+        for code in codes[..first].iter_mut().rev() {
+            *code = (low % levels) as i8 - n;
+            low /= levels;
         }
-        return (word == 0).then_some(());
+        return (low == 0).then_some(());
     }
     for (i, code) in codes[..r].iter_mut().enumerate() {
-        let nibble = (word >> (4 * i) & 15) as i64;
+        let nibble = (word >> (4 * i) & 15) as i8;
         let magnitude = nibble & 7;
         if nibble == 8 || magnitude > n {
             return None;
         }
-        *code = if nibble & 8 == 0 { magnitude } else { -magnitude } as i8;
+        *code = if nibble & 8 == 0 { magnitude } else { -magnitude };
     }
     Some(())
 }

@@ -213,3 +213,91 @@ impl<'a> Clock<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sdc_accel_isa::Mark;
+
+    /// What an instruction takes: cycles, or bytes of DRAM.
+    enum Takes {
+        Cycles(u64),
+        Bytes(u64),
+    }
+    use Engine::{Ld, Pe, St};
+    use Takes::{Bytes, Cycles};
+
+    /// The end of a program of instructions that only take time.
+    fn end(program: &[(Engine, &[Engine], &[Engine], Takes)], bandwidth: u64) -> u64 {
+        let instr = |(i, (engine, wait, signal, _)): (usize, &(Engine, &[Engine], &[Engine], Takes))| Instr {
+            wait: wait.iter().copied().collect(),
+            signal: signal.iter().copied().collect(),
+            ..Instr::on(
+                *engine,
+                Mark {
+                    kind: 3,
+                    id: i as u32,
+                },
+            )
+        };
+        let code: Vec<Instr> = program.iter().enumerate().map(instr).collect();
+        let takes = |op: &Op| match op {
+            Op::Mark(m) => &program[m.id as usize].3,
+            _ => &Cycles(0),
+        };
+        let mut clock = Clock::new(&code, 0..code.len(), 64);
+        while let Some(start) = clock.next(|op| matches!(takes(op), Bytes(_))) {
+            let duration = match takes(&code[start.instr].op) {
+                Cycles(busy) => Duration {
+                    busy: *busy,
+                    ..Duration::default()
+                },
+                Bytes(bytes) => Duration {
+                    busy: if bandwidth == 0 { 0 } else { bytes.div_ceil(bandwidth) },
+                    latency: if start.engine == Ld { 100 } else { 0 },
+                    channel: true,
+                },
+            };
+            clock.start(&start, duration, |_, _, _, _| {});
+        }
+        clock.end
+    }
+
+    /// Section B of `bench/accel/golden.txt`.
+    #[test]
+    fn whole_programs_end_when_the_event_model_says() {
+        let b1 = [
+            (Ld, &[][..], &[][..], Cycles(1)),
+            (Ld, &[], &[], Bytes(1024)),
+            (Ld, &[], &[], Bytes(1152)),
+            (Ld, &[], &[], Bytes(16)),
+            (Ld, &[], &[Pe], Bytes(128)),
+            (Pe, &[], &[], Cycles(1)),
+            (Pe, &[], &[], Cycles(1)),
+            (Pe, &[], &[], Cycles(1)),
+            (Pe, &[], &[], Cycles(1)),
+            (Pe, &[Ld], &[St], Cycles(377)),
+            (St, &[Pe], &[], Bytes(1024)),
+        ];
+        assert_eq!((end(&b1, 64), end(&b1, 0)), (532, 482));
+        let b2 = [
+            (Ld, &[][..], &[Pe][..], Bytes(4096)),
+            (Ld, &[], &[Pe], Bytes(2048)),
+            (Pe, &[Ld], &[St], Cycles(500)),
+            (Pe, &[Ld], &[St], Cycles(500)),
+            (St, &[Pe], &[], Bytes(2048)),
+            (St, &[Pe], &[], Bytes(2048)),
+        ];
+        assert_eq!((end(&b2, 64), end(&b2, 0)), (1197, 1101));
+        let b3 = [
+            (Ld, &[][..], &[Pe][..], Bytes(1024)),
+            (Pe, &[Ld], &[St], Cycles(50)),
+            (Pe, &[], &[St], Cycles(50)),
+            (Pe, &[St], &[St], Cycles(50)),
+            (St, &[Pe], &[Pe], Bytes(6400)),
+            (St, &[Pe], &[], Bytes(6400)),
+            (St, &[Pe], &[], Bytes(6400)),
+        ];
+        assert_eq!((end(&b3, 64), end(&b3, 0)), (467, 251));
+    }
+}

@@ -1,6 +1,6 @@
 //! Cycles of `conv` and `dwcv` (specification, 6.2 and 6.3).
 
-use super::lines::{Block, Groups, Work, blocks, spans, walk};
+use super::lines::{self, Block, Groups, Work, blocks, spans, walk};
 use crate::exec::conv::Strip;
 use crate::exec::weights::Weights;
 use crate::memory::Memory;
@@ -132,7 +132,7 @@ fn rebuild(s: &Strip, weights: &Weights, channels: &std::ops::Range<usize>, conf
 
 /// Cycles of a `dwcv`: it walks down the rows of a column of pixel groups, so that most rows are fetched once.
 pub(crate) fn depthwise(s: &Strip, weights: &Weights, memory: &Memory, config: &Config) -> (Cycles, Work) {
-    let (table, mut work) = depthwise_steps(s, memory, config);
+    let (table, mut work) = lines::depthwise(s, memory, config);
     let groups = Groups::of(s, config.lanes as usize);
     let spans = spans(s, &groups, config);
     let filters = s.m.div_ceil(config.lines as usize) as u64;
@@ -173,9 +173,4 @@ pub(crate) fn depthwise(s: &Strip, weights: &Weights, memory: &Memory, config: &
     }
     cycles.drain += drain;
     (cycles, work)
-}
-
-/// Steps of the busiest line for each position, over all channels.
-fn depthwise_steps(s: &Strip, memory: &Memory, config: &Config) -> (Vec<u64>, Work) {
-    super::lines::depthwise(s, memory, config)
 }

@@ -7,6 +7,10 @@ use core::mem::MaybeUninit;
 /// Rows decoded at a time.
 const PIECE: usize = 32;
 
+/// At the beginning of a line of the caches.
+#[repr(C, align(64))]
+pub struct Aligned<T>(pub T);
+
 /// Filters beside one another, and how far they are decoded.
 pub struct Decoder<'a> {
     pub packed: Packed<'a>,
@@ -21,10 +25,10 @@ pub struct Decoder<'a> {
     /// What divides by the number of levels: the upper half of a product is the quotient.
     reciprocal: u64,
     /// The bases of narrow rows: a vector for each entry.
-    bases: MaybeUninit<[i16; 64 * LANES]>,
+    bases: Aligned<MaybeUninit<[i16; 64 * LANES]>>,
     /// Ones where sums count twice, and what they are multiplied by.
-    double: [i16; LANES],
-    factor: [i16; LANES],
+    double: Aligned<[i16; LANES]>,
+    factor: Aligned<[i16; LANES]>,
     /// The bases that are there, counted as in the packed bytes: of the first filter and of the last, and how many filters.
     loaded: (i64, i64, usize),
 }
@@ -75,9 +79,9 @@ impl<'a> Decoder<'a> {
                 Some(quotient) => quotient + 1,
                 None => 0,
             },
-            bases: MaybeUninit::uninit(),
-            double: [0; LANES],
-            factor: [0; LANES],
+            bases: Aligned(MaybeUninit::uninit()),
+            double: Aligned([0; LANES]),
+            factor: Aligned([0; LANES]),
             loaded: (-1, -1, 0),
         }
     }
@@ -155,7 +159,7 @@ impl<'a> Decoder<'a> {
         }
         self.loaded = (first, last, lanes);
         let (s, r) = (self.packed.p.s as usize & 15, self.packed.p.r as usize & 15);
-        let bases = self.bases.as_mut_ptr().cast::<i16>();
+        let bases = self.bases.0.as_mut_ptr().cast::<i16>();
         let mut now = -1;
         let mut basis = Basis::NONE;
         for lane in 0..LANES {
@@ -178,8 +182,8 @@ impl<'a> Decoder<'a> {
             }
             // A shift of 0 is one of 1 after doubling.
             let shift = basis.shift.max(1);
-            self.double[lane] = if basis.shift == 0 { -1 } else { 0 };
-            self.factor[lane] = (1i32 << (15 - shift)) as i16;
+            self.double.0[lane] = if basis.shift == 0 { -1 } else { 0 };
+            self.factor.0[lane] = (1i32 << (15 - shift)) as i16;
         }
     }
 
@@ -188,8 +192,8 @@ impl<'a> Decoder<'a> {
     #[inline(always)]
     unsafe fn piece(&mut self, row: usize, count: usize, lanes: usize, table: *mut i8) {
         let p = self.packed.p;
-        let mut words = MaybeUninit::<[u16; PIECE * LANES]>::uninit();
-        let words = words.as_mut_ptr().cast::<u16>();
+        let mut words = Aligned(MaybeUninit::<[u16; PIECE * LANES]>::uninit());
+        let words = words.0.as_mut_ptr().cast::<u16>();
         // SAFETY: forwarded.
         unsafe {
             if p.index_filters != 0 || lanes < LANES {
@@ -198,9 +202,24 @@ impl<'a> Decoder<'a> {
                     *words.add(i) = zero;
                 }
             }
-            for lane in 0..lanes {
+            let mut lane = 0;
+            while lane < lanes {
                 let kept = self.packed.kept(self.column + lane as i64, row, count);
-                self.words(lane, kept, count, words.add(lane));
+                let last = lane + Best::TOGETHER.saturating_sub(1);
+                // Filters in a row that are all there, have the same rows, and do not end where the packed bytes do.
+                let together = Best::TOGETHER > 0
+                    && last < lanes
+                    && self
+                        .packed
+                        .same_index(self.column + lane as i64, self.column + last as i64)
+                    && self.at[last] / 8 + 4 * count + 8 <= p.len as usize;
+                if together {
+                    self.words_together(lane, kept, words.add(lane));
+                    lane += Best::TOGETHER;
+                } else {
+                    self.words(lane, kept, count, words.add(lane));
+                    lane += 1;
+                }
             }
             let words = words.cast_const().cast();
             match (p.nibbles != 0, p.s) {
@@ -274,6 +293,31 @@ impl<'a> Decoder<'a> {
         self.at[lane] = at;
     }
 
+    /// As [`Decoder::words`] for as many filters as are fetched together, from `lane` on, which keep the same rows.
+    ///
+    /// # Safety
+    /// As there; eight bytes can be read wherever one of the words begins.
+    #[inline(always)]
+    unsafe fn words_together(&mut self, lane: usize, kept: u32, to: *mut u16) {
+        let bits = self.packed.p.row_bits as usize;
+        let most = if bits <= 14 { 4 } else { 3 };
+        let mut left = kept;
+        while left != 0 {
+            let (mut rows, mut count) = ([to; 4], 0);
+            while left != 0 && count < most {
+                rows[count & 3] = to.wrapping_add(left.trailing_zeros() as usize * LANES);
+                left &= left - 1;
+                count += 1;
+            }
+            // SAFETY: forwarded; words follow one another, and the rows have places.
+            unsafe {
+                let at = self.at.as_mut_ptr().add(lane);
+                let rows = core::slice::from_raw_parts(rows.as_ptr(), count);
+                Best::fetch(self.packed.bytes, at, count * bits, bits, rows);
+            }
+        }
+    }
+
     /// Entries from words.
     ///
     /// # Safety
@@ -297,7 +341,10 @@ impl<'a> Decoder<'a> {
             let levels = 2 * p.magnitudes as u32 + 1;
             let (divisor, levels) = (Best::divisor(levels), Best::splat(levels as i16));
             let mask = Best::splat(((1u32 << p.row_bits) - 1) as i16);
-            let (double, factor) = (Best::load(self.double.as_ptr()), Best::load(self.factor.as_ptr()));
+            let (double, factor) = (
+                Best::load(self.double.0.as_ptr()),
+                Best::load(self.factor.0.as_ptr()),
+            );
             for row in 0..count {
                 let mut word = Best::load(words.add(row * LANES));
                 let mut sums = [Best::splat(0); S];
@@ -316,7 +363,7 @@ impl<'a> Decoder<'a> {
                         word = above;
                         (digit.pick(values), r - 1 - k)
                     };
-                    let basis = self.bases.as_ptr().cast::<i16>().add(k * S * LANES);
+                    let basis = self.bases.0.as_ptr().cast::<i16>().add(k * S * LANES);
                     for j in 0..S {
                         sums[j] = sums[j].add(value.mul(Best::load(basis.add(j * LANES))));
                     }

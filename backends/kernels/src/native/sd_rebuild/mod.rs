@@ -13,7 +13,7 @@ mod words;
 
 use super::params::SdRebuildParams;
 use core::mem::MaybeUninit;
-use decode::Decoder;
+use decode::{Aligned, Decoder};
 use packed::Packed;
 use target::{Target, Weight};
 use words::LANES;
@@ -45,7 +45,7 @@ pub unsafe fn sd_rebuild_i8(operands: *const *mut u8, params: *const i64, begin:
 /// As [`sd_rebuild_f32`].
 #[inline(always)]
 unsafe fn blocks<W: Weight>(operands: *const *mut u8, params: *const i64, begin: i64, end: i64) {
-    let mut table = MaybeUninit::<[i8; TABLE]>::uninit();
+    let mut table = Aligned(MaybeUninit::<[i8; TABLE]>::uninit());
     // SAFETY: columns below `filters` exist, and `w` has room for their blocks.
     unsafe {
         let p = &*params.cast::<SdRebuildParams>();
@@ -68,7 +68,7 @@ unsafe fn blocks<W: Weight>(operands: *const *mut u8, params: *const i64, begin:
             while first < target.columns(count) {
                 let lanes = (count - first).clamp(0, LANES as i64) as usize;
                 position = decoder.begin(column + first, lanes, position);
-                target.fill(&mut decoder, first, lanes, table.as_mut_ptr().cast());
+                target.fill(&mut decoder, first, lanes, table.0.as_mut_ptr().cast());
                 first += LANES as i64;
             }
             column += count;

@@ -6,7 +6,7 @@ use super::super::params::SdRebuildParams;
 #[derive(Clone, Copy)]
 pub struct Packed<'a> {
     pub p: &'a SdRebuildParams,
-    bytes: *const u8,
+    pub bytes: *const u8,
 }
 
 /// A basis as integers, padded with zeros.
@@ -70,6 +70,12 @@ impl<'a> Packed<'a> {
         (self.p.filter0 + column)
             .checked_div(self.p.index_filters)
             .unwrap_or(0)
+    }
+
+    /// Whether two columns keep the same rows.
+    #[inline(always)]
+    pub fn same_index(&self, a: i64, b: i64) -> bool {
+        self.index_group(a) == self.index_group(b)
     }
 
     /// A bit for each of `count` rows, at most 32, of a column from `row` on: whether it is stored.

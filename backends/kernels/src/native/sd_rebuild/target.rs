@@ -1,9 +1,10 @@
 //! Where rebuilt weights go.
 
 use super::super::params::SdRebuildParams;
+use super::super::simd::{self, V};
 use super::TABLE;
 use super::decode::Decoder;
-use super::words::LANES;
+use super::words::{GROUP, LANES, quads};
 
 /// Entries of a table.
 const ENTRIES: usize = TABLE / LANES;
@@ -37,7 +38,7 @@ pub struct Target<'a, W> {
     block: *mut W,
     /// Columns with padding.
     width: i64,
-    /// Distances of columns and of rows.
+    /// Distances of columns and of rows of the matrix.
     step: isize,
     pitch: isize,
     /// Entries of a filter from one to the next of four that lie side by side, if they do.
@@ -46,12 +47,43 @@ pub struct Target<'a, W> {
     rows: usize,
 }
 
-/// The elements of the entries of a filter, in order.
+/// The rows of the matrix of the entries of a filter, in order, times a distance.
 struct Places {
     /// The last two digits of the entry's number.
     i1: i64,
     i2: i64,
     at: isize,
+    pitch: isize,
+}
+
+impl Places {
+    #[inline(always)]
+    pub fn new(pitch: isize) -> Self {
+        Self {
+            i1: 0,
+            i2: 0,
+            at: 0,
+            pitch,
+        }
+    }
+
+    /// The place of the next entry.
+    #[inline(always)]
+    pub fn next(&mut self, p: &SdRebuildParams) -> isize {
+        let at = self.at;
+        self.i2 += 1;
+        self.at += p.d2 as isize * self.pitch;
+        if self.i2 == p.n2 {
+            self.i2 = 0;
+            self.i1 += 1;
+            self.at += (p.d1 - p.n2 * p.d2) as isize * self.pitch;
+            if self.i1 == p.n1 {
+                self.i1 = 0;
+                self.at += (p.d0 - p.n1 * p.d1) as isize * self.pitch;
+            }
+        }
+        at
+    }
 }
 
 impl<'a, W: Weight> Target<'a, W> {
@@ -105,7 +137,7 @@ impl<'a, W: Weight> Target<'a, W> {
         let (p, s) = (self.p, self.p.s as usize);
         let mut scales = [0.0; LANES];
         let block = self.block.wrapping_offset(first as isize * self.step);
-        let mut places = Places { i1: 0, i2: 0, at: 0 };
+        let mut places = Places::new(self.pitch);
         let mut row = 0;
         // SAFETY: forwarded.
         unsafe {
@@ -123,11 +155,11 @@ impl<'a, W: Weight> Target<'a, W> {
                 decoder.rows(row, rows, lanes, table);
                 let entries = (rows * s).min(p.vector as usize - row * s);
                 match self.quad {
-                    Some(quad) if columns == LANES => {
-                        self.write_quads(block.cast(), table, entries, quad, &mut places);
+                    Some(quad) if columns.is_multiple_of(GROUP) => {
+                        self.write_quads(block.cast(), table, entries, columns, quad, &mut places);
                     }
-                    _ if p.ks == 0 && columns == LANES => {
-                        self.write_lanes(block, table, entries, &scales, &mut places);
+                    _ if W::SCALED && p.ks == 0 && columns.is_multiple_of(simd::LANES) => {
+                        self.write_vectors(block.cast(), table, entries, columns, &scales, &mut places);
                     }
                     _ => self.write(block, table, entries, columns, &scales, &mut places),
                 }
@@ -136,70 +168,52 @@ impl<'a, W: Weight> Target<'a, W> {
         }
     }
 
-    /// The place of the next entry.
-    #[inline(always)]
-    fn next(&self, places: &mut Places) -> isize {
-        let p = self.p;
-        let at = places.at;
-        places.i2 += 1;
-        places.at += p.d2 as isize * self.pitch;
-        if places.i2 == p.n2 {
-            places.i2 = 0;
-            places.i1 += 1;
-            places.at += (p.d1 - p.n2 * p.d2) as isize * self.pitch;
-            if places.i1 == p.n1 {
-                places.i1 = 0;
-                places.at += (p.d0 - p.n1 * p.d1) as isize * self.pitch;
-            }
-        }
-        at
-    }
-
-    /// All lanes, side by side.
+    /// Whole vectors of columns, side by side, times their scales.
     #[inline(never)]
-    unsafe fn write_lanes(
+    unsafe fn write_vectors(
         &self,
-        block: *mut W,
+        block: *mut f32,
         table: *const i8,
         entries: usize,
+        columns: usize,
         scales: &[f32; LANES],
         places: &mut Places,
     ) {
         for entry in 0..entries {
-            let to = block.wrapping_offset(self.next(places));
-            for lane in 0..LANES {
+            let to = block.wrapping_offset(places.next(self.p));
+            let from = table.wrapping_add(entry * LANES).cast::<u8>();
+            for lane in (0..columns).step_by(simd::LANES) {
                 // SAFETY: the entry is in the table, and its columns in the block.
-                unsafe { *to.add(lane) = W::of(*table.add(entry * LANES + lane), scales[lane]) };
+                unsafe {
+                    let scale = V::load(scales.as_ptr().add(lane));
+                    V::bytes::<true>(from.add(lane)).mul(scale).store(to.add(lane));
+                }
             }
         }
     }
 
-    /// All lanes, each with four entries side by side.
+    /// Groups of columns, each with four entries side by side.
     #[inline(never)]
     unsafe fn write_quads(
         &self,
         block: *mut u8,
         table: *const i8,
         entries: usize,
+        columns: usize,
         quad: usize,
         places: &mut Places,
     ) {
         let mut entry = 0;
         while entry < entries {
             for within in 0..4 * quad {
-                let to = block.wrapping_offset(self.next(places));
+                let to = block.wrapping_offset(places.next(self.p));
                 if within >= quad {
                     continue;
                 }
-                // SAFETY: four entries, `quad` apart, are in the table, and their columns in the block.
-                unsafe {
-                    let from = table.add((entry + within) * LANES).cast::<u8>();
-                    let step = quad * LANES;
-                    for lane in 0..LANES {
-                        let byte = |i: usize| u32::from(*from.add(i * step + lane)) << (8 * i);
-                        let four = byte(0) | byte(1) | byte(2) | byte(3);
-                        to.cast::<u32>().add(lane).write_unaligned(four);
-                    }
+                let from = table.wrapping_add((entry + within) * LANES);
+                for lane in (0..columns).step_by(GROUP) {
+                    // SAFETY: four entries, `quad` apart, are in the table, and their columns in the block.
+                    unsafe { quads(from.add(lane), quad * LANES, to.add(4 * lane)) };
                 }
             }
             entry += 4 * quad;
@@ -218,9 +232,9 @@ impl<'a, W: Weight> Target<'a, W> {
         places: &mut Places,
     ) {
         for entry in 0..entries {
-            let to = block.wrapping_offset(self.next(places));
+            let to = block.wrapping_offset(places.next(self.p));
             for lane in 0..columns.min(LANES) {
-                // SAFETY: as in `write_lanes`.
+                // SAFETY: as in `write_vectors`.
                 unsafe {
                     let weight = W::of(*table.add(entry * LANES + lane), scales[lane]);
                     *to.offset(lane as isize * self.step) = weight;

@@ -11,6 +11,11 @@ pub trait Words: Copy {
     type Table: Copy;
     /// A divisor.
     type Divisor: Copy;
+    /// Filters whose words are fetched together; 0 if each has its own loads.
+    const TOGETHER: usize;
+    /// For each of `TOGETHER` filters the 64 bits from bit `at` of the bytes on, at least 57 of them right, and advances `at` by `step`; the
+    /// lowest 16 go to `to[0]`, those `bits` higher to `to[1]` and so on, one filter beside the other.
+    unsafe fn fetch(bytes: *const u8, at: *mut usize, step: usize, bits: usize, to: &[*mut u16]);
     unsafe fn table(values: &[i8; 16]) -> Self::Table;
     /// A divisor from 3 to 15, odd, for dividends below 2^16 that are below a power of it.
     unsafe fn divisor(divisor: u32) -> Self::Divisor;
@@ -79,6 +84,21 @@ mod avx512 {
     )]
     impl Words for Avx512 {
         const LANES: usize = 32;
+        const TOGETHER: usize = 8;
+
+        #[inline(always)]
+        unsafe fn fetch(bytes: *const u8, at: *mut usize, step: usize, bits: usize, to: &[*mut u16]) {
+            unsafe {
+                let first = _mm512_loadu_si512(at.cast());
+                _mm512_storeu_si512(at.cast(), _mm512_add_epi64(first, _mm512_set1_epi64(step as i64)));
+                let words = _mm512_i64gather_epi64::<1>(_mm512_srli_epi64::<3>(first), bytes.cast());
+                let mut words = _mm512_srlv_epi64(words, _mm512_and_si512(first, _mm512_set1_epi64(7)));
+                for &to in to {
+                    _mm_storeu_si128(to.cast(), _mm512_cvtepi64_epi16(words));
+                    words = _mm512_srlv_epi64(words, _mm512_set1_epi64(bits as i64));
+                }
+            }
+        }
         type Table = __m512i;
         type Divisor = [__m512i; 2];
 
@@ -161,6 +181,10 @@ mod avx2 {
     )]
     impl Words for Avx2 {
         const LANES: usize = 16;
+        const TOGETHER: usize = 0;
+
+        #[inline(always)]
+        unsafe fn fetch(_: *const u8, _: *mut usize, _: usize, _: usize, _: &[*mut u16]) {}
         type Table = __m256i;
         type Divisor = (__m256i, __m128i);
 
@@ -250,6 +274,10 @@ impl Plain {
 
 impl Words for Plain {
     const LANES: usize = 8;
+    const TOGETHER: usize = 0;
+
+    #[inline(always)]
+    unsafe fn fetch(_: *const u8, _: *mut usize, _: usize, _: usize, _: &[*mut u16]) {}
     type Table = [i8; 16];
     type Divisor = (u32, u32);
 
@@ -340,3 +368,43 @@ pub type Best = Plain;
 
 /// Filters that are rebuilt together.
 pub const LANES: usize = Best::LANES;
+
+/// Filters whose fours are put together at a time.
+pub const GROUP: usize = if LANES < 16 { LANES } else { 16 };
+
+/// Puts four bytes of each of `GROUP` filters beside one another, given one of each, `step` bytes apart from the next.
+///
+/// # Safety
+/// The bytes, and room for four times as many.
+#[cfg(all(target_arch = "x86_64", target_feature = "avx2", not(miri)))]
+#[inline(always)]
+pub unsafe fn quads(from: *const i8, step: usize, to: *mut u8) {
+    use core::arch::x86_64::*;
+    // SAFETY: forwarded; SSE2 is part of the architecture.
+    unsafe {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| _mm_loadu_si128(from.add(i * step).cast()));
+        let (low, high) = (
+            [_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d)],
+            [_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d)],
+        );
+        for (i, [ab, cd]) in [low, high].into_iter().enumerate() {
+            _mm_storeu_si128(to.add(32 * i).cast(), _mm_unpacklo_epi16(ab, cd));
+            _mm_storeu_si128(to.add(32 * i + 16).cast(), _mm_unpackhi_epi16(ab, cd));
+        }
+    }
+}
+
+/// As the one above.
+///
+/// # Safety
+/// As there.
+#[cfg(any(not(all(target_arch = "x86_64", target_feature = "avx2")), miri))]
+#[inline(always)]
+pub unsafe fn quads(from: *const i8, step: usize, to: *mut u8) {
+    for filter in 0..GROUP {
+        for i in 0..4 {
+            // SAFETY: forwarded.
+            unsafe { *to.add(4 * filter + i) = *from.add(i * step + filter) as u8 };
+        }
+    }
+}

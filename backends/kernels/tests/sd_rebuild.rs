@@ -27,7 +27,7 @@ unsafe extern "C" fn linked_integers(operands: *const *mut u8, params: *const i6
     unsafe { portable::sd_rebuild_i8(operands, params, begin, end) }
 }
 
-/// Name, block, lanes and both kernels of an instance.
+/// Name, block, lanes and kernels of an instance.
 type Set = (&'static str, usize, usize, [KernelFn; 2]);
 
 static SETS: LazyLock<Vec<Set>> = LazyLock::new(|| {
@@ -163,7 +163,30 @@ proptest! {
             let operands = [packed.as_mut_ptr(), w.as_mut_ptr().cast()];
             // SAFETY: operands as the parameters say.
             unsafe { integers(operands.as_ptr(), (&raw const p).cast(), 0, 1) };
-            prop_assert!(w[..] == whole.elements::<i8>().unwrap()[..], "{name}");
+            let whole = whole.elements::<i8>().unwrap();
+            prop_assert!(w[..] == whole[..], "{name}");
+            // Four channels of each filter side by side, as integer convolutions read them: all numbers of taps that the vector has.
+            for taps in (1..=vector / 4).filter(|taps| vector.is_multiple_of(4 * taps)) {
+                let quads = vector / 4 / taps;
+                let p = SdRebuildParams {
+                    n1: 4,
+                    n2: taps as i64,
+                    d0: 4 * filters as i64,
+                    d1: 1,
+                    d2: (quads * 4 * filters) as i64,
+                    fs: 4,
+                    ..p
+                };
+                let mut w = vec![-1i8; filters * vector];
+                let operands = [packed.as_mut_ptr(), w.as_mut_ptr().cast()];
+                // SAFETY: operands as the parameters say.
+                unsafe { integers(operands.as_ptr(), (&raw const p).cast(), 0, 1) };
+                let expected = |i: usize| {
+                    let (tap, quad, filter) = (i / 4 / filters / quads, i / 4 / filters % quads, i / 4 % filters);
+                    whole[filter * vector + (4 * quad + i % 4) * taps + tap]
+                };
+                prop_assert!((0..w.len()).all(|i| w[i] == expected(i)), "{name}, {taps} taps");
+            }
         }
     }
 }

@@ -58,6 +58,7 @@ pub use images::{Images, Layout, Preprocessing};
 pub use integer::{IntegerReport, Left, to_integers};
 pub use model::{Folder, Model, ModelFile, ModelOptions};
 pub use observe::Observer;
+pub use sdc_artifact::load::{LoadOptions, Verified, verify};
 pub use sdc_ir::Tensor;
 pub use source::Source;
 pub use target::{DEFAULT_CPU, Target};

@@ -3,20 +3,13 @@
 use crate::args::{HereArgs, ModelArgs};
 use crate::exit::Failure;
 use sdc::Error;
-use sdc::stages::{Dump, check_stage};
+use sdc::stages::{Dump, check_stage, stages};
 use sdc_passes::pipeline::{PipelineOptions, run_pipeline};
 use std::io::Write;
 use std::path::PathBuf;
 
 #[derive(clap::Args, Debug)]
-#[command(after_long_help = "\
-Examples:
-  sdc dump model.onnx --after fuse       # the graph after the fuse pass, on standard output
-  sdc dump model.onnx --all stages       # stages/0_import.sdir, stages/1_simplify.sdir, ..., stages/weights.sdw
-  sdc opt stages/1_simplify.sdir --passes fuse
-
-Stages: import, simplify, fuse, quantise, layout, tile, plan. The text names weights by their digest; --all writes their data to
-weights.sdw, where `sdc opt` finds it. Same model, same sdc, same text.")]
+#[command(after_long_help = help())]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -30,13 +23,27 @@ pub struct Args {
     here: HereArgs,
 }
 
+fn help() -> String {
+    format!(
+        "\
+Examples:
+  sdc dump model.onnx --after fuse       # the graph after the fuse pass, on standard output
+  sdc dump model.onnx --all stages       # stages/0_import.sdir, stages/1_simplify.sdir, ..., stages/weights.sdw
+  sdc opt stages/1_simplify.sdir --passes fuse
+
+Stages: {}. The text names weights by their digest; --all writes their data to weights.sdw, where `sdc opt` finds it. Same model,
+same sdc, same text.",
+        stages().join(", ")
+    )
+}
+
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let stop_after = args.after.clone();
     if let Some(stage) = &stop_after {
         check_stage(stage)?;
     }
     let options = PipelineOptions {
-        tile: args.here.target()?.tile(),
+        schedule: args.here.target()?.tile(),
         stop_after: stop_after.clone().filter(|s| s != "all"),
         ..Default::default()
     };

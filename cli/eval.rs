@@ -54,7 +54,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let labels = npy::read(&args.labels)?;
     let (source, options) = args.session.open()?;
     let progress = Progress::new();
-    let program = source.load(|_| shape_of_one(&images), &options, &progress)?;
+    let program = source.loaded(|_| shape_of_one(&images), &options, &progress)?;
     let options = EvalOptions {
         preprocessing: args.preprocessing.preprocessing(),
         label_offset: args.label_offset,

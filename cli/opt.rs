@@ -3,7 +3,7 @@
 use crate::exit::Failure;
 use sdc::{Error, stages};
 use sdc_passes::driver::CheckInputs;
-use sdc_passes::pipeline::run_passes;
+use sdc_passes::pipeline::{graph_passes, run_passes};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -19,8 +19,7 @@ pub struct Args {
     /// Graph in text form
     #[arg(value_name = "FILE.sdir")]
     file: PathBuf,
-    /// Passes to run, in this order: simplify, fuse, quantise, layout
-    #[arg(long, value_name = "PASS,..", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "PASS,..", value_delimiter = ',', required = true, help = passes_help())]
     passes: Vec<String>,
     /// Write the result here, and its weights beside it, instead of printing it
     #[arg(short, long, value_name = "FILE.sdir")]
@@ -33,8 +32,17 @@ pub struct Args {
     check: Option<String>,
 }
 
+fn passes_help() -> String {
+    let passes = graph_passes();
+    let names: Vec<&str> = passes.iter().map(|p| p.name()).collect();
+    format!(
+        "Passes to run, in the order given; there are {}",
+        names.join(", ")
+    )
+}
+
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    let graph = stages::read_graph(&args.file)?;
+    let (graph, _) = stages::read(&args.file)?;
     let passes: Vec<&str> = args.passes.iter().map(String::as_str).collect();
     let check = args.check.is_some().then_some(CheckInputs::Seeded(0));
     let outcome = run_passes(&graph, &passes, check.as_ref(), &mut ()).map_err(Error::from)?;

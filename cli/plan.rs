@@ -35,7 +35,7 @@ pub struct Args {
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let options = PipelineOptions {
-        tile: args.here.target()?.tile(),
+        schedule: args.here.target()?.tile(),
         ..Default::default()
     };
     let model = args.model.import()?;

@@ -72,22 +72,21 @@ fn compiled(
     let progress = Progress::new();
     let (program, inputs) = match source.input_names() {
         None => {
-            let program = source.load(|_| None, options, &progress)?;
-            let inputs = program.interface().inputs.iter();
+            let program = source.loaded(|_| None, options, &progress)?;
+            let inputs = program.inputs().iter();
             let names: Vec<String> = inputs.map(|t| t.name.clone()).collect();
             let given = read_inputs(arguments, &names)?;
             (program, given)
         }
         Some(names) => {
             let given = read_inputs(arguments, &names)?;
-            (source.load(shapes(&given), options, &progress)?, given)
+            (source.loaded(shapes(&given), options, &progress)?, given)
         }
     };
-    let interface = program.interface();
-    let inputs = complete(&interface.inputs, inputs)?;
-    let outputs = sdc::run(&program, &inputs)?;
+    let inputs = complete(program.inputs(), inputs)?;
+    let outputs = program.run(&inputs)?;
     Ok((
-        interface.outputs.iter().map(|t| t.name.clone()).collect(),
+        program.outputs().iter().map(|t| t.name.clone()).collect(),
         outputs,
     ))
 }

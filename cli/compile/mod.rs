@@ -1,5 +1,6 @@
 //! `sdc compile`: a model to an artifact.
 
+mod accel;
 mod arithmetic;
 mod summary;
 
@@ -37,6 +38,7 @@ Examples:
   sdc compile model.onnx -o out --dim batch=1
   sdc compile model.onnx -o out --sd ratio=8 --calib images.npy --scale 0.00392156862745098
   sdc compile stages/2_fuse.sdir -o out --start-from layout
+  sdc compile model.onnx -o out --backend accel --emit asm --calib images.npy     # out/model.sdap, out/model.sdas
 
 The header's comment says how to call the model. `sdc run out ...` and `sdc bench out` execute the same files.")]
 pub struct Args {
@@ -74,6 +76,12 @@ pub struct Args {
     calib_samples: usize,
     #[command(flatten)]
     preprocessing: ImageArgs,
+    /// Accelerator: a configuration file
+    #[arg(long, value_name = "FILE.toml", help_heading = "Accelerator")]
+    arch: Option<PathBuf>,
+    /// Accelerator: a key of its configuration
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Accelerator")]
+    set: Vec<String>,
     /// What to write, besides weights and manifest; by default obj, staticlib, sharedlib (on x86-64) and header
     #[arg(long, value_enum, value_delimiter = ',')]
     emit: Vec<Emit>,
@@ -128,7 +136,7 @@ enum Backend {
     Cranelift,
     /// not supported yet
     Llvm,
-    /// not supported yet
+    /// a program for the SmartDeal accelerator, in integers: NAME.sdap
     Accel,
 }
 
@@ -162,6 +170,8 @@ enum Emit {
     Ir,
     /// a crate without std around the archive: Cargo.toml, build.rs, lib.rs
     Rust,
+    /// NAME.sdas, the text of an accelerator's program
+    Asm,
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
@@ -177,6 +187,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    if args.backend == Backend::Accel {
+        return accel::run(args, out);
+    }
+    accel::refuse(args)?;
     let target = target(args)?;
     for stage in [&args.print_after, &args.stop_after].into_iter().flatten() {
         check_stage(stage)?;
@@ -185,7 +199,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let mut model = args.model.import()?;
     let progress = Progress::new();
     let compression = compressed(args, &mut model, &progress)?;
-    let arithmetic = integers(args, &mut model, &progress)?;
+    let arithmetic = integers(args, false, &mut model, &progress)?;
     let passes = PipelineOptions {
         start_from: args.start_from.clone(),
         check_each_pass: args.check.is_some().then_some(CheckInputs::Seeded(0)),
@@ -193,7 +207,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let Some(dir) = args.output.as_ref().filter(|_| args.stop_after.is_none()) else {
         let options = PipelineOptions {
-            tile: target.tile(),
+            schedule: target.tile(),
+            given: model.schedule.clone(),
             stop_after: args.stop_after.clone(),
             ..passes
         };
@@ -279,8 +294,13 @@ fn compressed(
 }
 
 /// Converts the network to integers, if that is asked for.
-fn integers(args: &Args, model: &mut Model, progress: &Progress) -> Result<Option<IntegerReport>, Failure> {
-    if args.activations == Activations::F32 {
+fn integers(
+    args: &Args,
+    implied: bool,
+    model: &mut Model,
+    progress: &Progress,
+) -> Result<Option<IntegerReport>, Failure> {
+    if args.activations == Activations::F32 && !implied {
         if args.sd.is_none() && !args.calib.is_empty() {
             return Err(Failure::usage(
                 "--calib serves --sd and --activations int8, and neither is given",
@@ -308,9 +328,8 @@ fn print(dump: &Dump, out: &mut dyn Write) -> Result<(), Failure> {
 fn target(args: &Args) -> Result<Target, Failure> {
     let later = |option: &str| Err(Failure::unsupported(format!("{option} is not supported yet")));
     match args.backend {
-        Backend::Cranelift => {}
+        Backend::Cranelift | Backend::Accel => {}
         Backend::Llvm => return later("--backend llvm"),
-        Backend::Accel => return later("--backend accel"),
     }
     let Some(arch) = Arch::find(&args.target) else {
         let known = Arch::ALL.map(Arch::triple).join(", ");
@@ -356,7 +375,7 @@ fn kinds(args: &Args) -> BTreeSet<Kind> {
             Kind::BuildScript,
             Kind::RustSource,
         ],
-        Emit::Ir => Vec::new(),
+        Emit::Ir | Emit::Asm => Vec::new(),
     };
     let weights = (!args.embed_weights).then_some(Kind::Weights);
     let usual: &[Emit] = if args.target == Arch::X86_64.triple() {
@@ -392,13 +411,20 @@ fn recorded(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, Str
     if let Some(bytes) = args.residency.resident_weights {
         options.insert("resident-weights".to_owned(), bytes.to_string());
     }
+    options.extend(recorded_of(args, model, args.activations == Activations::Int8));
+    options
+}
+
+/// What changes an artifact of any kind.
+fn recorded_of(args: &Args, model: &Model, integers: bool) -> BTreeMap<String, String> {
+    let mut options = BTreeMap::new();
     for (name, value) in &model.dims {
         options.insert(format!("dim {name}"), value.to_string());
     }
     if let Some(sd) = &args.sd {
         options.insert("sd".to_owned(), sd.clone());
     }
-    if args.activations == Activations::Int8 {
+    if integers {
         options.insert("activations".to_owned(), "int8".to_owned());
         options.insert("calib-samples".to_owned(), args.calib_samples.to_string());
     }

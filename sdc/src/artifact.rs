@@ -91,6 +91,14 @@ pub fn type_text(spec: &TensorSpec) -> String {
 /// # Errors
 /// A tensor of another type or shape; too little memory.
 pub fn input_bytes(spec: &TensorSpec, tensor: &Tensor) -> Result<Memory> {
+    fits(spec, tensor)?;
+    let mut memory = Memory::new("input", tensor.bytes().len())?;
+    memory.copy_from_slice(tensor.bytes());
+    Ok(memory)
+}
+
+/// Whether a tensor has an input's type and shape.
+pub(crate) fn fits(spec: &TensorSpec, tensor: &Tensor) -> Result<()> {
     if (tensor.dtype(), tensor.shape()) != (spec.dtype, &spec.shape[..]) {
         let given = TensorType::new(tensor.dtype(), tensor.shape());
         let failure = Error::usage(format!(
@@ -105,9 +113,7 @@ pub fn input_bytes(spec: &TensorSpec, tensor: &Tensor) -> Result<Memory> {
             failure
         });
     }
-    let mut memory = Memory::new("input", tensor.bytes().len())?;
-    memory.copy_from_slice(tensor.bytes());
-    Ok(memory)
+    Ok(())
 }
 
 /// Runs a program once, on the calling thread: inputs and outputs are in the interface's order.

@@ -44,6 +44,9 @@ pub enum Error {
     /// What this crate itself finds wrong.
     #[error("{}", .1.message)]
     Plain(Kind, Box<Problem>),
+    /// Several things of this crate's own, or of the accelerator's crates.
+    #[error("{}", .1.iter().map(|p| p.message.as_str()).collect::<Vec<_>>().join("\n"))]
+    Several(Kind, Vec<Problem>),
     /// A file or directory could not be read or written.
     #[error("{path}: {source}", path = path.display())]
     Io {
@@ -151,7 +154,7 @@ impl Error {
     /// Whose fault it is.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Plain(kind, _) => *kind,
+            Self::Plain(kind, _) | Self::Several(kind, _) => *kind,
             Self::Io { .. } => Kind::Usage,
             Self::Import(errors) => errors.class().into(),
             Self::Pipeline(error) => pipeline(error),
@@ -174,6 +177,7 @@ impl Error {
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = match self {
             Self::Plain(_, problem) => vec![(**problem).clone()],
+            Self::Several(_, problems) => problems.clone(),
             Self::Import(errors) => problems::of_import(errors),
             Self::Pipeline(error) => problems::of_pipeline(error),
             Self::Advised { error, .. } => error.problems(),
@@ -210,7 +214,8 @@ fn pipeline(error: &PipelineError) -> Kind {
     use PipelineError as E;
     match error {
         _ if error.is_bug() => Kind::Bug,
-        E::UnknownPass { .. } => Kind::Usage,
+        E::UnknownPass { .. } | E::NoSchedule | E::Widths { .. } => Kind::Usage,
+        E::Schedule(_) => Kind::Malformed,
         E::Plan(_) | E::Driver(DriverError::NoInput(_)) => Kind::Limit,
         E::Driver(DriverError::Malformed(_)) => Kind::Malformed,
         E::Driver(DriverError::Pass {

@@ -1,11 +1,12 @@
 //! How many labelled images a classifier gets right.
 
-use crate::artifact::{Program, tensor};
+use crate::accel::{AccelProgram, Loaded};
+use crate::artifact::tensor;
 use crate::error::{Error, Kind, Result};
 use crate::images::{Images, Preprocessing};
 use crate::observe::Observer;
 use sdc_artifact::interface::TensorSpec;
-use sdc_artifact::load::Memory;
+use sdc_artifact::load::{Instance, Memory};
 use sdc_ir::Tensor;
 use serde::Serialize;
 use std::ops::Range;
@@ -44,7 +45,7 @@ pub struct Counts {
 /// # Errors
 /// A model that takes anything but images of that size in one input, or whose output holds no scores; labels that are no classes.
 pub fn eval(
-    program: &Program,
+    program: &Loaded,
     images: &Tensor,
     labels: &Tensor,
     options: &EvalOptions,
@@ -53,7 +54,7 @@ pub fn eval(
     let labels = labels
         .to_i64_vec()
         .ok_or_else(|| Error::usage("labels must be integers"))?;
-    let input = match program.interface().inputs.as_slice() {
+    let input = match program.inputs() {
         [one] => one,
         all => {
             return Err(Error::usage(format!(
@@ -114,23 +115,22 @@ struct Scores {
 }
 
 impl Scores {
-    fn find(program: &Program, name: Option<&str>) -> Result<Self> {
-        let interface = program.interface();
+    fn find(program: &Loaded, name: Option<&str>) -> Result<Self> {
         let names = || {
-            interface
-                .outputs
+            program
+                .outputs()
                 .iter()
                 .map(|t| format!("`{}`", t.name))
                 .collect::<Vec<_>>()
                 .join(", ")
         };
         let output = match name {
-            Some(name) => interface
-                .outputs
+            Some(name) => program
+                .outputs()
                 .iter()
                 .position(|t| t.name == name)
                 .ok_or_else(|| Error::usage(format!("no output `{name}`; there are {}", names())))?,
-            None if interface.outputs.len() == 1 => 0,
+            None if program.outputs().len() == 1 => 0,
             None => {
                 return Err(Error::usage(format!(
                     "which output? give --output one of {}",
@@ -138,8 +138,8 @@ impl Scores {
                 )));
             }
         };
-        let spec = &interface.outputs[output];
-        let batch = interface.inputs[0].shape.first().copied().unwrap_or(1);
+        let spec = &program.outputs()[output];
+        let batch = program.inputs()[0].shape.first().copied().unwrap_or(1);
         let elements = spec.elements().unwrap_or(0);
         if batch == 0 || elements == 0 || !elements.is_multiple_of(batch) {
             let message = format!(
@@ -157,7 +157,7 @@ impl Scores {
 }
 
 struct Work<'a> {
-    program: &'a Program,
+    program: &'a Loaded,
     images: &'a Images,
     labels: &'a [usize],
     scores: Scores,
@@ -201,10 +201,9 @@ impl Work<'_> {
     }
 
     fn runs(&self, range: Range<usize>) -> Result<(Counts, Vec<i64>)> {
-        let interface = self.program.interface();
-        let mut instance = self.program.instance()?;
-        let mut outputs = self.program.outputs()?;
-        let mut input = Memory::new("input", interface.inputs[0].bytes().unwrap_or(usize::MAX))?;
+        let mut worker = Worker::new(self.program)?;
+        let bytes = self.program.inputs()[0].bytes().unwrap_or(usize::MAX);
+        let mut input = Memory::new("input", bytes)?;
         let size = self.images.elements();
         let mut image = vec![0.0f32; size];
         let (mut counts, mut found) = (Counts::default(), Vec::new());
@@ -221,10 +220,7 @@ impl Work<'_> {
                     bytes.copy_from_slice(&value.to_le_bytes());
                 }
             }
-            let mut slices: Vec<&mut [u8]> = outputs.iter_mut().map(|m| &mut m[..]).collect();
-            instance.run(&[&input], &mut slices, None)?;
-            let spec: &TensorSpec = &interface.outputs[self.scores.output];
-            let values = tensor(spec, &outputs[self.scores.output])?.to_f64_vec();
+            let values = worker.run(&input, self.scores.output)?.to_f64_vec();
             for (scores, &label) in values
                 .chunks_exact(self.scores.classes)
                 .zip(&self.labels[first..first + count])
@@ -239,6 +235,48 @@ impl Work<'_> {
             self.observer.at(done, self.images.len(), "images");
         }
         Ok((counts, found))
+    }
+}
+
+/// What one thread runs.
+enum Worker<'a> {
+    Native {
+        instance: Box<Instance>,
+        outputs: Vec<Memory>,
+        specs: &'a [TensorSpec],
+    },
+    Accel(&'a AccelProgram),
+}
+
+impl<'a> Worker<'a> {
+    fn new(program: &'a Loaded) -> Result<Self> {
+        Ok(match program {
+            Loaded::Native(native) => Self::Native {
+                instance: Box::new(native.instance()?),
+                outputs: native.outputs()?,
+                specs: &native.interface().outputs,
+            },
+            Loaded::Accel(program) => Self::Accel(program),
+        })
+    }
+
+    /// An output for the bytes of the only input.
+    fn run(&mut self, input: &[u8], output: usize) -> Result<Tensor> {
+        match self {
+            Self::Native {
+                instance,
+                outputs,
+                specs,
+            } => {
+                let mut slices: Vec<&mut [u8]> = outputs.iter_mut().map(|m| &mut m[..]).collect();
+                instance.run(&[input], &mut slices, None)?;
+                tensor(&specs[output], &outputs[output])
+            }
+            Self::Accel(program) => {
+                let input = tensor(&program.inputs()[0], input)?;
+                Ok(program.run(&[input])?.swap_remove(output))
+            }
+        }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use crate::compress::{LayerRow, density, form};
 use crate::error::{Error, Kind, Problem, Result};
-use crate::macs;
 use crate::model::{ModelFile, ModelOptions};
 use crate::observe::{self, Observer};
 use crate::stages;
 use crate::target::Target;
 use sdc_frontend::proto::{DimensionValue, NodeProto, TypeValue, ValueInfoProto, data_type};
 use sdc_ir::Tensor;
+use sdc_ir::analysis::macs;
 use sdc_ir::graph::{Graph, NodeData, Op, Value};
 use sdc_ir::sd::Stored;
 use sdc_passes::pipeline::{PipelineOptions, compile_pipeline};
@@ -133,7 +133,7 @@ pub fn inspect(
 /// The way to the tile level and the memory plan, for this machine.
 fn compile(graph: &Graph, observer: &dyn Observer) -> Result<Result<()>> {
     let options = PipelineOptions {
-        tile: Target::new("native", true)?.tile(),
+        schedule: Target::new("native", true)?.tile(),
         ..PipelineOptions::default()
     };
     observe::step(observer, "compile")?;

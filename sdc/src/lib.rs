@@ -26,9 +26,12 @@
 //! # }
 //! ```
 //!
+//! [`compile_accel`] makes a program for the accelerator instead, an [`AccelProgram`] runs it on the simulator, and [`Loaded`] is either.
+//!
 //! Deliberately absent: flags, tables, progress bars, exit codes. Those are the command line's.
 #![deny(missing_docs)]
 
+mod accel;
 mod artifact;
 mod calibration;
 pub mod check;
@@ -41,7 +44,6 @@ pub mod files;
 mod images;
 pub mod inspect;
 mod integer;
-mod macs;
 mod model;
 pub mod npy;
 mod observe;
@@ -49,6 +51,7 @@ mod source;
 pub mod stages;
 mod target;
 
+pub use accel::{AccelArtifact, AccelFile, AccelOptions, AccelProgram, Loaded, compile_accel, integer_graph};
 pub use artifact::{Directory, Program, input_bytes, interpret, run, type_text};
 pub use calibration::Calibration;
 pub use compile::{Artifact, Function, Options, compile, compile_watched};

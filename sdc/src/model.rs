@@ -8,6 +8,7 @@ use sdc_artifact::load;
 use sdc_frontend::proto::{DimensionValue, ModelProto, TypeValue, ValueInfoProto};
 use sdc_frontend::{ExternalData, ImportOptions, Remark};
 use sdc_ir::graph::Graph;
+use sdc_ir::schedule::Schedule;
 use sdc_ir::{Digest, Tensor};
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -51,6 +52,8 @@ pub struct ModelFile {
 pub struct Model {
     /// The network.
     pub graph: Graph,
+    /// How it is computed, if it was read from a text that says so.
+    pub schedule: Option<Schedule>,
     /// SHA-256 of the file.
     pub digest: Digest,
     /// The file's name without extension.
@@ -76,9 +79,10 @@ impl Model {
             return Err(Error::usage(message));
         }
         let digest = Digest::of(&[&files::map(path)?]);
-        let graph = stages::read_graph(path)?;
+        let (graph, schedule) = stages::read(path)?;
         Ok(Self {
             digest,
+            schedule,
             ..Self::of_graph(stem(path), graph)
         })
     }
@@ -95,6 +99,7 @@ impl Model {
     pub fn of_graph(name: impl Into<String>, graph: Graph) -> Self {
         Self {
             graph,
+            schedule: None,
             digest: Digest::of(&[]),
             name: name.into(),
             dims: BTreeMap::new(),
@@ -226,6 +231,7 @@ impl ModelFile {
         };
         let imported = sdc_frontend::import_model(self.proto, &options)?;
         Ok(Model {
+            schedule: None,
             graph: imported.graph,
             digest: self.digest,
             name: self.name,

@@ -1,5 +1,6 @@
 //! What a path names: a model still to be compiled, or an artifact. Open dimensions of a model can follow from inputs.
 
+use crate::accel::{AccelProgram, Loaded};
 use crate::artifact::{Directory, Program};
 use crate::compile::Options;
 use crate::error::{Error, Result};
@@ -105,6 +106,24 @@ impl Source {
         match self {
             Self::Compiled(path) => Ok(Directory::existing(path, options.load)),
             source => Directory::compile(source.model(shape)?, options, observer),
+        }
+    }
+
+    /// Whatever runs: the artifact of a directory is that of the accelerator, if its manifest says so.
+    ///
+    /// # Errors
+    /// As for [`Source::load`] and [`AccelProgram::open`].
+    pub fn loaded(
+        self,
+        shape: impl Fn(usize) -> Option<Vec<usize>>,
+        options: &Options,
+        observer: &dyn Observer,
+    ) -> Result<Loaded> {
+        match self {
+            Self::Compiled(path) if AccelProgram::is_in(&path) => {
+                Ok(Loaded::Accel(Box::new(AccelProgram::open(&path)?)))
+            }
+            source => Ok(Loaded::Native(Box::new(source.load(shape, options, observer)?))),
         }
     }
 

@@ -5,10 +5,11 @@ use crate::error::{Error, Result};
 use crate::files;
 use sdc_ir::graph::verify::verify;
 use sdc_ir::graph::{Graph, Weights};
+use sdc_ir::schedule::Schedule;
 use sdc_ir::text::{self, Level, TextError, weights_file};
 use sdc_ir::tile::Module;
 use sdc_passes::driver::{DriverError, Observer};
-use sdc_passes::pipeline::{IMPORT, PLAN, PipelineError, TILE};
+use sdc_passes::pipeline::{IMPORT, PLAN, PipelineError, SCHEDULE, TILE};
 use sdc_passes::plan::{Plan, report};
 use sdc_passes::tile::Lowered;
 use std::path::{Path, PathBuf};
@@ -23,25 +24,28 @@ pub fn is_text(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == EXTENSION)
 }
 
-/// Reads a graph and its weights, and verifies it.
+/// Reads a graph and its weights, and its schedule if the text has one, and verifies them.
 ///
 /// # Errors
-/// Files that cannot be read or parsed; a tile module; weights that are not there; a graph that is malformed.
-pub fn read_graph(path: &Path) -> Result<Graph> {
+/// Files that cannot be read or parsed; a tile module; weights that are not there; a graph or schedule that is malformed.
+pub fn read(path: &Path) -> Result<(Graph, Option<Schedule>)> {
     let source = files::text(path)?;
     let located = |e: &dyn std::fmt::Display| Error::malformed(format!("{}: {e}", path.display()));
-    if text::level(&source).map_err(|e| located(&e))? != Level::Graph {
-        return Err(Error::usage(format!(
-            "{}: passes work on graphs, this is a tile module",
-            path.display()
-        )));
-    }
+    let level = text::level(&source).map_err(|e| located(&e))?;
     let store = match weights_path(path) {
         None => Weights::new(),
         Some(file) => weights_file::read(files::map(&file)?)
             .map_err(|e| Error::malformed(format!("{}: {e}", file.display())))?,
     };
-    let graph = text::parse_graph(&source, &store).map_err(|e| match &e {
+    let parsed = match level {
+        Level::Graph => text::parse_graph(&source, &store).map(|graph| (graph, None)),
+        Level::Schedule => text::parse_schedule(&source, &store).map(|(graph, s)| (graph, Some(s))),
+        Level::Tile => {
+            let message = format!("{}: passes work on graphs, this is a tile module", path.display());
+            return Err(Error::usage(message));
+        }
+    };
+    let (graph, schedule) = parsed.map_err(|e| match &e {
         TextError::Parse(_) => located(&e),
         TextError::MissingWeights(_) => Error::usage(format!("{}: {e}", path.display()))
             .help("the data belongs in a file beside it that ends in .sdw"),
@@ -52,7 +56,13 @@ pub fn read_graph(path: &Path) -> Result<Graph> {
         let faults = faults.iter().map(ToString::to_string).collect();
         return Err(PipelineError::from(DriverError::Malformed(faults)).into());
     }
-    Ok(graph)
+    let faults = schedule
+        .as_ref()
+        .map(|s| sdc_ir::schedule::verify::verify(&graph, s));
+    match faults.filter(|faults| !faults.is_empty()) {
+        Some(faults) => Err(PipelineError::Schedule(faults).into()),
+        None => Ok((graph, schedule)),
+    }
 }
 
 fn weights_path(path: &Path) -> Option<PathBuf> {
@@ -146,6 +156,10 @@ impl Dump {
 impl Observer for Dump {
     fn graph(&mut self, pass: &'static str, graph: &Graph) {
         self.keep(pass, || graph.to_string(), &graph.weights);
+    }
+    fn scheduled(&mut self, graph: &Graph, schedule: &Schedule) {
+        let text = || text::Scheduled { graph, schedule }.to_string();
+        self.keep(SCHEDULE, text, &graph.weights);
     }
     fn lowered(&mut self, lowered: &Lowered) {
         self.keep(TILE, || lowered.module.to_string(), &lowered.module.weights);

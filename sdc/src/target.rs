@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use sdc_cranelift::{Arch, CpuSpec};
 use sdc_kernels::{Instance, features, instances};
-use sdc_passes::tile::TileOptions;
+use sdc_passes::schedule::ScheduleOptions;
 
 /// The CPU that artifacts are compiled for unless another is asked for.
 pub const DEFAULT_CPU: &str = "x86-64-v3";
@@ -76,11 +76,11 @@ impl Target {
     }
 
     /// What the tile pass must know.
-    pub fn tile(&self) -> TileOptions {
-        let mut options = TileOptions {
+    pub fn tile(&self) -> ScheduleOptions {
+        let mut options = ScheduleOptions {
             lanes: self.cpu.f32_lanes,
             streamed: self.streamed,
-            ..TileOptions::default()
+            ..ScheduleOptions::default()
         };
         if let Some(instance) = self.kernels {
             options.block = instance.nr;

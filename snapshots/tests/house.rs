@@ -17,9 +17,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sdc-lower", &["sdc-ir"]),
     ("sdc-cranelift", &["sdc-ir", "sdc-lower"]),
     ("sdc-artifact", &["sdc-ir"]),
+    ("sdc-accel-isa", &["sdc-ir"]),
+    ("sdc-accel", &["sdc-accel-isa", "sdc-ir"]),
+    ("sdc-accel-sim", &["sdc-accel-isa", "sdc-interp", "sdc-ir"]),
     (
         "sdc",
         &[
+            "sdc-accel",
+            "sdc-accel-isa",
+            "sdc-accel-sim",
             "sdc-artifact",
             "sdc-cranelift",
             "sdc-frontend",
@@ -32,7 +38,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "sdc-cli",
-        &["sdc", "sdc-artifact", "sdc-cranelift", "sdc-ir", "sdc-passes"],
+        &[
+            "sdc",
+            "sdc-accel",
+            "sdc-accel-isa",
+            "sdc-artifact",
+            "sdc-cranelift",
+            "sdc-ir",
+            "sdc-passes",
+        ],
     ),
     ("sdc-snapshots", &[]),
 ];

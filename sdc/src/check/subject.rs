@@ -1,6 +1,7 @@
 //! What a check tests: a model made ready for the inputs at hand. Another shape of its inputs is another program, and so is
 //! another value of an input that shapes depend on.
 
+use crate::accel::AccelProgram;
 use crate::artifact::{self, Program};
 use crate::compile::Options;
 use crate::error::Result;
@@ -20,6 +21,7 @@ const SHOWN: usize = 8;
 pub enum Subject {
     /// With the quantisation steps of its outputs.
     Native(Box<Program>, Vec<Option<f64>>),
+    Accel(Box<AccelProgram>),
     Interpreted(Box<Graph>),
 }
 
@@ -32,6 +34,10 @@ impl Subject {
                 let names = interface.outputs.iter().map(|t| t.name.clone());
                 (interface.inputs.len(), names.collect())
             }
+            Subject::Accel(program) => {
+                let names = program.outputs().iter().map(|t| t.name.clone());
+                (program.inputs().len(), names.collect())
+            }
             Subject::Interpreted(graph) => {
                 let names = graph.outputs.iter().map(|p| p.name.clone());
                 (graph.inputs.len(), names.collect())
@@ -42,6 +48,7 @@ impl Subject {
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         match self {
             Subject::Native(program, _) => artifact::run(program, inputs),
+            Subject::Accel(program) => program.run(inputs),
             Subject::Interpreted(graph) => artifact::interpret(graph, inputs),
         }
     }
@@ -50,6 +57,7 @@ impl Subject {
     pub fn step(&self, i: usize) -> Option<f64> {
         match self {
             Subject::Native(_, steps) => steps.get(i).copied().flatten(),
+            Subject::Accel(_) => None,
             Subject::Interpreted(graph) => quantise::output_steps(graph).get(i).copied().flatten(),
         }
     }
@@ -177,6 +185,11 @@ impl<'a> Subjects<'a> {
         let Some(options) = &self.options else {
             return Ok(Subject::Interpreted(Box::new(source.model(shape)?.graph)));
         };
+        if let Source::Compiled(path) = &source
+            && AccelProgram::is_in(path)
+        {
+            return Ok(Subject::Accel(Box::new(AccelProgram::open(path)?)));
+        }
         let directory = source.directory(shape, options, self.observer)?;
         let program = directory.load()?;
         Ok(Subject::Native(Box::new(program), directory.steps().to_vec()))

@@ -1,6 +1,6 @@
 //! What each function of a compiled model computes and touches, for profiles.
 
-use crate::macs;
+use sdc_ir::analysis::macs;
 use sdc_ir::graph::Origin;
 use sdc_ir::tile::{Buffer, Func, Inst, Stmt};
 use sdc_passes::pipeline::Compiled;

@@ -134,12 +134,17 @@ pub fn compile_watched(
     dump: Option<&mut Dump>,
 ) -> Result<Artifact> {
     let Model {
-        graph, digest, name, ..
+        graph,
+        schedule,
+        digest,
+        name,
+        ..
     } = model;
     let name = sanitise(options.name.as_deref().unwrap_or(&name));
     let steps = sdc_passes::quantise::output_steps(&graph);
     let passes = PipelineOptions {
-        tile: options.target.tile(),
+        schedule: options.target.tile(),
+        given: schedule,
         ..options.passes.clone()
     };
     let compiled = pipeline::compile_pipeline(&graph, &passes, &mut Watch { observer, dump })?;

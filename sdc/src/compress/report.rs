@@ -4,7 +4,6 @@ use super::{CompressOptions, Compressed, Solver, Wish};
 use crate::artifact::{self, Directory, Program};
 use crate::compile::Options;
 use crate::error::{Error, Result};
-use crate::macs;
 use crate::model::Model;
 use crate::observe::Observer;
 use crate::target::{DEFAULT_CPU, Target};
@@ -12,6 +11,7 @@ use sdc_artifact::weights;
 use sdc_frontend::proto::ModelProto;
 use sdc_interp::run_graph;
 use sdc_ir::Tensor;
+use sdc_ir::analysis::macs;
 use sdc_ir::graph::{Graph, Node};
 use sdc_ir::sd::{Stored, stored_rows};
 use sdc_passes::decompose::allocate::Candidate;
@@ -242,7 +242,7 @@ pub fn density(stored: &Stored) -> f64 {
 /// The weights file of a graph, piece by piece.
 fn pieces(graph: &Graph, target: &Target) -> Result<Vec<Piece>> {
     let options = PipelineOptions {
-        tile: target.tile(),
+        schedule: target.tile(),
         ..PipelineOptions::default()
     };
     let compiled = compile_pipeline(graph, &options, &mut ())?;

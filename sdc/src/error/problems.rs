@@ -71,13 +71,14 @@ pub(super) fn of_pipeline(error: &PipelineError) -> Vec<Problem> {
             (Some(key), tile_problem(e))
         })),
         PipelineError::Driver(DriverError::Malformed(faults)) => faults.iter().map(Problem::plain).collect(),
+        PipelineError::Schedule(faults) => faults.iter().map(Problem::plain).collect(),
         error => vec![Problem::plain(error)],
     }
 }
 
 impl Problem {
     /// Just a message.
-    pub(super) fn plain(message: impl std::fmt::Display) -> Self {
+    pub(crate) fn plain(message: impl std::fmt::Display) -> Self {
         Self {
             message: message.to_string(),
             ..Self::default()

@@ -23,6 +23,7 @@ pub enum Stage {
     Decompose,
     Quantise,
     Layout,
+    Schedule,
     Tile,
     Plan,
     Header,
@@ -32,10 +33,10 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Stage; 11] = {
+    pub const ALL: [Stage; 12] = {
         use Stage::*;
         [
-            Import, Simplify, Fuse, Decompose, Quantise, Layout, Tile, Plan, Header, Object, Errors,
+            Import, Simplify, Fuse, Decompose, Quantise, Layout, Schedule, Tile, Plan, Header, Object, Errors,
         ]
     };
 
@@ -48,6 +49,7 @@ impl Stage {
             Stage::Decompose => "decompose",
             Stage::Quantise => "quantise",
             Stage::Layout => "layout",
+            Stage::Schedule => "schedule",
             Stage::Tile => "tile",
             Stage::Plan => "plan",
             Stage::Header => "header",

@@ -5,7 +5,7 @@ use sdc::{Artifact, Model, Options, Target, compile};
 use sdc_artifact::manifest::Kind;
 use sdc_artifact::pool::Pool;
 use sdc_ir::graph::Graph;
-use sdc_passes::tile::TileOptions;
+use sdc_passes::schedule::ScheduleOptions;
 use std::path::Path;
 use std::process::Command;
 
@@ -42,7 +42,7 @@ pub fn objects(name: &str, graph: &Graph) -> Result<Option<String>, String> {
 }
 
 /// How the snapshots are lowered.
-pub fn shown() -> Result<TileOptions, String> {
+pub fn shown() -> Result<ScheduleOptions, String> {
     Ok(target(SHOWN_CPU, true)?.tile())
 }
 

@@ -1,7 +1,7 @@
 //! Multiplications with accumulation that a node asks for, by ONNX's definition of its operator: what people compare
 //! networks by, not what the compiled code executes.
 
-use sdc_ir::graph::{Graph, NodeData, Op};
+use crate::graph::{Graph, NodeData, Op};
 
 /// Multiply-accumulates of a node; 0 for operators that are not counted by them.
 pub fn of(graph: &Graph, node: &NodeData) -> u64 {

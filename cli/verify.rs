@@ -2,8 +2,9 @@
 
 use crate::exit::Failure;
 use sdc::{Error, verify};
+use sdc_artifact::manifest::FILE_NAME;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "\
@@ -21,10 +22,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    let dir = if args.path.is_dir() {
-        args.path.as_path()
-    } else {
-        args.path.parent().unwrap_or(Path::new(""))
+    let is_manifest = args.path.file_name().is_some_and(|name| name == FILE_NAME) && !args.path.is_dir();
+    let dir = match args.path.parent() {
+        Some(parent) if is_manifest => parent,
+        _ => args.path.as_path(),
     };
     let verified = verify(dir).map_err(Error::from)?;
     let manifest = &verified.manifest;

@@ -82,8 +82,8 @@ fn lying_manifests_are_refused() {
         Manifest::parse(text.replacen(from, to, 1).as_bytes())
     };
     assert!(matches!(
-        replaced("\"format\": 1", "\"format\": 2"),
-        Err(ManifestError::Format(2))
+        replaced("\"format\": 2", "\"format\": 3"),
+        Err(ManifestError::Format(3))
     ));
     assert!(matches!(
         replaced("\"libtoy.so\"", "\"../libtoy.so\""),

@@ -3,7 +3,7 @@
 use crate::exit::Failure;
 use crate::units::parse_size;
 use clap::{Args, ValueEnum};
-use sdc::{Layout, Model, ModelOptions, Options, Preprocessing, Source, Target, read_tensor};
+use sdc::{Layout, LoadOptions, Model, ModelOptions, Options, Preprocessing, Source, Target, read_tensor};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -119,6 +119,9 @@ pub struct SessionArgs {
     dims: DimArgs,
     #[command(flatten)]
     here: HereArgs,
+    /// Copy the weights into memory even if they are more than 128 MiB, so that nothing done to their file meanwhile changes results
+    #[arg(long)]
+    copy: bool,
 }
 
 impl SessionArgs {
@@ -131,7 +134,11 @@ impl SessionArgs {
             );
             return Err(Failure::usage(message));
         }
-        Ok((self.dims.options()?, Options::new(self.here.target()?)))
+        let options = Options {
+            load: LoadOptions { copy: self.copy },
+            ..Options::new(self.here.target()?)
+        };
+        Ok((self.dims.options()?, options))
     }
 
     /// Looks at the path; an ONNX file is decoded.

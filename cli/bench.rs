@@ -5,10 +5,11 @@ use crate::exit::Failure;
 use crate::profile;
 use crate::progress::Progress;
 use sdc::{Directory, Error, Kind, Options, Source};
+use sdc_artifact::load::LoadOptions;
 use sdc_artifact::measure::{self, Measured, Wish};
 use serde::Serialize;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 #[derive(clap::Args, Debug)]
@@ -52,8 +53,8 @@ pub struct ChildArgs {
     dir: PathBuf,
     threads: usize,
     seconds: f64,
-    #[arg(value_parser = ["probe"])]
-    probe: Option<String>,
+    #[arg(value_parser = ["probe", "copy"])]
+    words: Vec<String>,
 }
 
 /// A measurement with its profile, as JSON.
@@ -73,7 +74,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         return run_profiled(args, source, options, out);
     }
     let directory = source.directory(|_| None, &options, &Progress::new())?;
-    let measured = measured(directory.path(), args.timing, false)?;
+    let measured = measured(&directory, args.timing, false)?;
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &measured).map_err(std::io::Error::from)?;
         writeln!(out)?;
@@ -90,7 +91,7 @@ fn run_profiled(args: &Args, source: Source, options: Options, out: &mut dyn Wri
     };
     let directory = Directory::compile(source.model(|_| None)?, &options, &Progress::new())?;
     let functions = directory.artifact().map_or(&[][..], |a| &a.functions);
-    let mut measured = measured(directory.path(), args.timing, true)?;
+    let mut measured = measured(&directory, args.timing, true)?;
     let layers = profile::layers(functions, &std::mem::take(&mut measured.steps))?;
     if let Some(path) = &args.trace {
         profile::trace(&layers, path)?;
@@ -122,7 +123,7 @@ fn print(measured: &Measured, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// Measures in a process of its own: the program `sdc-measure` beside this one, or this one's hidden command.
-fn measured(dir: &Path, timing: Timing, probe: bool) -> Result<Measured, Failure> {
+fn measured(directory: &Directory, timing: Timing, probe: bool) -> Result<Measured, Failure> {
     let own = |e: std::io::Error| Failure::usage(format!("cannot start the measuring process: {e}"));
     let this = std::env::current_exe().map_err(own)?;
     let program = this.with_file_name(format!("sdc-measure{}", std::env::consts::EXE_SUFFIX));
@@ -134,9 +135,10 @@ fn measured(dir: &Path, timing: Timing, probe: bool) -> Result<Measured, Failure
         command
     };
     let output = command
-        .arg(dir)
+        .arg(directory.path())
         .args([timing.threads.to_string(), timing.seconds.to_string()])
         .args(probe.then_some("probe"))
+        .args(directory.load_options().copy.then_some("copy"))
         .output()
         .map_err(own)?;
     if !output.status.success() {
@@ -157,10 +159,12 @@ fn measured(dir: &Path, timing: Timing, probe: bool) -> Result<Measured, Failure
 
 /// The hidden command that does what `sdc-measure` does, for where only `sdc` itself was installed; it needs more memory.
 pub fn child(args: &ChildArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let said = |word: &str| args.words.iter().any(|w| w == word);
     let wish = Wish {
         threads: args.threads,
         seconds: args.seconds,
-        probe: args.probe.is_some(),
+        probe: said("probe"),
+        load: LoadOptions { copy: said("copy") },
     };
     let measured = measure::measure(&args.dir, &wish).map_err(Error::from)?;
     serde_json::to_writer(&mut *out, &measured).map_err(std::io::Error::from)?;

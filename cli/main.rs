@@ -22,6 +22,7 @@ mod progress;
 mod run;
 mod sd;
 mod units;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use exit::{Exit, Failure};
@@ -55,6 +56,8 @@ enum Command {
     Eval(eval::Args),
     /// Time a model in a process of its own
     Bench(bench::Args),
+    /// Check the files of an artifact against each other
+    Verify(verify::Args),
     /// Show what is in a model, and what of it is not supported
     Inspect(inspect::Args),
     /// Show the memory plan
@@ -117,6 +120,7 @@ fn dispatch(command: &Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Check(args) => check::run(args, out),
         Command::Eval(args) => eval::run(args, out),
         Command::Bench(args) => bench::run(args, out),
+        Command::Verify(args) => verify::run(args, out),
         Command::Inspect(args) => inspect::run(args, out),
         Command::Plan(args) => plan::run(args, out),
         Command::Dump(args) => dump::run(args, out),

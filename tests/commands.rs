@@ -15,7 +15,7 @@ fn json(text: &str) -> Value {
 #[test]
 fn every_command_explains_itself_with_an_example() {
     let commands = [
-        "compile", "compress", "run", "check", "eval", "bench", "inspect", "plan", "dump", "opt",
+        "compile", "compress", "run", "check", "eval", "bench", "verify", "inspect", "plan", "dump", "opt",
     ];
     let top = ok(["--help"]);
     for command in commands {

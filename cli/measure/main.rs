@@ -1,7 +1,7 @@
-//! `sdc-measure DIR THREADS SECONDS [probe]`: what `sdc bench` runs, to measure an artifact in a process without a compiler in
+//! `sdc-measure DIR THREADS SECONDS [probe] [copy]`: what `sdc bench` runs, to measure an artifact in a process without a compiler in
 //! its memory. Prints JSON; `sdc bench` is what people use.
 
-use sdc_artifact::load::Fault;
+use sdc_artifact::load::{Fault, LoadOptions};
 use sdc_artifact::measure::{Wish, measure};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,19 +12,21 @@ fn main() -> ExitCode {
     let dir = args.next().map(PathBuf::from);
     let rest: Vec<String> = args.filter_map(|a| a.into_string().ok()).collect();
     let wish = match rest.as_slice() {
-        [threads, seconds, probe @ ..] => {
+        [threads, seconds, words @ ..] => {
             let numbers = threads.parse().ok().zip(seconds.parse().ok());
+            let said = |word: &str| words.iter().any(|w| w == word);
             numbers.map(|(threads, seconds)| Wish {
                 threads,
                 seconds,
-                probe: probe.iter().any(|p| p == "probe"),
+                probe: said("probe"),
+                load: LoadOptions { copy: said("copy") },
             })
         }
         _ => None,
     };
     let (Some(dir), Some(wish)) = (dir, wish) else {
         return tell(
-            "usage: sdc-measure DIR THREADS SECONDS [probe]; see `sdc bench`",
+            "usage: sdc-measure DIR THREADS SECONDS [probe] [copy]; see `sdc bench`",
             Fault::Usage,
         );
     };

@@ -415,6 +415,21 @@ fn gemm_takes_its_bias_into_the_product() {
     );
 }
 
+/// However far its neighbourhood reaches, LRN takes no longer than its channels ask for.
+#[test]
+fn lrn_ends_with_the_channels() {
+    let x: Vec<f32> = vec![1.0, -2.0, 3.0];
+    let size = i64::from(i32::MAX);
+    let attributes = vec![("size", A::Int(size)), ("alpha", A::Float(1e9))];
+    let y = run(13, "LRN", attributes, &[f32s(&[1, 3, 1], &x)]).unwrap();
+    let base = 1.0 + 1e9 / size as f64 * 14.0;
+    let expected: Vec<f32> = x
+        .iter()
+        .map(|&x| (f64::from(x) / base.powf(0.75)) as f32)
+        .collect();
+    assert!(difference(&y, &f32s(&[1, 3, 1], &expected)) < 1e-5, "{y:?}");
+}
+
 /// Every operator of the table occurs in this file, in that of the loops, or in the recorded cases.
 #[test]
 fn every_operator_is_tested() {

@@ -7,7 +7,7 @@ use crate::model::Model;
 use crate::observe::Observer;
 use bytes::Bytes;
 use sdc_artifact::interface::TensorSpec;
-use sdc_artifact::load::Memory;
+use sdc_artifact::load::{LoadOptions, Memory};
 use sdc_interp::EvalError;
 use sdc_ir::Tensor;
 use sdc_ir::graph::types::shape_text;
@@ -21,15 +21,17 @@ pub use sdc_artifact::load::Artifact as Program;
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
+    load: LoadOptions,
     artifact: Option<Artifact>,
     _temporary: Option<tempfile::TempDir>,
 }
 
 impl Directory {
     /// One that was written before.
-    pub fn existing(path: PathBuf) -> Self {
+    pub fn existing(path: PathBuf, load: LoadOptions) -> Self {
         Self {
             path,
+            load,
             artifact: None,
             _temporary: None,
         }
@@ -44,6 +46,7 @@ impl Directory {
         let artifact = compile_watched(model, options, dir.path(), observer, None)?;
         Ok(Self {
             path: dir.path().to_owned(),
+            load: options.load,
             artifact: Some(artifact),
             _temporary: Some(dir),
         })
@@ -52,6 +55,11 @@ impl Directory {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How it is loaded.
+    pub fn load_options(&self) -> LoadOptions {
+        self.load
     }
 
     /// What compiling it came to; unknown of one written before.
@@ -69,7 +77,7 @@ impl Directory {
     /// # Errors
     /// A CPU that cannot run it, files missing or damaged, too little memory.
     pub fn load(&self) -> Result<Program> {
-        Ok(Program::open(&self.path)?)
+        Ok(Program::open_with(&self.path, self.load)?)
     }
 }
 

@@ -62,6 +62,7 @@ pub use images::{Images, Layout, Preprocessing};
 pub use integer::{IntegerReport, Left, to_integers};
 pub use model::{Folder, Model, ModelFile, ModelOptions};
 pub use observe::Observer;
+pub use sdc_artifact::load::{LoadOptions, Verified, verify};
 pub use sdc_ir::Tensor;
 pub use program::{parse_program, read_program};
 pub use source::Source;

@@ -4,13 +4,15 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::stages;
 use bytes::Bytes;
+use sdc_artifact::load;
 use sdc_frontend::proto::{DimensionValue, ModelProto, TypeValue, ValueInfoProto};
 use sdc_frontend::{ExternalData, ImportOptions, Remark};
 use sdc_ir::graph::Graph;
 use sdc_ir::schedule::Schedule;
 use sdc_ir::{Digest, Tensor};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What is fixed when a model is read, as compiled code has static shapes.
@@ -263,13 +265,26 @@ fn stem(path: &Path) -> String {
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    opened: OnceCell<load::Folder>,
     files: RefCell<BTreeMap<String, Bytes>>,
 }
 
 impl Folder {
     fn new(path: PathBuf) -> Self {
-        let files = RefCell::default();
-        Self { path, files }
+        Self {
+            path,
+            opened: OnceCell::new(),
+            files: RefCell::default(),
+        }
+    }
+
+    /// The directory is opened once, so that all files are of the same.
+    fn open(&self) -> io::Result<&load::Folder> {
+        if let Some(folder) = self.opened.get() {
+            return Ok(folder);
+        }
+        let folder = load::Folder::open(&self.path)?;
+        Ok(self.opened.get_or_init(|| folder))
     }
 }
 
@@ -278,7 +293,10 @@ impl ExternalData for Folder {
         if let Some(file) = self.files.borrow().get(location) {
             return Ok(file.clone());
         }
-        let file = sdc_artifact::load::map_file(&self.path.join(location)).map_err(|e| e.to_string())?;
+        let mapped = self
+            .open()
+            .and_then(|folder| load::map_within(folder, location.as_ref()));
+        let file = mapped.map_err(|e| e.to_string())?;
         self.files.borrow_mut().insert(location.to_owned(), file.clone());
         Ok(file)
     }

@@ -104,7 +104,7 @@ impl Source {
         observer: &dyn Observer,
     ) -> Result<Directory> {
         match self {
-            Self::Compiled(path) => Ok(Directory::existing(path)),
+            Self::Compiled(path) => Ok(Directory::existing(path, options.load)),
             source => Directory::compile(source.model(shape)?, options, observer),
         }
     }

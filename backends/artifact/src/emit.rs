@@ -1,15 +1,16 @@
 //! Writes an artifact's files into a directory, all or none.
 //!
-//! Every file is first written in full under a temporary name in the destination, then renamed. A failure before the
-//! renames leaves the directory as it was; the manifest is renamed last, so a reader that checks its digests never accepts
-//! a mixture.
+//! Every file is first written in full under a temporary name in the destination, then renamed. A failure leaves the directory as
+//! it was, even one amid the renames; the manifest is renamed last, so a reader that checks its digests never accepts a mixture.
 
 use crate::interface::{Interface, InterfaceError};
 use crate::manifest::{FORMAT, File, Kind, Manifest, ManifestError, Origin, Transient};
+use crate::record::{Record, RecordError};
 use crate::weights::{HUGE_PAGE, Header};
 use crate::{ObjectError, archive, header, rust_crate, sharedlib, symbols, weights};
 use object::write::{Object, StandardSection, Symbol, SymbolSection};
 use object::{SymbolFlags, SymbolKind, SymbolScope};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sdc_ir::Digest;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +58,8 @@ pub enum EmitError {
     Interface(#[from] InterfaceError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
     #[error("the weights are embedded in the object, so there is no weights file to write")]
     Embedded,
     #[error("the weights are {actual} bytes with their header, the interface says {expected}")]
@@ -82,6 +85,12 @@ pub fn emit(dir: &Path, package: &Package<'_>, wanted: &BTreeSet<Kind>) -> Resul
         name,
         files: Vec::new(),
     };
+    // The library's record names the weights file, so that is first.
+    let weights = wanted.get(&Kind::Weights);
+    if let Some(kind) = weights {
+        let header = weights_header(package)?;
+        staged.add(*kind, |out| weights::write(out, &header, package.weights))?;
+    }
     for kind in wanted {
         match kind {
             Kind::Object => staged.add(*kind, |out| out.write_all(package.object))?,
@@ -90,7 +99,12 @@ pub fn emit(dir: &Path, package: &Package<'_>, wanted: &BTreeSet<Kind>) -> Resul
                 staged.add(*kind, |out| out.write_all(&bytes))?;
             }
             Kind::SharedLibrary => {
-                let bytes = sharedlib::link(package.object, &kind.file_name(name))?;
+                let record = Record {
+                    interface: interface.clone(),
+                    transient: package.transient.clone(),
+                    weights: weights.map(|_| file(&staged.files[0].0, name)),
+                };
+                let bytes = sharedlib::link(package.object, &kind.file_name(name), &record.to_bytes()?)?;
                 staged.add(*kind, |out| out.write_all(&bytes))?;
             }
             Kind::Header => {
@@ -109,10 +123,7 @@ pub fn emit(dir: &Path, package: &Package<'_>, wanted: &BTreeSet<Kind>) -> Resul
                 let text = rust_crate::library_source(interface);
                 staged.add(*kind, |out| out.write_all(text.as_bytes()))?;
             }
-            Kind::Weights => {
-                let header = weights_header(package)?;
-                staged.add(*kind, |out| weights::write(out, &header, package.weights))?;
-            }
+            Kind::Weights => {}
             Kind::Manifest => {
                 // `Kind` orders the manifest last, so all files it lists are there.
                 let files = staged
@@ -133,6 +144,7 @@ pub fn emit(dir: &Path, package: &Package<'_>, wanted: &BTreeSet<Kind>) -> Resul
             }
         }
     }
+    staged.files.sort_by_key(|(written, _)| written.kind);
     staged.commit()
 }
 
@@ -239,17 +251,63 @@ impl Staged<'_> {
         Ok(())
     }
 
+    /// Renames all files, or none: what a failure finds renamed already is put back.
     fn commit(self) -> Result<Vec<Written>, EmitError> {
+        let mut done: Vec<Placed> = Vec::with_capacity(self.files.len());
         let mut all = Vec::with_capacity(self.files.len());
         for (written, file) in self.files {
-            file.persist(&written.path).map_err(|e| EmitError::Io {
-                path: written.path.clone(),
-                source: e.error,
-            })?;
+            match place(file, &written.path) {
+                Ok(placed) => done.push(placed),
+                Err(source) => {
+                    done.into_iter().rev().for_each(Placed::undo);
+                    let path = written.path;
+                    return Err(EmitError::Io { path, source });
+                }
+            }
             all.push(written);
         }
         Ok(all)
     }
+}
+
+/// A file that has its name.
+enum Placed {
+    /// Nothing had that name before.
+    New(PathBuf),
+    /// What had that name before has the temporary one, which vanishes with the value.
+    Exchanged(NamedTempFile, PathBuf),
+    /// What had that name before is gone: the file system cannot exchange names.
+    Replaced,
+}
+
+impl Placed {
+    /// As far as the file system lets one.
+    fn undo(self) {
+        match self {
+            Placed::New(path) => drop(std::fs::remove_file(path)),
+            Placed::Exchanged(file, path) => drop(exchange(file.path(), &path)),
+            Placed::Replaced => {}
+        }
+    }
+}
+
+fn place(file: NamedTempFile, path: &Path) -> io::Result<Placed> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            file.persist(path).map_err(|e| e.error)?;
+            Ok(Placed::New(path.to_owned()))
+        }
+        Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        _ if exchange(file.path(), path).is_ok() => Ok(Placed::Exchanged(file, path.to_owned())),
+        _ => {
+            file.persist(path).map_err(|e| e.error)?;
+            Ok(Placed::Replaced)
+        }
+    }
+}
+
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
 }
 
 /// Hashes and counts what passes through.

@@ -2,7 +2,7 @@
 //!
 //! - [`merge`], [`symbols`], [`archive`], [`sharedlib`]: from an object under construction to a finished `.o`, `.a` and
 //!   `.so`, without an assembler, a linker or a C compiler.
-//! - [`interface`], [`header`], [`weights`], [`manifest`], [`emit`]: what a user's program must know, and the files that
+//! - [`interface`], [`header`], [`weights`], [`manifest`], [`record`], [`emit`]: what a user's program must know, and the files that
 //!   say it.
 //! - [`load`], [`pool`], [`probe`], [`measure`]: running exactly those files, as `sdc run` and `sdc bench` do.
 //!
@@ -21,6 +21,7 @@ pub mod measure;
 pub mod merge;
 pub mod pool;
 pub mod probe;
+pub mod record;
 mod reloc;
 pub mod rust_crate;
 pub mod sharedlib;

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of the manifest's own format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// The manifest's file name.
 pub const FILE_NAME: &str = "manifest.json";
 /// Manifests are small; a larger file is not one.
-const MAX_BYTES: usize = 16 << 20;
+pub(crate) const MAX_BYTES: usize = 16 << 20;
 
 /// One artifact's manifest. Keys come out in the order of the fields, maps sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

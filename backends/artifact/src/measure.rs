@@ -4,7 +4,7 @@
 //! program `sdc-measure` is made for that. What is kept per run is small, for the same reason.
 
 use crate::interface::TensorSpec;
-use crate::load::{Artifact, Fault, LoadError, Memory};
+use crate::load::{Artifact, Fault, LoadError, LoadOptions, Memory};
 use crate::pool::Pool;
 use crate::probe::{Probe, Span};
 use sdc_ir::DType;
@@ -22,6 +22,8 @@ pub struct Wish {
     pub seconds: f64,
     /// Whether to time each function; the artifact must be built for it.
     pub probe: bool,
+    /// How the artifact is loaded.
+    pub load: LoadOptions,
 }
 
 /// Times of one function, in microseconds.
@@ -94,7 +96,7 @@ const MOST_PROFILED: usize = 4096;
 /// # Errors
 /// See [`MeasureError`].
 pub fn measure(dir: &Path, wish: &Wish) -> Result<Measured, MeasureError> {
-    let artifact = Artifact::open(dir)?;
+    let artifact = Artifact::open_with(dir, wish.load)?;
     let interface = artifact.interface();
     let pool = match wish.threads {
         1 => None,

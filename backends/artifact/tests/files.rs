@@ -82,8 +82,8 @@ fn lying_manifests_are_refused() {
         Manifest::parse(text.replacen(from, to, 1).as_bytes())
     };
     assert!(matches!(
-        replaced("\"format\": 1", "\"format\": 2"),
-        Err(ManifestError::Format(2))
+        replaced("\"format\": 2", "\"format\": 3"),
+        Err(ManifestError::Format(3))
     ));
     assert!(matches!(
         replaced("\"libtoy.so\"", "\"../libtoy.so\""),
@@ -229,4 +229,85 @@ fn files_are_mapped() {
     if std::path::Path::new("/dev/zero").exists() {
         assert!(map_file(std::path::Path::new("/dev/zero")).is_err());
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn folders_hold_what_is_in_them() {
+    use sdc_artifact::load::{Folder, map_within};
+    use std::os::unix::fs::symlink;
+    let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let write = |dir: &std::path::Path| std::fs::write(dir.join("data"), b"content").unwrap();
+    write(outside.path());
+    std::fs::create_dir(dir.path().join("below")).unwrap();
+    write(&dir.path().join("below"));
+    symlink(outside.path(), dir.path().join("linked")).unwrap();
+    symlink(outside.path().join("data"), dir.path().join("link")).unwrap();
+    let folder = Folder::open(dir.path()).unwrap();
+    assert_eq!(
+        &map_within(&folder, "below/data".as_ref()).unwrap()[..],
+        b"content"
+    );
+    assert!(map_within(&folder, "./below/data".as_ref()).is_ok());
+    let absolute = outside.path().join("data");
+    for path in [
+        "linked/data",
+        "link",
+        "below/../below/data",
+        "../data",
+        "below",
+        "",
+        "absent",
+    ] {
+        assert!(map_within(&folder, path.as_ref()).is_err(), "{path}");
+    }
+    assert!(map_within(&folder, &absolute).is_err());
+    // The directory is the one that was opened, whatever now has its name.
+    let moved = outside.path().join("moved");
+    std::fs::rename(dir.path(), &moved).unwrap();
+    std::fs::create_dir(dir.path()).unwrap();
+    assert!(map_within(&folder, "below/data".as_ref()).is_ok());
+}
+
+/// A directory in the place of one file: the others are what they were, and nothing is left.
+#[test]
+fn a_failure_amid_the_renames_is_undone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (interface, weights) = (interface("toy", false), weights());
+    let object = finished(&interface, false);
+    let emit = |options: &[(&str, &str)]| {
+        let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let package = Package {
+            interface: &interface,
+            object: &object,
+            weights: &[&weights],
+            origin: Origin {
+                options: options.collect(),
+                ..Origin::default()
+            },
+            transient: None,
+        };
+        emit(dir.path(), &package, &BTreeSet::from(Kind::ALL))
+    };
+    let entries = || {
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path());
+        let read = |path: std::path::PathBuf| (path.clone(), std::fs::read(path).ok());
+        names.map(read).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let header = dir.path().join("toy.h");
+    std::fs::create_dir(&header).unwrap();
+    let before = entries();
+    assert!(emit(&[]).is_err());
+    assert_eq!(entries(), before, "nothing was there");
+    std::fs::remove_dir(&header).unwrap();
+    emit(&[]).unwrap();
+    let manifest = dir.path().join("manifest.json");
+    std::fs::remove_file(&manifest).unwrap();
+    std::fs::create_dir(&manifest).unwrap();
+    let before = entries();
+    assert!(emit(&[("cpu", "another")]).is_err());
+    assert_eq!(entries(), before, "all was there");
+    std::fs::remove_dir(&manifest).unwrap();
+    emit(&[("cpu", "another")]).unwrap();
+    assert_eq!(entries().len(), Kind::ALL.len());
 }

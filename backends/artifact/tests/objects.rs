@@ -83,7 +83,7 @@ fn merging_refuses() {
     ));
     let not_elf = merge::kernels(&mut caller("x"), &[b"not an object"]);
     assert!(matches!(not_elf, Err(ObjectError::Read(_))));
-    let linked = sharedlib::link(&finished(&interface("m", false), false), "libm.so").unwrap();
+    let linked = sharedlib::link(&finished(&interface("m", false), false), "libm.so", &[]).unwrap();
     assert!(matches!(
         merge::kernels(&mut caller("x"), &[&linked]),
         Err(ObjectError::NotRelocatable)
@@ -113,7 +113,8 @@ fn checking_refuses() {
 
 #[test]
 fn linking_refuses() {
-    let link = |building: &Building<'_>| sharedlib::link(&building.write().unwrap(), "libm.so").unwrap_err();
+    let link =
+        |building: &Building<'_>| sharedlib::link(&building.write().unwrap(), "libm.so", &[]).unwrap_err();
     assert!(
         matches!(link(&caller("elsewhere")), ObjectError::Undefined { symbol, .. } if symbol == "elsewhere")
     );
@@ -157,7 +158,7 @@ fn shared_libraries_are_well_formed() {
             _ => building.add_symbol_bss(symbol, section, 10_000, 64),
         };
     }
-    let bytes = sharedlib::link(&building.write().unwrap(), "libm.so").unwrap();
+    let bytes = sharedlib::link(&building.write().unwrap(), "libm.so", &[]).unwrap();
     let file = ElfFile64::<Endianness>::parse(&*bytes).unwrap();
     assert_eq!(file.kind(), object::ObjectKind::Dynamic);
 
@@ -303,7 +304,7 @@ proptest! {
             bytes.truncate(cut.index(bytes.len()));
         }
         let _ = symbols::check(&bytes, "m");
-        let _ = sharedlib::link(&bytes, "libm.so");
+        let _ = sharedlib::link(&bytes, "libm.so", &[]);
         let _ = merge::kernels(&mut caller("sdc_k_test_parallel"), &[&kernels]);
     }
 }

@@ -6,8 +6,9 @@ mod support;
 
 use sdc_artifact::emit::{Package, emit};
 use sdc_artifact::load::{Artifact, LoadError};
-use sdc_artifact::manifest::{Kind, Manifest, Origin, Plan};
+use sdc_artifact::manifest::{Kind, Manifest, Origin, Plan, Transient};
 use sdc_artifact::pool::Pool;
+use sdc_ir::{DType, Digest};
 use std::collections::BTreeSet;
 use std::path::Path;
 use support::*;
@@ -194,12 +195,6 @@ fn damage_is_noticed_before_use() {
         Artifact::open(dir.path())
     };
     let mut bad = good.clone();
-    bad.interface.arena_size = 8;
-    assert!(matches!(open(&bad), Err(LoadError::Disagreement { .. })));
-    let mut bad = good.clone();
-    bad.interface.features.push("avx1024".to_owned());
-    assert!(matches!(open(&bad), Err(LoadError::Cpu { missing, .. }) if missing == ["avx1024"]));
-    let mut bad = good.clone();
     bad.files.remove(&Kind::SharedLibrary);
     assert!(matches!(
         open(&bad),
@@ -207,10 +202,124 @@ fn damage_is_noticed_before_use() {
             kind: Kind::SharedLibrary
         })
     ));
-    let mut bad = good.clone();
-    bad.interface.weights_digest.0[0] ^= 1;
-    assert!(matches!(open(&bad), Err(LoadError::Digest { .. })));
     assert!(open(&good).is_ok());
+}
+
+/// Whatever a manifest says of its model, the library knows better.
+#[test]
+fn manifests_that_lie_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    compile(dir.path(), "toy", false, false);
+    let path = dir.path().join("manifest.json");
+    let good = Manifest::parse(&std::fs::read(&path).unwrap()).unwrap();
+    type Lie = fn(&mut Manifest);
+    let lies: [(&str, Lie); 9] = [
+        ("arena", |m| m.interface.arena_size = 8),
+        ("prepared memory", |m| m.interface.prepared_size = 64),
+        ("features", |m| m.interface.features.clear()),
+        ("more features", |m| {
+            m.interface.features.push("avx1024".to_owned())
+        }),
+        ("no outputs", |m| m.interface.outputs.clear()),
+        ("smaller input", |m| m.interface.inputs[0].shape = vec![1]),
+        ("element type", |m| m.interface.inputs[0].dtype = DType::I8),
+        ("weights", |m| m.interface.weights_digest.0[0] ^= 1),
+        ("parts to give back", |m| {
+            m.transient = Some(Transient {
+                always: true,
+                parts: Vec::new(),
+            });
+        }),
+    ];
+    for (what, lie) in lies {
+        let mut bad = good.clone();
+        lie(&mut bad);
+        std::fs::write(&path, bad.to_text().unwrap()).unwrap();
+        for result in [
+            Artifact::open(dir.path()).err(),
+            sdc_artifact::load::verify(dir.path()).err(),
+        ] {
+            assert!(
+                matches!(result, Some(LoadError::Unlike { .. })),
+                "{what}: {result:?}"
+            );
+        }
+    }
+    // Weights and their entry, changed together.
+    let mut bad = good.clone();
+    let weights = dir.path().join("toy.weights");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&weights, &bytes).unwrap();
+    bad.files.get_mut(&Kind::Weights).unwrap().sha256 = Digest::of(&[&bytes]);
+    std::fs::write(&path, bad.to_text().unwrap()).unwrap();
+    assert!(matches!(
+        Artifact::open(dir.path()),
+        Err(LoadError::Unlike { .. })
+    ));
+    // A library that does not say what it is.
+    let library = dir.path().join("libtoy.so");
+    let bytes =
+        sdc_artifact::sharedlib::link(&finished(&interface("toy", false), false), "libtoy.so", &[]).unwrap();
+    std::fs::write(&library, &bytes).unwrap();
+    let entry = bad.files.get_mut(&Kind::SharedLibrary).unwrap();
+    (entry.sha256, entry.size) = (Digest::of(&[&bytes]), bytes.len() as u64);
+    std::fs::write(&path, bad.to_text().unwrap()).unwrap();
+    assert!(matches!(
+        Artifact::open(dir.path()),
+        Err(LoadError::Record { .. })
+    ));
+}
+
+/// The library, and weights of this size, are copies: what happens to their files afterwards changes nothing.
+#[test]
+fn files_changed_in_place_change_nothing() {
+    use std::io::Write;
+    let dir = tempfile::tempdir().unwrap();
+    compile(dir.path(), "toy", false, false);
+    sdc_artifact::load::verify(dir.path()).unwrap();
+    let artifact = Artifact::open(dir.path()).unwrap();
+    let mut instance = artifact.instance().unwrap();
+    let mut outputs = artifact.outputs().unwrap();
+    for name in ["libtoy.so", "toy.weights"] {
+        let path = dir.path().join(name);
+        let size = std::fs::metadata(&path).unwrap().len();
+        let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all(&vec![0xa5; size as usize]).unwrap();
+        file.set_len(1).unwrap();
+        outputs[0].fill(0);
+        instance.run(&[&input()], &mut [&mut outputs[0]], None).unwrap();
+        assert_eq!(floats(&outputs[0]), expected(), "{name}");
+    }
+    assert!(Artifact::open(dir.path()).is_err());
+}
+
+/// Pipes, links and directories in the place of each file: an error at once.
+#[test]
+fn only_regular_files_of_the_directory_are_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    compile(dir.path(), "toy", false, false);
+    for name in ["libtoy.so", "toy.weights", "manifest.json"] {
+        let (path, aside) = (dir.path().join(name), dir.path().join("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        let refused = |what: &str| {
+            let error = Artifact::open(dir.path()).unwrap_err();
+            assert!(matches!(error, LoadError::Io { .. }), "{name}, {what}: {error}");
+        };
+        std::os::unix::fs::symlink("aside", &path).unwrap();
+        refused("link");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        refused("directory");
+        std::fs::remove_dir(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        if made.is_ok_and(|status| status.success()) {
+            refused("pipe");
+            std::fs::remove_file(&path).unwrap();
+        }
+        std::fs::rename(&aside, &path).unwrap();
+    }
+    Artifact::open(dir.path()).unwrap();
 }
 
 #[test]

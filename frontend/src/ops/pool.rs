@@ -435,10 +435,15 @@ pub(super) fn lrn(c: &mut NodeCtx) -> Lowered {
     let rest = rest.ok_or_else(|| Fault::new(Code::TooLarge, "the input is too large"))?;
     let square = c.binary(BinaryOp::Mul, x, x)?;
     let image = c.reshape(square, vec![shape[0], 1, shape[1], rest])?;
-    // Padding counts, so every mean is the sum divided by `size`, which the formula divides by anyway.
-    let pads = vec![(size - 1) / 2, 0, size / 2, 0];
+    // No more channels than there are, however far the neighbourhood reaches.
+    let most = shape[1].saturating_sub(1);
+    let (before, after) = (((size - 1) / 2).min(most), (size / 2).min(most));
+    let window = before + 1 + after;
+    // Padding counts, so every mean is the sum divided by the window's size, which is the `size` that the formula divides by as a rule.
+    let alpha = f64::from(alpha) * (window as f64 / size as f64);
+    let pads = vec![before, 0, after, 0];
     let op = AveragePool {
-        kernel: vec![size, 1],
+        kernel: vec![window, 1],
         strides: vec![1, 1],
         counted: pads.clone(),
         pads,
@@ -446,7 +451,7 @@ pub(super) fn lrn(c: &mut NodeCtx) -> Lowered {
     };
     let mean = c.emit(op, &[image])?;
     let mean = c.reshape(mean, shape)?;
-    let scaled = c.with_scalar(BinaryOp::Mul, mean, f64::from(alpha))?;
+    let scaled = c.with_scalar(BinaryOp::Mul, mean, alpha)?;
     let base = c.with_scalar(BinaryOp::Add, scaled, f64::from(bias))?;
     let divisor = c.with_scalar(BinaryOp::Pow, base, f64::from(beta))?;
     c.binary(BinaryOp::Div, x, divisor)

@@ -19,6 +19,7 @@ use constants::Constants;
 use sdc_artifact::ObjectError;
 use sdc_artifact::emit::{Package, Written, embed_weights, emit};
 use sdc_artifact::interface::{Interface, TensorSpec, sanitise};
+use sdc_artifact::load::LoadOptions;
 use sdc_artifact::manifest::{Kind, Origin, Plan as PlanSummary, Transient};
 use sdc_artifact::weights::{self, Header};
 use sdc_ir::graph::Port;
@@ -53,6 +54,8 @@ pub struct Options {
     pub flash: Option<usize>,
     /// Make `NAME_run` hand every function to `parallel_for`, for timing.
     pub profile: bool,
+    /// How the artifact is loaded, where it is to run here.
+    pub load: LoadOptions,
 }
 
 impl Options {
@@ -68,6 +71,7 @@ impl Options {
             ram: None,
             flash: None,
             profile: false,
+            load: LoadOptions::default(),
         }
     }
 }

@@ -7,7 +7,6 @@ use crate::interface::Interface;
 use crate::pool::ParallelFor;
 use std::ffi::{c_int, c_void};
 use std::fs::File;
-use std::path::Path;
 
 type Prepare = unsafe extern "C" fn(*const c_void, *mut c_void) -> c_int;
 type Run = unsafe extern "C" fn(
@@ -39,22 +38,16 @@ unsafe impl Send for Library {}
 unsafe impl Sync for Library {}
 
 impl Library {
-    /// Loads the already checked `file` and looks up the model's functions.
+    /// Loads the already checked `file`, a sealed one in memory, and looks up the model's functions.
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-    pub fn open(file: File, path: &Path, interface: &Interface) -> Result<Self, LoadError> {
+    pub fn open(file: File, interface: &Interface) -> Result<Self, LoadError> {
         use libloading::os::unix;
         use std::os::fd::AsRawFd;
 
-        // By its open file and not by its path: that is the file whose digest was checked, and the dynamic linker takes
-        // a path it has seen before for the same library even when another file has been put there.
-        let by_file = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let name = if Path::new(&by_file).exists() {
-            Path::new(&by_file)
-        } else {
-            path
-        };
-        // SAFETY: the library has no initialisers and no imports; its digest is that of the manifest.
-        let library = unsafe { unix::Library::open(Some(name), unix::RTLD_NOW | unix::RTLD_LOCAL) };
+        // The file in memory has no other name.
+        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+        // SAFETY: the library has no initialisers and no imports; its digest is that of the manifest, and it is sealed.
+        let library = unsafe { unix::Library::open(Some(&name), unix::RTLD_NOW | unix::RTLD_LOCAL) };
         let library = libloading::Library::from(library.map_err(LoadError::Library)?);
         let symbol = |what: &str| format!("{}_{what}", interface.name);
         // SAFETY: the types are those of the ABI that every artifact of this manifest format has.
@@ -103,7 +96,7 @@ impl Library {
 
     /// Refuses: the code is for another kind of host.
     #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-    pub fn open(_file: File, _path: &Path, _interface: &Interface) -> Result<Self, LoadError> {
+    pub fn open(_file: File, _interface: &Interface) -> Result<Self, LoadError> {
         Err(LoadError::Host)
     }
 }

@@ -4,26 +4,30 @@
 //! Deliberately absent: file formats of tensors, comparison of outputs, timing.
 
 mod cpu;
+mod files;
 mod instance;
 mod library;
 mod map;
 mod memory;
+mod open;
 mod transient;
 
 pub use cpu::missing as missing_cpu_features;
+pub use files::{Verified, verify};
 pub use instance::{ArenaUse, Instance};
-pub use map::map_file;
+pub use map::{map_file, map_within};
 pub use memory::Memory;
+pub use open::Folder;
 
 use crate::interface::Interface;
-use crate::manifest::{self, File, Kind, Manifest, ManifestError};
-use crate::weights::{self, WeightsError};
+use crate::manifest::{Kind, Manifest, ManifestError};
+use crate::record::RecordError;
+use crate::weights::WeightsError;
+use files::Files;
 use library::Library;
 use memmap2::Mmap;
 use sdc_ir::Digest;
-use sha2::{Digest as _, Sha256};
-use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use transient::Range;
@@ -58,6 +62,10 @@ pub enum LoadError {
         expected: Digest,
         actual: Digest,
     },
+    #[error("{path}: {source}", path = path.display())]
+    Record { path: PathBuf, source: RecordError },
+    #[error("the manifest's {what} is not what the shared library was linked for")]
+    Unlike { what: &'static str },
     #[error("this CPU lacks {}; the artifact was compiled for {cpu}", .missing.join(", "))]
     Cpu { cpu: String, missing: Vec<String> },
     #[error("cannot load the shared library: {0}")]
@@ -131,28 +139,43 @@ pub struct Artifact {
 struct Loaded {
     manifest: Manifest,
     library: Library,
-    /// Mapped file; none when the library holds the weights itself.
+    /// The weights file, mapped or copied; none when the library holds the weights itself.
     weights: Option<Mmap>,
     /// What runs give back.
     transient: Vec<Range>,
     prepared: Memory,
 }
 
+/// Weights files up to this size are copied; larger ones are mapped, so that their pages can be given back.
+const COPIED: u64 = 128 << 20;
+
+/// How an artifact is loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Copy the weights whatever their size. A mapped file that others change while the model runs changes its results, or ends
+    /// the process if it is shortened.
+    pub copy: bool,
+}
+
 impl Artifact {
-    /// Loads the artifact in `dir`: reads `manifest.json`, checks size and digest of the shared library and the weights
-    /// before anything of them is used, loads the library, maps the weights, and lets the model prepare itself.
+    /// Loads the artifact in `dir`, as [`Artifact::open_with`] does by default.
+    ///
+    /// # Errors
+    /// As for [`Artifact::open_with`].
+    pub fn open(dir: &Path) -> Result<Self, LoadError> {
+        Self::open_with(dir, LoadOptions::default())
+    }
+
+    /// Loads the artifact in `dir`: copies the shared library to where nobody can change it, checks its digest, holds the manifest
+    /// against what the library says of itself, checks the weights against that, and lets the model prepare itself. Whoever can
+    /// replace library and manifest together decides what runs; any other change to the files is an error.
     ///
     /// # Errors
     /// A host or CPU that cannot run it, files missing, damaged or of different compilations, too little memory.
-    pub fn open(dir: &Path) -> Result<Self, LoadError> {
-        let path = dir.join(manifest::FILE_NAME);
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| LoadError::Io { path, source }
-        };
-        let text = map_file(&path).map_err(io(&path))?;
-        let manifest = Manifest::parse(&text).map_err(|source| LoadError::Manifest { path, source })?;
-        let interface = &manifest.interface;
+    pub fn open_with(dir: &Path, options: LoadOptions) -> Result<Self, LoadError> {
+        let files = Files::open(dir)?;
+        let (memory, record) = files.library()?;
+        let interface = &record.interface;
         let missing = missing_cpu_features(&interface.features);
         if !missing.is_empty() {
             return Err(LoadError::Cpu {
@@ -160,40 +183,31 @@ impl Artifact {
                 missing,
             });
         }
-
-        let (path, file) = checked(dir, &manifest, Kind::SharedLibrary)?;
-        let library = Library::open(file, &path, interface)?;
+        let library = Library::open(memory, interface)?;
         let mut weights = None;
         if !interface.weights_embedded {
-            let (path, file) = checked(dir, &manifest, Kind::Weights)?;
-            let map = map::map(&file).map_err(io(&path))?;
-            // The whole file's digest has been checked, so the payload need not be hashed once more.
-            let header = weights::Header::read(&map).map_err(|source| LoadError::Weights {
-                path: path.clone(),
-                source,
-            })?;
-            if header.digest != interface.weights_digest {
-                let (expected, actual) = (interface.weights_digest, header.digest);
-                return Err(LoadError::Digest {
-                    path,
-                    expected,
-                    actual,
-                });
-            }
-            weights = Some(map);
+            let file = record
+                .weights
+                .as_ref()
+                .ok_or(LoadError::MissingFile { kind: Kind::Weights })?;
+            // Copies cannot be given back, which whoever compiled the model may have insisted on.
+            let given_back = record.transient.as_ref().is_some_and(|t| t.always);
+            let copy = options.copy || (file.size <= COPIED && !given_back);
+            weights = Some((files.weights(file, interface, copy)?, copy));
         }
         let prepared = Memory::new("prepared memory", interface.prepared_size)?;
+        let transient = match (&weights, &record.transient) {
+            (Some((weights, false)), Some(transient)) => transient::ranges(weights, transient),
+            _ => Vec::new(),
+        };
         let mut loaded = Loaded {
-            manifest,
+            manifest: files.manifest,
             library,
-            weights,
-            transient: Vec::new(),
+            weights: weights.map(|(weights, _)| weights),
+            transient,
             prepared,
         };
         loaded.prepare()?;
-        if let (Some(weights), Some(transient)) = (&loaded.weights, &loaded.manifest.transient) {
-            loaded.transient = transient::ranges(weights, transient);
-        }
         Ok(Self {
             loaded: Arc::new(loaded),
         })
@@ -229,35 +243,4 @@ impl Artifact {
             .map(|t| Memory::new("outputs", t.bytes().unwrap_or(usize::MAX)))
             .collect()
     }
-}
-
-/// Opens a file of the artifact and checks its size and digest. The open file is what was checked, whatever becomes of the
-/// name meanwhile. It is read rather than mapped, so that it need not all be in this process's memory.
-fn checked(dir: &Path, manifest: &Manifest, kind: Kind) -> Result<(PathBuf, fs::File), LoadError> {
-    let File { name, size, sha256 } = manifest.files.get(&kind).ok_or(LoadError::MissingFile { kind })?;
-    let path = dir.join(name);
-    let io = |source| LoadError::Io {
-        path: path.clone(),
-        source,
-    };
-    let file = fs::File::open(&path).map_err(io)?;
-    let actual = file.metadata().map_err(io)?.len();
-    if actual != *size {
-        return Err(LoadError::Size {
-            path,
-            expected: *size,
-            actual,
-        });
-    }
-    let mut hash = Sha256::new();
-    io::copy(&mut (&file).take(*size), &mut hash).map_err(io)?;
-    let actual = Digest(hash.finalize().into());
-    if actual != *sha256 {
-        return Err(LoadError::Digest {
-            path,
-            expected: *sha256,
-            actual,
-        });
-    }
-    Ok((path, file))
 }

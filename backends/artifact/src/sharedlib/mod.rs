@@ -19,15 +19,16 @@ use object::{Object, ObjectSection, ObjectSymbol, elf};
 const PAGE: u64 = 4096;
 
 /// Links `object` (a finished relocatable object: see [`crate::symbols::check`]) into a shared library with the given
-/// `DT_SONAME`. Its global symbols with default visibility are exported, sorted by name.
+/// `DT_SONAME`. Its global symbols with default visibility are exported, sorted by name. `record` becomes the section
+/// [`crate::record::SECTION`], among the constants; there is none if it is empty.
 ///
 /// # Errors
 /// Undefined symbols, sections or relocations of a kind listed as absent above, absolute addresses in code, or more than
 /// 2 GiB between a reference and its target.
-pub fn link(object: &[u8], soname: &str) -> Result<Vec<u8>, ObjectError> {
+pub fn link(object: &[u8], soname: &str, record: &[u8]) -> Result<Vec<u8>, ObjectError> {
     let file = reloc::parse(object)?;
     let layout = Layout::new(&file)?;
-    let names = plan::Names::collect(&file, &layout, soname)?;
+    let names = plan::Names::collect(&file, &layout, soname, record)?;
     let (mut image, placed) = write::write(&file, &layout, &names)?;
     let relative = patch(&file, &layout, &placed, &mut image)?;
     placed.fill_relative(&mut image, &relative);

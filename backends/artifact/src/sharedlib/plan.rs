@@ -52,14 +52,22 @@ pub(super) struct Names {
     pub exported: Vec<Named>,
     /// All code symbols, for debuggers and profilers.
     pub code: Vec<Named>,
+    /// What the library says of itself; not a name, but as foreign to the object.
+    pub record: Vec<u8>,
 }
 
 impl Names {
-    pub fn collect(file: &ElfObject<'_>, layout: &Layout, soname: &str) -> Result<Self, ObjectError> {
+    pub fn collect(
+        file: &ElfObject<'_>,
+        layout: &Layout,
+        soname: &str,
+        record: &[u8],
+    ) -> Result<Self, ObjectError> {
         let mut names = Names {
             soname: soname.as_bytes().to_vec(),
             exported: Vec::new(),
             code: Vec::new(),
+            record: record.to_vec(),
         };
         for symbol in file.symbols() {
             let SymbolFlags::Elf { st_info, st_other } = symbol.flags() else {
@@ -169,6 +177,9 @@ pub(super) struct Plan {
     /// Index and name of each output section that exists.
     pub sections: [Option<(SectionIndex, StringId)>; 5],
     pub rela: Option<StringId>,
+    /// Where the record begins.
+    pub record: u64,
+    pub record_name: Option<StringId>,
 }
 
 /// Decides all places; the order of the calls is the order in the file.
@@ -206,6 +217,7 @@ pub(super) fn reserve<'n>(
         classes[class as usize] = w.reserve(size(class) as usize, align(class)) as u64;
     };
     place(w, Class::Rodata);
+    let record = w.reserve(names.record.len(), 1) as u64;
     let read_end = w.reserved_len() as u64;
     let mut text = None;
     if size(Class::Text) > 0 {
@@ -247,6 +259,10 @@ pub(super) fn reserve<'n>(
     let rela_name = (layout.absolute > 0).then(|| {
         w.reserve_section_index();
         w.add_section_name(b".rela.dyn")
+    });
+    let record_name = (!names.record.is_empty()).then(|| {
+        w.reserve_section_index();
+        w.add_section_name(crate::record::SECTION.as_bytes())
     });
     let mut sections = [None; 5];
     for class in Class::ALL.into_iter().filter(|c| present(*c)) {
@@ -292,6 +308,8 @@ pub(super) fn reserve<'n>(
         symtab,
         sections,
         rela: rela_name,
+        record,
+        record_name,
     })
 }
 

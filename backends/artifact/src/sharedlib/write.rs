@@ -91,6 +91,7 @@ fn write_loaded(
         Ok(())
     };
     class(w, Class::Rodata)?;
+    w.write(&names.record);
     class(w, Class::Text)?;
     w.pad_until(plan.relro.start as usize);
     class(w, Class::Relro)?;
@@ -151,6 +152,20 @@ fn write_tables(w: &mut Writer<'_>, layout: &Layout, names: &Names, plan: &Plan)
             sh_info: 0,
             sh_addralign: 8,
             sh_entsize: entry,
+        });
+    }
+    if let Some(name) = plan.record_name {
+        w.write_section_header(&SectionHeader {
+            name: Some(name),
+            sh_type: elf::SHT_PROGBITS,
+            sh_flags: elf::SHF_ALLOC.into(),
+            sh_addr: plan.record,
+            sh_offset: plan.record,
+            sh_size: names.record.len() as u64,
+            sh_link: 0,
+            sh_info: 0,
+            sh_addralign: 1,
+            sh_entsize: 0,
         });
     }
     for class in Class::ALL {

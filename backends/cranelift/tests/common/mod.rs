@@ -114,7 +114,7 @@ impl Native {
         );
         let object = compiled.object.write().unwrap();
         sdc_artifact::symbols::check(&object, "m").unwrap();
-        let image = sdc_artifact::sharedlib::link(&object, "m.so").unwrap();
+        let image = sdc_artifact::sharedlib::link(&object, "m.so", &[]).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), image).unwrap();
         // SAFETY: the library has no initialisers.

@@ -4,7 +4,6 @@
 //! - `dim NAME=N ...`: values of symbolic dimensions;
 //! - `stages NAME ...`: the stages to keep a snapshot of beside `object`, all but `header` and `decompose` by default (every stage but
 //!   `decompose` is checked nevertheless);
-//! - `stages accel` alone: the program of the accelerator, which the simulator runs, instead of everything native;
 //! - `integer`: the stages are those of the integer network it is turned into, `import` being that network;
 //! - `fails`: the model cannot be compiled, and the snapshot is the list of reasons;
 //! - `cut N`: only the first N bytes of the encoded model are given.
@@ -31,16 +30,13 @@ pub enum Stage {
     /// Digests of the objects.
     Object,
     Errors,
-    /// The accelerator's program for the integer network. A case that has it has no other.
-    Accel,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 13] = {
+    pub const ALL: [Stage; 12] = {
         use Stage::*;
         [
-            Import, Simplify, Fuse, Decompose, Quantise, Layout, Schedule, Tile, Plan, Header, Object,
-            Errors, Accel,
+            Import, Simplify, Fuse, Decompose, Quantise, Layout, Schedule, Tile, Plan, Header, Object, Errors,
         ]
     };
 
@@ -59,7 +55,6 @@ impl Stage {
             Stage::Header => "header",
             Stage::Object => "object",
             Stage::Errors => "errors",
-            Stage::Accel => "accel",
         }
     }
 
@@ -85,8 +80,8 @@ impl Case {
     pub fn parse(name: &str, text: &str) -> Result<Self, String> {
         // The header says much the same for every model, and `quantise` changes only quantised ones: shown where asked for.
         let usual = |s: &Stage| {
-            use Stage::{Accel, Decompose, Errors, Header, Quantise};
-            !matches!(s, Decompose | Quantise | Header | Errors | Accel)
+            use Stage::{Decompose, Errors, Header, Quantise};
+            !matches!(s, Decompose | Quantise | Header | Errors)
         };
         let mut stages: BTreeSet<Stage> = Stage::ALL.into_iter().filter(usual).collect();
         let mut dims = BTreeMap::new();
@@ -116,7 +111,7 @@ impl Case {
                 _ => return Err(wrong()),
             }
         }
-        if !stages.contains(&Stage::Errors) && !stages.contains(&Stage::Accel) {
+        if !stages.contains(&Stage::Errors) {
             stages.insert(Stage::Object);
         }
         let mut model = onnx_text::parse(text)?.encode_to_vec();

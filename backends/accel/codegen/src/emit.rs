@@ -142,7 +142,7 @@ impl<'a> Emitter<'a> {
         for (now, work) in schedule.works.iter().enumerate() {
             ahead.retain(|&first| first > now);
             self.loads(schedule, now, &mut waiting, &mut ahead)?;
-            self.work(&schedule.bands[work.band], work)?;
+            self.work(&schedule.bands[work.band], work);
             for pool in [&mut self.wb, &mut self.xb, &mut self.pb, &mut self.tt] {
                 pool.release(now);
             }
@@ -216,13 +216,13 @@ impl<'a> Emitter<'a> {
         self.tokens.push(engine, Op::Mark(Mark { kind, id }), &[]);
     }
 
-    fn work(&mut self, band: &Band, work: &Work) -> Result<(), AccelError> {
+    fn work(&mut self, band: &Band, work: &Work) {
         let layer = &self.net.layers[band.layer];
         match &layer.body {
-            Body::Conv(conv) => self.convolve(conv, band, work)?,
+            Body::Conv(conv) => self.convolve(conv, band, work),
             _ if self.plans[band.layer].result.is_some() && layer.chain.is_empty() => {
                 self.element_wise(band, work, None);
-                return Ok(());
+                return;
             }
             _ => self.element_wise(band, work, Some(self.slot)),
         }
@@ -231,119 +231,97 @@ impl<'a> Emitter<'a> {
             self.store(band, work);
             self.slot = 1 - self.slot;
         }
-        Ok(())
     }
 
-    fn convolve(&mut self, conv: &Convolution, band: &Band, work: &Work) -> Result<(), AccelError> {
-        let plan = &self.plans[band.layer];
-        let tile = &plan.tiles[band.tile.unwrap_or(0)];
-        let single = plan.pieces.len() == 1;
+    fn convolve(&mut self, conv: &Convolution, band: &Band, work: &Work) {
         self.enter(Engine::Pe, band.layer);
         for &(piece, load) in &work.weights {
-            let (image, at) = (&tile.images[piece], self.placed[load]);
-            let (view, first) = band.views[0];
-            let geom = self.geometry(conv, band, piece, first);
-            let fmt = match image.g {
-                _ if image.bases.is_empty() => crate::weights::Weights::Plain(Vec::new()).fmt(0),
-                g => conv.weights.fmt(g),
-            };
-            let offset = if conv.depthwise {
+            self.multiply(conv, band, work, piece, load);
+        }
+    }
+
+    /// The instruction of a strip and a piece of the filters.
+    fn multiply(&mut self, conv: &Convolution, band: &Band, work: &Work, piece: usize, load: LoadId) {
+        let plan = &self.plans[band.layer];
+        let tile = &plan.tiles[band.tile.unwrap_or(0)];
+        let (image, at) = (&tile.images[piece], self.placed[load]);
+        let (view, first) = band.views[0];
+        let geom = self.geometry(conv, band, piece, first);
+        let fmt = match image.g {
+            _ if image.bases.is_empty() => crate::weights::Weights::Plain(Vec::new()).fmt(0),
+            g => conv.weights.fmt(g),
+        };
+        let offset = if conv.depthwise {
+            0
+        } else {
+            tile.channels.start + plan.pieces[piece].c.start
+        };
+        // A depthwise convolution names its first channel itself.
+        let c0 = i64::from(view.coff) + tile.channels.start as i64;
+        let view = View {
+            coff: if conv.depthwise {
                 0
             } else {
-                tile.channels.start + plan.pieces[piece].c.start
-            };
-            // A depthwise convolution names its first channel itself.
-            let c0 = i64::from(view.coff) + tile.channels.start as i64;
-            let view = View {
-                coff: if conv.depthwise {
-                    0
-                } else {
-                    view.coff + offset as i32
-                },
-                ..view
-            };
-            let bank = self.config.wb_bank;
-            let start = (at.at + image.base_bytes) as u32;
-            let prm = self.placed[work.parameters].at as u32;
-            let index = at.index as u32;
-            let reads = self.reads(conv, band, work, image, at, view, first);
-            let v = self
-                .registers
-                .get(&mut self.tokens, Engine::Pe, Register::View(view));
-            let g = self
-                .registers
-                .get(&mut self.tokens, Engine::Pe, Register::Geom(geom));
-            let f = self
-                .registers
-                .get(&mut self.tokens, Engine::Pe, Register::Fmt(fmt));
-            let q = self
-                .registers
-                .get(&mut self.tokens, Engine::Pe, Register::Quant(conv.quant));
-            self.mark_tile(band, work);
-            let key = (
-                fmt,
-                geom,
-                [
-                    start,
-                    at.at as u32,
-                    index,
-                    work.weights[0].1 as u32,
-                    tile.filters.len() as u32,
-                ],
-            );
-            let reuse = self.held == Some(key) && self.blocks(band.layer) == 1;
-            self.held = Some(key);
-            let strip = work.strip;
-            let common = Dwcv {
-                view: v,
-                geom: g,
-                fmt: f,
-                quant: q,
-                wbank: start / bank,
-                waddr: start % bank,
-                baddr: if image.bases.is_empty() {
-                    0
-                } else {
-                    at.at as u32 % bank
-                },
-                c0: c0 as u32,
-                prm,
-                m: tile.filters.len() as u32,
-                oy: (strip.y - band.rows.start) as u32,
-                ox: strip.x as u32,
-                e: strip.e as u32,
-                f: strip.f as u32,
-                slot: self.slot,
-                reuse,
-            };
-            if conv.depthwise {
-                self.tokens.push(Engine::Pe, common, &reads);
-                continue;
-            }
-            let op = Conv {
-                view: v,
-                geom: g,
-                fmt: f,
-                quant: q,
-                wbank: common.wbank,
-                waddr: common.waddr,
-                baddr: common.baddr,
-                xbank: index / self.config.xb_bank,
-                xaddr: index % self.config.xb_bank,
-                prm,
-                m: common.m,
-                oy: common.oy,
-                ox: common.ox,
-                e: common.e,
-                f: common.f,
-                slot: self.slot,
-                reuse,
-                accin: piece > 0,
-                keep: !single && piece + 1 < plan.pieces.len(),
-            };
-            self.tokens.push(Engine::Pe, op, &reads);
+                view.coff + offset as i32
+            },
+            ..view
+        };
+        let bank = self.config.wb_bank;
+        let start = (at.at + image.base_bytes) as u32;
+        let prm = self.placed[work.parameters].at as u32;
+        let index = at.index as u32;
+        let reads = self.reads(conv, band, work, image, at, view, first);
+        let all = [
+            Register::View(view),
+            Register::Geom(geom),
+            Register::Fmt(fmt),
+            Register::Quant(conv.quant),
+        ];
+        let [v, g, f, q] = all.map(|r| self.registers.get(&mut self.tokens, Engine::Pe, r));
+        self.mark_tile(band, work);
+        let key = (
+            fmt,
+            geom,
+            [
+                start,
+                at.at as u32,
+                index,
+                work.weights[0].1 as u32,
+                tile.filters.len() as u32,
+            ],
+        );
+        let reuse = self.held == Some(key) && self.blocks(band.layer) == 1;
+        self.held = Some(key);
+        let strip = work.strip;
+        let common = Dwcv {
+            view: v,
+            geom: g,
+            fmt: f,
+            quant: q,
+            wbank: start / bank,
+            waddr: start % bank,
+            baddr: if image.bases.is_empty() {
+                0
+            } else {
+                at.at as u32 % bank
+            },
+            c0: c0 as u32,
+            prm,
+            m: tile.filters.len() as u32,
+            oy: (strip.y - band.rows.start) as u32,
+            ox: strip.x as u32,
+            e: strip.e as u32,
+            f: strip.f as u32,
+            slot: self.slot,
+            reuse,
+        };
+        if conv.depthwise {
+            self.tokens.push(Engine::Pe, common, &reads);
+            return;
         }
-        Ok(())
+        let last = piece + 1 == plan.pieces.len();
+        let op = dense(common, self.config.xb_bank, index, piece > 0, !last);
+        self.tokens.push(Engine::Pe, op, &reads);
     }
 
     fn blocks(&self, layer: usize) -> usize {
@@ -461,5 +439,30 @@ impl<'a> Emitter<'a> {
     fn quant(&mut self, engine: Engine, quant: Quant) -> u32 {
         self.registers
             .get(&mut self.tokens, engine, Register::Quant(quant))
+    }
+}
+
+/// A depthwise instruction's fields as those of one over all channels.
+fn dense(i: Dwcv, xb_bank: u32, index: u32, accin: bool, keep: bool) -> Conv {
+    Conv {
+        view: i.view,
+        geom: i.geom,
+        fmt: i.fmt,
+        quant: i.quant,
+        wbank: i.wbank,
+        waddr: i.waddr,
+        baddr: i.baddr,
+        xbank: index / xb_bank,
+        xaddr: index % xb_bank,
+        prm: i.prm,
+        m: i.m,
+        oy: i.oy,
+        ox: i.ox,
+        e: i.e,
+        f: i.f,
+        slot: i.slot,
+        reuse: i.reuse,
+        accin,
+        keep,
     }
 }

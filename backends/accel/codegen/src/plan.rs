@@ -278,19 +278,19 @@ fn sources(
         };
         best(true).or_else(|| best(false))
     };
-    let Some((n, places)) = found else {
-        let need: usize = streams
+    let least = || {
+        streams
             .iter()
             .zip(&rows_of)
             .map(|(&i, row)| need(1, i) * row)
-            .sum();
-        return Err(AccelError::TooLarge {
-            layer: l.origin.clone(),
-            buffer: "each bank of the input buffer",
-            need,
-            size: gaps.iter().map(|g| g.size).max().unwrap_or(0),
-        });
+            .sum()
     };
+    let (n, places) = found.ok_or_else(|| AccelError::TooLarge {
+        layer: l.origin.clone(),
+        buffer: "each bank of the input buffer",
+        need: least(),
+        size: gaps.iter().map(|g| g.size).max().unwrap_or(0),
+    })?;
     let mut places = places.into_iter();
     plan.sources = (0..operands.len())
         .map(|i| match &residency.bands[operands[i].map] {
@@ -348,7 +348,7 @@ impl Plan {
 
     fn result_runs(&self, layer: &Layer, phase: Option<&Phase>, rows: usize) -> Vec<Range<usize>> {
         let Some(bands) = &self.result else {
-            return vec![0..rows];
+            return std::iter::once(0..rows).collect();
         };
         runs(0..rows, |y| {
             let row = result_row(layer, phase, y);

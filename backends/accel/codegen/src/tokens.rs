@@ -154,8 +154,11 @@ impl Tokens {
         }
         if access.write {
             let old: Vec<u32> = cells.range(start..end).map(|(&from, _)| from).collect();
-            old.iter().for_each(|from| drop(cells.remove(from)));
-            fresh = vec![start..end];
+            for from in old {
+                cells.remove(&from);
+            }
+            fresh.clear();
+            fresh.push(start..end);
         } else if at < end {
             fresh.push(at..end);
         }

@@ -37,7 +37,7 @@ pub struct Piece {
 
 impl Piece {
     /// Weights of a filter in it.
-    pub fn len(&self) -> usize {
+    pub fn weights(&self) -> usize {
         self.c.len() * self.taps()
     }
 
@@ -185,7 +185,7 @@ impl Weights {
 
     fn room(&self, filters: Range<usize>, piece: &Piece) -> usize {
         match self {
-            Weights::Plain(_) => piece.len(),
+            Weights::Plain(_) => piece.weights(),
             Weights::Sd(d, _) => {
                 let rows = sd_rows(d, piece);
                 let kept = |f: usize| rows.clone().filter(|&q| d.is_kept(f, q)).count();
@@ -236,7 +236,7 @@ fn plain_pieces(filter: Filter, bank: usize, file: usize) -> Vec<Piece> {
 }
 
 fn plain_image(all: &[i8], filter: Filter, filters: Range<usize>, piece: &Piece) -> Image {
-    let mut stream = Vec::with_capacity(filters.len() * piece.len());
+    let mut stream = Vec::with_capacity(filters.len() * piece.weights());
     for f in filters {
         for c in piece.c.clone() {
             for r in piece.rows.clone() {
@@ -251,7 +251,7 @@ fn plain_image(all: &[i8], filter: Filter, filters: Range<usize>, piece: &Piece)
     }
     Image {
         stream,
-        bytes: piece.len(),
+        bytes: piece.weights(),
         ..Image::default()
     }
 }

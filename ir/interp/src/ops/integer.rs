@@ -31,7 +31,7 @@ pub(super) fn add(op: &QLinearAdd, inputs: &[&Tensor], ty: &TensorType) -> Resul
         }
     }
     let out = requantiser(op.shift, op.y_zero, op.min, op.max);
-    let y: Vec<i128> = sums.into_iter().map(|sum| out(sum)).collect();
+    let y: Vec<i128> = sums.into_iter().map(out).collect();
     from_ints(ty.dtype, ty.sizes().to_vec(), &y)
 }
 

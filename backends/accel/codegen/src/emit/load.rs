@@ -3,8 +3,10 @@
 use super::{Emitter, Placed, place};
 use crate::error::AccelError;
 use crate::net::MapId;
+use crate::plan::Tile;
 use crate::schedule::{Load, LoadId, What};
 use crate::tokens::{Access, Space};
+use crate::weights::Image;
 use sdc_accel_isa::{Engine, Ldm, Ldp, Ldt, Ldw, Ldx, Register, View};
 use std::ops::Range;
 
@@ -87,8 +89,33 @@ impl Emitter<'_> {
             return Ok(false);
         };
         self.placed[id] = Placed { at, index };
-        let (stream, bases, xs) = self.image(key)?;
+        let addresses = self.image(key)?;
         self.enter(Engine::Ld, load.layer);
+        self.push_weights(tile, image, at, addresses);
+        if bits > 0 {
+            let op = Ldx {
+                bank: (index / xbank) as u32,
+                addr: (index % xbank) as u32,
+                bytes: bits as u32,
+                dram: addresses.2,
+            };
+            let written = Access {
+                space: Space::Xb,
+                range: index as u32..(index + bits) as u32,
+                write: true,
+            };
+            self.tokens.push(Engine::Ld, op, &[written]);
+        }
+        let traffic = &mut self.traffic[load.layer];
+        traffic.stream += image.stream.len() as u64;
+        traffic.basis += image.bases.len() as u64;
+        traffic.index += bits as u64;
+        Ok(true)
+    }
+
+    /// The instructions that load bases and streams to a place of WB.
+    fn push_weights(&mut self, tile: &Tile, image: &Image, at: usize, (stream, bases, _): (u32, u32, u32)) {
+        let (bank, base) = (self.config.wb_bank as usize, image.base_bytes);
         let slices = tile.filters.len() as u32;
         let access = |start: usize, len: usize| Access {
             space: Space::Wb,
@@ -123,25 +150,6 @@ impl Emitter<'_> {
         };
         self.tokens
             .push(Engine::Ld, codes, &[access(at + base, image.bytes)]);
-        if bits > 0 {
-            let op = Ldx {
-                bank: (index / xbank) as u32,
-                addr: (index % xbank) as u32,
-                bytes: bits as u32,
-                dram: xs,
-            };
-            let written = Access {
-                space: Space::Xb,
-                range: index as u32..(index + bits) as u32,
-                write: true,
-            };
-            self.tokens.push(Engine::Ld, op, &[written]);
-        }
-        let traffic = &mut self.traffic[load.layer];
-        traffic.stream += image.stream.len() as u64;
-        traffic.basis += image.bases.len() as u64;
-        traffic.index += bits as u64;
-        Ok(true)
     }
 
     /// Addresses of a tile's stream, bases and index bits.

@@ -133,25 +133,28 @@ fn leave_to_host(graph: &Graph, all: &mut [Who], spread: &BTreeSet<Node>) {
     }
 }
 
-/// Whether the machine can do it; if not, why.
-fn able(graph: &Graph, data: &NodeData) -> Result<(), String> {
-    let bytes = |v: &Value| shape_of(graph, *v).is_some();
-    let known = matches!(
-        data.op,
+/// Operators of which the machine has some.
+fn known(op: &Op) -> bool {
+    let computes = matches!(
+        op,
         Op::QLinearConv(_)
             | Op::QLinearAdd(_)
             | Op::QLinearMul(_)
             | Op::QLinearAveragePool(_)
             | Op::MaxPool(_)
             | Op::Lookup(_)
-            | Op::Concat(_)
-            | Op::Slice(_)
-            | Op::Pad(_)
-            | Op::Reshape(_)
-            | Op::Transpose(_)
-            | Op::Resize(_)
     );
-    if !known {
+    let moves = matches!(
+        op,
+        Op::Concat(_) | Op::Slice(_) | Op::Pad(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Resize(_)
+    );
+    computes || moves
+}
+
+/// Whether the machine can do it; if not, why.
+fn able(graph: &Graph, data: &NodeData) -> Result<(), String> {
+    let bytes = |v: &Value| shape_of(graph, *v).is_some();
+    if !known(&data.op) {
         return Err(format!("the machine has no {}", data.op.name()));
     }
     let operands = match data.op {

@@ -45,7 +45,7 @@ fn decomposed(rng: &mut Rng, shape: &[usize]) -> Decomposed {
     let nibble = rng.bool();
     let all: Vec<u8> = (1..=255u8).filter(|m| m.count_ones() <= 2).collect();
     let n = rng.usize(1..=if nibble { 7 } else { 8 });
-    let mut alphabet = rng.choose_multiple(all.into_iter(), n);
+    let mut alphabet = rng.choose_multiple(all, n);
     alphabet.sort_unstable();
     let s = rng.usize(1..=8);
     let format = Format {
@@ -280,7 +280,7 @@ pub fn network(seed: u64) -> Graph {
     for _ in 0..rng.usize(2..9) {
         let (x, zero) = values[rng.usize(values.len().saturating_sub(3)..values.len())];
         let next = match rng.u8(0..8) {
-            0 | 1 | 2 => convolution(&mut g, &mut rng, x, zero, &limits),
+            0..=2 => convolution(&mut g, &mut rng, x, zero, &limits),
             3 => follow(&mut g, &mut rng, x, zero),
             4 => (pooled(&mut g, &mut rng, x, zero), zero),
             5 => (moved(&mut g, &mut rng, x), zero),

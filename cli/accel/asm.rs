@@ -7,7 +7,6 @@ use std::io::Write;
 use std::path::PathBuf;
 
 #[derive(clap::Args, Debug)]
-#[group(id = "result", required = true, multiple = false, args = ["output", "hex"])]
 #[command(after_long_help = "\
 Examples:
   sdc asm program.sdas -o program.sdap
@@ -19,7 +18,7 @@ pub struct Args {
     #[arg(value_name = "FILE.sdas")]
     file: PathBuf,
     /// Write the program here
-    #[arg(short, long, value_name = "FILE.sdap")]
+    #[arg(short, long, value_name = "FILE.sdap", required_unless_present = "hex", conflicts_with = "hex")]
     output: Option<PathBuf>,
     /// Print the words of the code in hexadecimal, one a line
     #[arg(long)]

@@ -17,7 +17,10 @@ fn texts() -> Vec<String> {
     let mut paths: Vec<_> = entries.map(|e| e.unwrap().path()).collect();
     paths.retain(|p| p.extension().is_some_and(|e| e == "sdas"));
     paths.sort();
-    paths.iter().map(|p| std::fs::read_to_string(p).unwrap()).collect()
+    paths
+        .iter()
+        .map(|p| std::fs::read_to_string(p).unwrap())
+        .collect()
 }
 
 fn tries() -> u64 {
@@ -29,9 +32,13 @@ fn tries() -> u64 {
 fn seal(file: &mut [u8]) {
     let mut at = HEADER;
     for _ in 0..SECTIONS {
-        let Some(head) = file.get(at..at + HEAD) else { return };
+        let Some(head) = file.get(at..at + HEAD) else {
+            return;
+        };
         let length = u64::from_le_bytes(head[4..12].try_into().unwrap()) as usize;
-        let Some(body) = file.get(at + HEAD..(at + HEAD).saturating_add(length)) else { return };
+        let Some(body) = file.get(at + HEAD..(at + HEAD).saturating_add(length)) else {
+            return;
+        };
         let crc = crc32fast::hash(body).to_le_bytes();
         file[at + 12..at + HEAD].copy_from_slice(&crc);
         at += HEAD + length;
@@ -42,7 +49,9 @@ fn seal(file: &mut [u8]) {
 fn use_it(program: Program) {
     let config = program.config.clone();
     let inputs = program.inputs.len();
-    let Ok(simulator) = Simulator::new(program, config) else { return };
+    let Ok(simulator) = Simulator::new(program, config) else {
+        return;
+    };
     if inputs == 0 {
         for mode in [Mode::Func, Mode::Cycle] {
             let options = Options {
@@ -64,7 +73,11 @@ fn damaged_containers_do_no_harm() {
         let rng = &mut Rng::with_seed(seed);
         let mut file = whole[rng.usize(..whole.len())].clone();
         // Mostly near the front, where code and sizes are.
-        let reach = if rng.bool() { file.len() } else { file.len().min(1200) };
+        let reach = if rng.bool() {
+            file.len()
+        } else {
+            file.len().min(1200)
+        };
         for _ in 0..rng.usize(1..6) {
             let at = rng.usize(..reach);
             match rng.u8(..4) {
@@ -94,9 +107,14 @@ fn damaged_texts_do_no_harm() {
     let whole = texts();
     for seed in 0..tries() {
         let rng = &mut Rng::with_seed(seed);
-        let mut lines: Vec<String> = whole[rng.usize(..whole.len())].lines().map(str::to_owned).collect();
+        let mut lines: Vec<String> = whole[rng.usize(..whole.len())]
+            .lines()
+            .map(str::to_owned)
+            .collect();
         // Data are most of a text; the rest is what is worth damaging.
-        let code: Vec<usize> = (0..lines.len()).filter(|&i| !lines[i].starts_with(".data")).collect();
+        let code: Vec<usize> = (0..lines.len())
+            .filter(|&i| !lines[i].starts_with(".data"))
+            .collect();
         for _ in 0..rng.usize(1..4) {
             let at = code[rng.usize(..code.len())].min(lines.len() - 1);
             let other = code[rng.usize(..code.len())].min(lines.len() - 1);

@@ -253,7 +253,11 @@ mod tests {
                     ..Duration::default()
                 },
                 Bytes(bytes) => Duration {
-                    busy: if bandwidth == 0 { 0 } else { bytes.div_ceil(bandwidth) },
+                    busy: if bandwidth == 0 {
+                        0
+                    } else {
+                        bytes.div_ceil(bandwidth)
+                    },
                     latency: if start.engine == Ld { 100 } else { 0 },
                     channel: true,
                 },

@@ -2,21 +2,28 @@
 
 use crate::exit::Failure;
 use crate::model::{self, ModelArgs};
-use crate::sdir::{Dump, check_stage};
+use crate::sdir::{Dump, check_stage, stages};
 use crate::target::HereArgs;
 use sdc_passes::pipeline::{PipelineOptions, run_pipeline};
 use std::io::Write;
 use std::path::PathBuf;
 
-#[derive(clap::Args, Debug)]
-#[command(after_long_help = "\
+fn help() -> String {
+    format!(
+        "\
 Examples:
   sdc dump model.onnx --after fuse       # the graph after the fuse pass, on standard output
-  sdc dump model.onnx --all stages       # stages/0_import.sdir, stages/1_simplify.sdir, ..., stages/weights.sdw
-  sdc opt stages/1_simplify.sdir --passes fuse
+  sdc dump model.onnx --all stages       # stages/0_import.sdir, stages/1_legalise.sdir, ..., stages/weights.sdw
+  sdc opt stages/1_legalise.sdir --passes simplify
 
-Stages: import, simplify, fuse, layout, tile, plan. The text names weights by their digest; --all writes their data to
-weights.sdw, where `sdc opt` finds it. Same model, same sdc, same text.")]
+Stages: {}. The text names weights by their digest; --all writes their data to
+weights.sdw, where `sdc opt` finds it. Same model, same sdc, same text.",
+        stages().join(", ")
+    )
+}
+
+#[derive(clap::Args, Debug)]
+#[command(after_long_help = help())]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,

@@ -3,14 +3,14 @@
 use crate::exit::Failure;
 use crate::sdir;
 use sdc_passes::driver::CheckInputs;
-use sdc_passes::pipeline::run_passes;
+use sdc_passes::pipeline::{graph_passes, run_passes};
 use std::io::Write;
 use std::path::PathBuf;
 
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "\
 Examples:
-  sdc opt stages/0_import.sdir --passes simplify,fuse          # the result on standard output
+  sdc opt stages/0_import.sdir --passes legalise,simplify,fuse # the result on standard output
   sdc opt in.sdir --passes layout -o out.sdir                  # with its weights in out.sdw
   sdc opt in.sdir --passes fuse --remarks                      # what was and was not done, and why
 
@@ -19,8 +19,7 @@ pub struct Args {
     /// Graph in text form
     #[arg(value_name = "FILE.sdir")]
     file: PathBuf,
-    /// Passes to run, in this order: simplify, fuse, layout
-    #[arg(long, value_name = "PASS,..", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "PASS,..", value_delimiter = ',', required = true, help = passes())]
     passes: Vec<String>,
     /// Write the result here, and its weights beside it, instead of printing it
     #[arg(short, long, value_name = "FILE.sdir")]
@@ -31,6 +30,12 @@ pub struct Args {
     /// Run the interpreter before and after each pass, and name the first that breaks its class
     #[arg(long, value_name = "WHEN", value_parser = ["each-pass"])]
     check: Option<String>,
+}
+
+/// What `--passes` takes.
+fn passes() -> String {
+    let names: Vec<&str> = graph_passes().iter().map(|p| p.name()).collect();
+    format!("Passes to run, in this order; there are {}", names.join(", "))
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {

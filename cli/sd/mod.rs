@@ -12,7 +12,7 @@ use crate::exit::Failure;
 use crate::progress::Progress;
 use sdc_ir::graph::{Graph, Node};
 use sdc_passes::decompose::{self, DecomposeError, Options, Plan, Samples};
-use sdc_passes::pipeline::run_passes;
+use sdc_passes::pipeline::{TO_FUSED, run_passes};
 use std::collections::BTreeMap;
 
 /// A compressed network.
@@ -52,7 +52,7 @@ pub fn compress(
 
 /// The passes before compression.
 pub fn fuse(graph: &Graph) -> Result<Graph, Failure> {
-    Ok(run_passes(graph, &["simplify", "fuse"], None, &mut ())?.graph)
+    Ok(run_passes(graph, &TO_FUSED, None, &mut ())?.graph)
 }
 
 impl From<DecomposeError> for Failure {

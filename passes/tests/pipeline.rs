@@ -135,7 +135,12 @@ fn checked() -> PipelineOptions {
 fn a_network_down_to_its_plan() {
     let done = compile_pipeline(&network(), &checked(), &mut ()).unwrap_or_else(|e| panic!("{e}"));
     let times: Vec<&str> = done.timings.iter().map(|t| t.pass).collect();
-    assert_eq!(times, ["simplify", "fuse", "quantise", "layout", "tile", "plan"]);
+    assert_eq!(
+        times,
+        [
+            "legalise", "simplify", "fuse", "quantise", "layout", "tile", "plan"
+        ]
+    );
     let convolutions = operators(&done.graph).iter().filter(|&&o| o == "Conv").count();
     assert_eq!(convolutions, 8);
     assert!(
@@ -183,7 +188,10 @@ fn stopping_and_starting_again_gives_the_same() {
     let mut seen = Seen::default();
     let whole = compile_pipeline(&network(), &PipelineOptions::default(), &mut seen).unwrap();
     let names: Vec<&str> = seen.graphs.iter().map(|g| g.0).collect();
-    assert_eq!(names, ["import", "simplify", "fuse", "quantise", "layout"]);
+    assert_eq!(
+        names,
+        ["import", "legalise", "simplify", "fuse", "quantise", "layout"]
+    );
     assert_eq!((seen.started.len(), seen.planned), (6, 1));
 
     for (at, (pass, graph)) in seen.graphs.iter().enumerate() {
@@ -218,7 +226,7 @@ fn passes_by_name() {
     let error = run_passes(&network(), &["fold"], None, &mut ()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "no pass `fold` here (there are: simplify, fuse, quantise, layout)"
+        "no pass `fold` here (there are: legalise, simplify, fuse, quantise, layout)"
     );
     assert!(!error.is_bug());
     for options in [

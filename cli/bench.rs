@@ -1,8 +1,10 @@
 //! `sdc bench`: latency and memory of an artifact, measured in a process that does nothing else.
 
-use crate::exit::{Exit, Failure, Problem};
+use crate::args::SessionArgs;
+use crate::exit::Failure;
 use crate::profile;
-use crate::session::{SessionArgs, Source};
+use crate::progress::Progress;
+use sdc::{Directory, Error, Kind, Options, Source};
 use sdc_artifact::measure::{self, Measured, Wish};
 use serde::Serialize;
 use std::io::Write;
@@ -66,11 +68,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     if !args.timing.seconds.is_finite() || args.timing.seconds < 0.0 {
         return Err(Failure::usage("--seconds takes a time"));
     }
-    let source = Source::open(&args.session)?;
+    let (source, options) = args.session.open()?;
     if args.profile || args.trace.is_some() {
-        return run_profiled(args, source, out);
+        return run_profiled(args, source, options, out);
     }
-    let directory = source.directory(|_, _| None)?;
+    let directory = source.directory(|_| None, &options, &Progress::new())?;
     let measured = measured(directory.path(), args.timing, false)?;
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &measured).map_err(std::io::Error::from)?;
@@ -81,10 +83,15 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-fn run_profiled(args: &Args, source: Source, out: &mut dyn Write) -> Result<(), Failure> {
-    let (directory, functions) = source.profiled()?;
+fn run_profiled(args: &Args, source: Source, options: Options, out: &mut dyn Write) -> Result<(), Failure> {
+    let options = Options {
+        profile: true,
+        ..options
+    };
+    let directory = Directory::compile(source.model(|_| None)?, &options, &Progress::new())?;
+    let functions = directory.artifact().map_or(&[][..], |a| &a.functions);
     let mut measured = measured(directory.path(), args.timing, true)?;
-    let layers = profile::layers(&functions, &std::mem::take(&mut measured.steps))?;
+    let layers = profile::layers(functions, &std::mem::take(&mut measured.steps))?;
     if let Some(path) = &args.trace {
         profile::trace(&layers, path)?;
     }
@@ -134,25 +141,15 @@ fn measured(dir: &Path, timing: Timing, probe: bool) -> Result<Measured, Failure
         .map_err(own)?;
     if !output.status.success() {
         let message = format!("the measuring process ended with {}", output.status);
-        let notes = String::from_utf8_lossy(&output.stderr)
-            .lines()
-            .map(str::to_owned)
-            .collect();
-        let exit = match output.status.code() {
-            Some(2) => Exit::Usage,
-            Some(3) => Exit::Malformed,
-            Some(4) => Exit::Unsupported,
-            Some(5) => Exit::Limit,
-            _ => Exit::Bug,
+        let kind = match output.status.code() {
+            Some(2) => Kind::Usage,
+            Some(3) => Kind::Malformed,
+            Some(4) => Kind::Unsupported,
+            Some(5) => Kind::Limit,
+            _ => Kind::Bug,
         };
-        return Err(Failure {
-            exit,
-            problems: vec![Problem {
-                message,
-                notes,
-                ..Problem::default()
-            }],
-        });
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(said.lines().fold(Error::new(kind, message), Error::note).into());
     }
     serde_json::from_slice(&output.stdout)
         .map_err(|e| Failure::bug(format!("the measuring process printed no result: {e}")))
@@ -165,7 +162,7 @@ pub fn child(args: &ChildArgs, out: &mut dyn Write) -> Result<(), Failure> {
         seconds: args.seconds,
         probe: args.probe.is_some(),
     };
-    let measured = measure::measure(&args.dir, &wish)?;
+    let measured = measure::measure(&args.dir, &wish).map_err(Error::from)?;
     serde_json::to_writer(&mut *out, &measured).map_err(std::io::Error::from)?;
     Ok(writeln!(out)?)
 }

@@ -1,13 +1,10 @@
 //! `sdc check`: outputs against recorded ones.
 
-use crate::dataset::DataSet;
+use crate::args::SessionArgs;
 use crate::exit::Failure;
-use crate::session::{SessionArgs, Source, input_bytes};
-use crate::subject::{Subject, Subjects};
-use sdc_artifact::load::Artifact;
-use sdc_interp::compare::{Class, Report, compare, epsilon};
-use sdc_ir::Tensor;
-use serde::Serialize;
+use crate::progress::Progress;
+use sdc::DataSet;
+use sdc::check::{Checker, Tolerance};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -47,96 +44,44 @@ pub struct Args {
     json: bool,
 }
 
-/// One output of one data set.
-#[derive(Serialize)]
-struct Row {
-    data_set: String,
-    output: String,
-    /// Inputs whose recorded values were needed to compile the model.
-    fixed: Vec<String>,
-    passed: bool,
-    max_error: f64,
-    /// Largest magnitude of the recorded output.
-    scale: f64,
-    /// The largest error that passes; absent where it depends on the element.
-    allowed: Option<f64>,
-    detail: String,
-}
-
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    let class = |step: Option<f64>| match (args.rtol, args.atol, step) {
-        (None, None, Some(step)) => Class::Quantised { step },
-        (None, None, None) => Class::ROUNDING,
-        (rtol, atol, _) => Class::Elementwise {
-            rtol: rtol.unwrap_or(0.0),
-            atol: atol.unwrap_or(0.0),
-        },
+    let tolerance = Tolerance {
+        rtol: args.rtol,
+        atol: args.atol,
     };
     let dir = args.data.clone().unwrap_or_else(|| beside(&args.session.path));
     let sets = DataSet::all(&dir)?;
-    let source = Source::open(&args.session)?;
-    // The recorded inputs include those that are fixed.
-    let fixed = source.fixed().to_vec();
-    let recorded = |set: &DataSet| -> Result<Vec<Tensor>, Failure> {
-        let all = set.inputs()?.into_iter().enumerate();
-        Ok(all.filter(|(k, _)| !fixed.contains(k)).map(|(_, t)| t).collect())
-    };
-    let mut subjects = Subjects::new(&args.session, args.interpreter, source);
+    let (fixed, options) = args.session.options()?;
+    let options = (!args.interpreter).then_some(options);
+    let progress = Progress::new();
+    let mut checker = Checker::new(args.session.path.clone(), fixed, options, &progress)?;
     let mut rows = Vec::new();
     for set in &sets {
-        let (inputs, expected) = (recorded(set)?, set.outputs()?);
-        let given = inputs.len();
-        let ready = subjects.of(&inputs)?;
-        let (wanted, names) = ready.subject.ports();
-        let count = |what: &str, given: usize, wanted: usize| {
-            Failure::usage(format!("{}: {given} {what}, the model has {wanted}", set.name()))
-        };
-        if ready.inputs.len() != wanted {
-            return Err(count("inputs", given, wanted + ready.fixed.len()));
+        let found = checker.check(set, tolerance)?;
+        if !args.json {
+            found.iter().try_for_each(|row| writeln!(out, "{row}"))?;
         }
-        if expected.len() != names.len() {
-            return Err(count("outputs", expected.len(), names.len()));
-        }
-        let actual = ready.subject.run(&ready.inputs)?;
-        let pairs = actual.iter().zip(&expected);
-        for (i, (name, (actual, expected))) in names.iter().zip(pairs).enumerate() {
-            let report = compare(actual, expected, class(ready.subject.step(i)));
-            let row = Row::new(set.name(), name, &ready.fixed, &report);
-            if !args.json {
-                writeln!(out, "{row}")?;
-            }
-            rows.push(row);
-        }
+        rows.extend(found);
     }
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &rows).map_err(std::io::Error::from)?;
         writeln!(out)?;
     }
     if args.arena {
-        let inputs = recorded(&sets[0])?;
-        let ready = subjects.of(&inputs)?;
-        if let Subject::Native(_, artifact) = ready.subject {
-            arena(artifact, &ready.inputs, out)?;
-        }
+        arena(&mut checker, &sets[0], out)?;
     }
     if rows.iter().all(|r| r.passed) {
         Ok(())
     } else {
-        Err(Failure::differ())
+        Err(Failure::Differ)
     }
 }
 
 /// Holds the plan against what a run does to its arena.
-fn arena(artifact: &Artifact, inputs: &[Tensor], out: &mut dyn Write) -> Result<(), Failure> {
-    let specs = &artifact.interface().inputs;
-    let inputs = specs
-        .iter()
-        .zip(inputs)
-        .map(|(spec, tensor)| input_bytes(spec, tensor))
-        .collect::<Result<Vec<_>, _>>()?;
-    let inputs: Vec<&[u8]> = inputs.iter().map(|m| &m[..]).collect();
-    let used = artifact.instance()?.measure(&inputs, None)?;
-    let size = artifact.interface().arena_size;
+fn arena(checker: &mut Checker<'_>, set: &DataSet, out: &mut dyn Write) -> Result<(), Failure> {
+    let Some((used, size)) = checker.arena(set)? else {
+        return Ok(());
+    };
     writeln!(
         out,
         "arena_bytes: {size}, used up to {}, {} written",
@@ -158,47 +103,6 @@ fn beside(model: &Path) -> PathBuf {
     model.with_file_name(name)
 }
 
-impl Row {
-    fn new(data_set: String, output: &str, fixed: &[String], report: &Report) -> Self {
-        let allowed = match report.class {
-            _ if !report.expected.dtype.is_float() => Some(0.0),
-            Class::Exact => Some(0.0),
-            Class::Rounding { rel } => Some(rel.max(epsilon(report.actual.dtype)) * report.scale),
-            Class::Elementwise { .. } => None,
-            Class::Quantised { step } => Some(4.0 * step),
-        };
-        Self {
-            data_set,
-            output: output.to_owned(),
-            fixed: fixed.to_vec(),
-            passed: report.passed(),
-            max_error: report.max_abs,
-            scale: report.scale,
-            allowed,
-            detail: report.to_string(),
-        }
-    }
-}
-
-impl std::fmt::Display for Row {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Row {
-            data_set,
-            output,
-            max_error,
-            ..
-        } = self;
-        if !self.passed {
-            return write!(f, "{data_set} {output}: {}", self.detail);
-        }
-        write!(f, "{data_set} {output}: ok, max_error {max_error:.3e}")?;
-        match self.allowed {
-            Some(allowed) => write!(f, ", allowed {allowed:.3e}"),
-            None => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,27 +110,5 @@ mod tests {
     #[test]
     fn data_lies_beside_the_model() {
         assert_eq!(beside(Path::new("a/model_x.onnx")), Path::new("a/model_x_io"));
-    }
-
-    #[test]
-    fn rows_say_what_was_allowed() {
-        let t = |x: f32| Tensor::from_elements(vec![1], vec![x]).unwrap();
-        let row = Row::new(
-            "set".into(),
-            "y",
-            &[],
-            &compare(&t(1.00001), &t(1.0), Class::ROUNDING),
-        );
-        assert!(
-            row.passed && row.to_string().ends_with("allowed 1.000e-4"),
-            "{row}"
-        );
-        let row = Row::new(
-            "set".into(),
-            "y",
-            &[],
-            &compare(&t(1.1), &t(1.0), Class::ROUNDING),
-        );
-        assert!(!row.passed && row.to_string().contains("differs"), "{row}");
     }
 }

@@ -1,13 +1,13 @@
 //! `sdc compress`: a model with compressed weights, as standard ONNX.
 
+use crate::args::{DimArgs, ImageArgs};
 use crate::exit::Failure;
-use crate::files;
-use crate::images::ImageArgs;
-use crate::model::{DimArgs, Folder, ModelFile};
-use crate::sd::report::{LAYERS_KEY, Report, Wanted};
-use crate::sd::{self, Calibration, SdOptions, SolverArgs, WishArgs};
-use sdc_frontend::export::{embed_external, encode, export, obstacles};
-use std::collections::BTreeMap;
+use crate::progress::Progress;
+use crate::sd::report::{print, write};
+use crate::sd::{SolverArgs, WishArgs, settings};
+use sdc::compress::{self, CompressOptions, CompressionReport, Wanted};
+use sdc::{Calibration, ModelFile, files};
+use sdc_passes::decompose::Samples;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -52,40 +52,37 @@ pub struct Args {
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let start = Instant::now();
-    let file = ModelFile::read_fixed(&args.model, &args.dims)?;
-    let dims = file.with_single_batch(args.dims.map()?);
-    let proto = file.proto.clone();
-    let (model, _) = file.import(dims)?;
-    let fused = sd::fuse(&model.graph)?;
-    drop(model.graph);
-    let calibration = Calibration::open(&args.calib, &args.preprocessing, &fused)?;
-    let excluded: BTreeMap<_, _> = obstacles(&proto, &fused)
-        .into_iter()
-        .map(|(node, remark)| (node, remark.message))
-        .collect();
-    let options = SdOptions::new(&args.wish, &args.solver, &args.preprocessing);
-    let compressed = sd::compress(fused, &options, calibration.as_ref(), &excluded)?;
+    let fixed = args.dims.options()?;
+    let file = ModelFile::read(&args.model, &fixed.fixed)?;
+    let dims = file.with_single_batch(fixed.dims);
+    let (proto, external) = (file.proto.clone(), file.external());
+    let fused = compress::fuse(&file.import(dims)?.graph)?;
+    let preprocessing = args.preprocessing.preprocessing();
+    let calibration = Calibration::open(&args.calib, &preprocessing, &fused)?;
+    let excluded = compress::obstacles(&proto, &fused);
+    let options = CompressOptions {
+        calibration: calibration.as_ref().map(|c| c as &dyn Samples),
+        excluded: excluded.keys().copied().collect(),
+        ..settings(&args.wish, &args.solver, &preprocessing)
+    };
+    let progress = Progress::new();
+    let compressed = compress::compress(fused, &options, &progress)?;
     let wanted = Wanted {
         model: args.model.display().to_string(),
         options: &options,
-        calibration: calibration.as_ref(),
         excluded: &excluded,
     };
-    let mut report = Report::of(&compressed, &wanted)?;
-    let layers = serde_json::to_string(&report.layers).map_err(Failure::bug)?;
-    let mut written =
-        export(proto, &compressed.graph, &[(LAYERS_KEY.to_owned(), layers)]).map_err(Failure::unsupported)?;
-    embed_external(&mut written, &Folder::beside(&args.model))?;
-    let bytes = encode(&written)
-        .ok_or_else(|| Failure::limit("the compressed model exceeds the 2 GiB of a protobuf message"))?;
+    let mut report = CompressionReport::of(&compressed, &wanted, &progress)?;
+    drop(progress);
+    let bytes = compress::export(proto, external.as_ref(), &compressed.graph, &report.layers)?;
     files::write(&args.output, |out| out.write_all(&bytes))?;
     report.written(&args.output, bytes.len());
     for path in &args.report {
-        report.write(path)?;
+        write(&report, path)?;
     }
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
         return Ok(writeln!(out)?);
     }
-    report.print(start.elapsed(), out)
+    print(&report, start.elapsed(), out)
 }

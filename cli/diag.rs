@@ -1,27 +1,42 @@
 //! Problems as text on standard error.
 
-use crate::exit::{Exit, Failure, Problem};
+use crate::exit::{Exit, Failure};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
+use sdc::Problem;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 /// Line width where there is no terminal to ask.
 const WIDTH: usize = 120;
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(code) = &self.code {
-            write!(f, "{code} ")?;
+/// A problem as miette prints it, with what comes from the model made safe to print.
+#[derive(Debug)]
+struct Report {
+    text: String,
+    help: Option<String>,
+}
+
+impl From<Problem> for Report {
+    /// The code is part of the text: miette would give it a line of its own, too much where there are dozens of problems.
+    fn from(problem: Problem) -> Self {
+        let code = problem.code.map_or_else(String::new, |code| code + " ");
+        let notes: String = problem.notes.iter().map(|note| format!("\n{note}")).collect();
+        Self {
+            text: clean(&format!("{code}{}{notes}", problem.message)),
+            help: problem.help.as_deref().map(clean),
         }
-        f.write_str(&self.message)?;
-        self.notes.iter().try_for_each(|note| write!(f, "\n{note}"))
     }
 }
 
-impl std::error::Error for Problem {}
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
 
-/// The code is part of the text: miette would give it a line of its own, too much where there are dozens of problems.
-impl Diagnostic for Problem {
+impl std::error::Error for Report {}
+
+impl Diagnostic for Report {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.help.as_ref().map(|h| Box::new(h) as _)
     }
@@ -41,17 +56,19 @@ pub fn report(failure: &Failure) {
         handler = handler.with_width(WIDTH).with_wrap_lines(false);
     }
     let mut text = String::new();
-    for problem in &failure.problems {
-        let problem = printable(problem);
+    let problems = failure.problems();
+    let count = problems.len();
+    for problem in problems {
+        let problem = Report::from(problem);
         // Writing to a string fails only if a `Display` does, and ours do not; the plain form is always there.
         if handler.render_report(&mut text, &problem).is_err() {
             text.push_str(&problem.to_string());
         }
     }
-    if failure.problems.len() > 1 {
-        text.push_str(&format!("{} problems\n", failure.problems.len()));
+    if count > 1 {
+        text.push_str(&format!("{count} problems\n"));
     }
-    if failure.exit == Exit::Bug && !failure.problems.is_empty() {
+    if failure.exit() == Exit::Bug {
         text.push_str(BUG);
     }
     // If standard error is gone there is nobody to tell; the exit code remains.
@@ -85,17 +102,6 @@ fn clean(text: &str) -> String {
         .collect()
 }
 
-fn printable(problem: &Problem) -> Problem {
-    Problem {
-        code: problem.code.clone(),
-        message: clean(&problem.message),
-        notes: problem.notes.iter().map(|n| clean(n)).collect(),
-        help: problem.help.as_deref().map(clean),
-        fix: problem.fix.clone(),
-        at: problem.at.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +112,6 @@ mod tests {
             message: "a\u{1b}[2Jb".to_owned(),
             ..Problem::default()
         };
-        assert_eq!(printable(&problem).message, "a\\u{1b}[2Jb");
+        assert_eq!(Report::from(problem).text, "a\\u{1b}[2Jb");
     }
 }

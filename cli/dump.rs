@@ -1,26 +1,12 @@
 //! `sdc dump`: the stable text of every stage, for people and for their own snapshot tests.
 
+use crate::args::{HereArgs, ModelArgs};
 use crate::exit::Failure;
-use crate::model::{self, ModelArgs};
-use crate::sdir::{Dump, check_stage, stages};
-use crate::target::HereArgs;
+use sdc::Error;
+use sdc::stages::{Dump, check_stage, stages};
 use sdc_passes::pipeline::{PipelineOptions, run_pipeline};
 use std::io::Write;
 use std::path::PathBuf;
-
-fn help() -> String {
-    format!(
-        "\
-Examples:
-  sdc dump model.onnx --after fuse       # the graph after the fuse pass, on standard output
-  sdc dump model.onnx --all stages       # stages/0_import.sdir, stages/1_legalise.sdir, ..., stages/weights.sdw
-  sdc opt stages/1_legalise.sdir --passes simplify
-
-Stages: {}. The text names weights by their digest; --all writes their data to
-weights.sdw, where `sdc opt` finds it. Same model, same sdc, same text.",
-        stages().join(", ")
-    )
-}
 
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = help())]
@@ -37,19 +23,33 @@ pub struct Args {
     here: HereArgs,
 }
 
+fn help() -> String {
+    format!(
+        "\
+Examples:
+  sdc dump model.onnx --after fuse       # the graph after the fuse pass, on standard output
+  sdc dump model.onnx --all stages       # stages/0_import.sdir, stages/1_legalise.sdir, ..., stages/weights.sdw
+  sdc opt stages/2_simplify.sdir --passes fuse
+
+Stages: {}. The text names weights by their digest; --all writes their data to weights.sdw, where `sdc opt` finds it. Same model,
+same sdc, same text.",
+        stages().join(", ")
+    )
+}
+
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let stop_after = args.after.clone();
     if let Some(stage) = &stop_after {
         check_stage(stage)?;
     }
     let options = PipelineOptions {
-        tile: args.here.target()?.tile(),
+        schedule: args.here.target()?.tile(),
         stop_after: stop_after.clone().filter(|s| s != "all"),
         ..Default::default()
     };
-    let model = model::import(&args.model)?;
+    let model = args.model.import()?;
     let mut dump = Dump::of(stop_after.as_deref().unwrap_or("all"));
-    run_pipeline(&model.graph, &options, &mut dump)?;
+    run_pipeline(&model.graph, &options, &mut dump).map_err(Error::from)?;
     if let Some(dir) = &args.all {
         for path in dump.write(dir)? {
             writeln!(out, "{}", path.display())?;

@@ -1,37 +1,25 @@
-//! The `sdc` binary: flags, reports, progress. No algorithms: those are in the library crates.
+//! The `sdc` binary: flags, reports, progress, exit codes. What it does is done by the library `sdc`.
 //!
-//! One file per command. Shared: [`model`] (what goes in), [`sd`] (compression), [`build`] (graph to artifact), [`session`] (a model or an artifact,
-//! ready to run), [`exit`] and [`diag`] (what goes wrong), [`npy`], [`images`], [`dataset`] (data), [`sdir`] (text forms).
+//! One file per command. Shared: [`args`] (options), [`sd`] (options and reports of compression), [`exit`] and [`diag`] (what goes wrong).
 //!
 //! Results go to standard output, everything else to standard error. No environment variable changes what is computed.
 
+mod args;
 mod bench;
-mod build;
 mod check;
 mod compile;
 mod compress;
-mod dataset;
 mod diag;
 mod dump;
 mod eval;
 mod exit;
-mod files;
-mod images;
 mod inspect;
-mod integer;
-mod macs;
-mod model;
-mod npy;
 mod opt;
 mod plan;
 mod profile;
 mod progress;
 mod run;
 mod sd;
-mod sdir;
-mod session;
-mod subject;
-mod target;
 mod units;
 
 use clap::{Parser, Subcommand};
@@ -109,7 +97,7 @@ fn start() -> Exit {
         Ok(()) => Exit::Fine,
         Err(failure) => {
             diag::report(&failure);
-            failure.exit
+            failure.exit()
         }
     }
 }

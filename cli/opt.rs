@@ -1,7 +1,7 @@
 //! `sdc opt`: chosen passes on a graph in text form.
 
 use crate::exit::Failure;
-use crate::sdir;
+use sdc::{Error, stages};
 use sdc_passes::driver::CheckInputs;
 use sdc_passes::pipeline::{graph_passes, run_passes};
 use std::io::Write;
@@ -19,7 +19,7 @@ pub struct Args {
     /// Graph in text form
     #[arg(value_name = "FILE.sdir")]
     file: PathBuf,
-    #[arg(long, value_name = "PASS,..", value_delimiter = ',', required = true, help = passes())]
+    #[arg(long, value_name = "PASS,..", value_delimiter = ',', required = true, help = passes_help())]
     passes: Vec<String>,
     /// Write the result here, and its weights beside it, instead of printing it
     #[arg(short, long, value_name = "FILE.sdir")]
@@ -32,17 +32,20 @@ pub struct Args {
     check: Option<String>,
 }
 
-/// What `--passes` takes.
-fn passes() -> String {
-    let names: Vec<&str> = graph_passes().iter().map(|p| p.name()).collect();
-    format!("Passes to run, in this order; there are {}", names.join(", "))
+fn passes_help() -> String {
+    let passes = graph_passes();
+    let names: Vec<&str> = passes.iter().map(|p| p.name()).collect();
+    format!(
+        "Passes to run, in the order given; there are {}",
+        names.join(", ")
+    )
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    let graph = sdir::read_graph(&args.file)?;
+    let (graph, _) = stages::read(&args.file)?;
     let passes: Vec<&str> = args.passes.iter().map(String::as_str).collect();
     let check = args.check.is_some().then_some(CheckInputs::Seeded(0));
-    let outcome = run_passes(&graph, &passes, check.as_ref(), &mut ())?;
+    let outcome = run_passes(&graph, &passes, check.as_ref(), &mut ()).map_err(Error::from)?;
     if args.remarks {
         for remark in &outcome.remarks {
             writeln!(out, "{remark}")?;
@@ -50,7 +53,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         return Ok(());
     }
     match &args.output {
-        Some(path) => sdir::write_graph(path, &outcome.graph),
+        Some(path) => Ok(stages::write_graph(path, &outcome.graph)?),
         None => Ok(write!(out, "{}", outcome.graph)?),
     }
 }

@@ -1,11 +1,10 @@
 //! `sdc plan`: the memory plan.
 
+use crate::args::{HereArgs, ModelArgs};
 use crate::exit::Failure;
-use crate::files;
-use crate::model::{self, ModelArgs};
 use crate::progress::Progress;
-use crate::target::HereArgs;
 use crate::units::parse_size;
+use sdc::{Error, Observer, files};
 use sdc_passes::pipeline::{PipelineOptions, compile_pipeline};
 use sdc_passes::plan::{explain, report, svg};
 use std::io::Write;
@@ -36,13 +35,13 @@ pub struct Args {
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let options = PipelineOptions {
-        tile: args.here.target()?.tile(),
+        schedule: args.here.target()?.tile(),
         ..Default::default()
     };
-    let model = model::import(&args.model)?;
-    let progress = Progress::spinner();
-    progress.say("plan");
-    let compiled = compile_pipeline(&model.graph, &options, &mut ())?;
+    let model = args.model.import()?;
+    let progress = Progress::new();
+    progress.step("plan");
+    let compiled = compile_pipeline(&model.graph, &options, &mut ()).map_err(Error::from)?;
     drop(progress);
     let report = report::report(&compiled.lowered.module, &compiled.plan);
     if let Some(path) = &args.svg {
@@ -59,7 +58,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         .ram
         .and_then(|limit| explain::explain(&compiled.lowered.module, &compiled.plan, limit))
     {
-        Some(excess) => Err(crate::build::too_large("--ram", &excess.to_string())),
+        Some(excess) => Err(Error::too_large("--ram", &excess.to_string()).into()),
         None => Ok(()),
     }
 }

@@ -1,9 +1,8 @@
 //! What `sdc bench --profile` reports: the time of each function of a model, and what the user's layers got out of it.
 
-use crate::build::Function;
 use crate::exit::Failure;
-use crate::files;
 use comfy_table::{CellAlignment, Table, presets};
+use sdc::{Function, files};
 use sdc_artifact::measure::Step;
 use serde::Serialize;
 use std::io::Write;
@@ -107,7 +106,7 @@ pub fn trace(layers: &[Layer], path: &Path) -> Result<(), Failure> {
     };
     let events: Vec<_> = layers.iter().map(event).collect();
     let text = serde_json::json!({ "displayTimeUnit": "ns", "traceEvents": events }).to_string();
-    files::write(path, |file| file.write_all(text.as_bytes()))
+    Ok(files::write(path, |file| file.write_all(text.as_bytes()))?)
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! Progress of long work: on standard error, and only if that is a terminal.
 
+use crate::diag;
 use indicatif::{ProgressBar, ProgressStyle};
+use sdc::Observer;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-/// A line that says what is being done. Drawn nowhere unless standard error is a terminal; gone when dropped.
+/// A line that says what is being done, a bar once its length shows. Drawn nowhere unless standard error is a terminal; gone when dropped.
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// Work of unknown length.
-    pub fn spinner() -> Self {
+    pub fn new() -> Self {
         let bar = on_terminal(ProgressBar::new_spinner);
         // The thread that keeps it turning is started only where there is something to see.
         if !bar.is_hidden() {
@@ -17,29 +18,28 @@ impl Progress {
         }
         Self(bar)
     }
-    /// `len` steps of work.
-    pub fn steps(len: usize) -> Self {
-        let bar = on_terminal(|| ProgressBar::new(len as u64));
-        let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} {eta}");
+}
+
+impl Observer for Progress {
+    fn step(&self, name: &str) {
+        self.0.set_message(name.to_owned());
+    }
+    fn at(&self, done: usize, total: usize, what: &str) {
+        if self.0.is_hidden() {
+            return;
+        }
         // The template is a constant that indicatif accepts; if a later version does not, its own default will do.
-        Self(match style {
-            Ok(style) => bar.with_style(style),
-            Err(_) => bar,
-        })
-    }
-    /// Says what is being done.
-    pub fn say(&self, what: impl Into<String>) {
-        self.0.set_message(what.into());
-    }
-    /// Says how far the work is, where its length only shows as it goes on.
-    pub fn at(&self, done: usize, total: usize, what: impl Into<String>) {
+        if self.0.length().is_none()
+            && let Ok(style) = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} {eta}")
+        {
+            self.0.set_style(style);
+        }
         self.0.set_length(total as u64);
         self.0.set_position(done as u64);
-        self.0.set_message(what.into());
+        self.0.set_message(what.to_owned());
     }
-    /// Counts steps done.
-    pub fn add(&self, steps: usize) {
-        self.0.inc(steps as u64);
+    fn note(&self, text: &str) {
+        diag::note(text);
     }
 }
 

@@ -1,12 +1,10 @@
 //! `sdc run`: inputs from files, outputs to files or, in short, to standard output.
 
-use crate::dataset;
+use crate::args::SessionArgs;
 use crate::exit::Failure;
-use crate::files;
-use crate::npy;
-use crate::session::{SessionArgs, Source, run_once, type_text};
+use crate::progress::Progress;
+use sdc::{Error, Options, Source, files, npy, read_tensor, type_text};
 use sdc_artifact::interface::TensorSpec;
-use sdc_interp::EvalError;
 use sdc_ir::Tensor;
 use sdc_ir::graph::TensorType;
 use serde::Serialize;
@@ -42,11 +40,11 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    let source = Source::open(&args.session)?;
+    let (source, options) = args.session.open()?;
     let (names, outputs) = if args.interpreter {
         interpreted(source, &args.inputs)?
     } else {
-        compiled(source, &args.inputs)?
+        compiled(source, &options, &args.inputs)?
     };
     write_outputs(args, &names, &outputs, out)
 }
@@ -55,47 +53,47 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
 fn interpreted(source: Source, arguments: &[String]) -> Result<(Vec<String>, Vec<Tensor>), Failure> {
     let names = source.input_names().unwrap_or_default();
     let given = read_inputs(arguments, &names)?;
-    let shape = |position: usize, _: &str| Some(given.get(position)?.as_ref()?.shape().to_vec());
-    let graph = source.graph(shape)?;
+    let graph = source.model(shapes(&given))?.graph;
     let specs = TensorSpec::list(graph.inputs.iter().map(|p| {
         let ty = graph.ty(p.value);
         (p.name.clone(), ty.dtype, ty.sizes().to_vec())
     }));
     let inputs = complete(&specs, given)?;
-    let outputs = sdc_interp::run_graph(&graph, &inputs).map_err(|e| match e {
-        EvalError::InputType { .. } | EvalError::InputCount { .. } => Failure::usage(e),
-        other => Failure::unsupported(other),
-    })?;
+    let outputs = sdc::interpret(&graph, &inputs)?;
     Ok((graph.outputs.iter().map(|p| p.name.clone()).collect(), outputs))
 }
 
 /// Names and values of the outputs, from compiled code.
-fn compiled(source: Source, arguments: &[String]) -> Result<(Vec<String>, Vec<Tensor>), Failure> {
-    let (artifact, inputs) = match source.input_names() {
+fn compiled(
+    source: Source,
+    options: &Options,
+    arguments: &[String],
+) -> Result<(Vec<String>, Vec<Tensor>), Failure> {
+    let progress = Progress::new();
+    let (program, inputs) = match source.input_names() {
         None => {
-            let artifact = source.load(|_, _| None)?;
-            let names: Vec<String> = artifact
-                .interface()
-                .inputs
-                .iter()
-                .map(|t| t.name.clone())
-                .collect();
+            let program = source.loaded(|_| None, options, &progress)?;
+            let inputs = program.inputs().iter();
+            let names: Vec<String> = inputs.map(|t| t.name.clone()).collect();
             let given = read_inputs(arguments, &names)?;
-            (artifact, given)
+            (program, given)
         }
         Some(names) => {
             let given = read_inputs(arguments, &names)?;
-            let shape = |position: usize, _: &str| Some(given.get(position)?.as_ref()?.shape().to_vec());
-            (source.load(shape)?, given)
+            (source.loaded(shapes(&given), options, &progress)?, given)
         }
     };
-    let interface = artifact.interface();
-    let inputs = complete(&interface.inputs, inputs)?;
-    let outputs = run_once(&artifact, &inputs)?;
+    let inputs = complete(program.inputs(), inputs)?;
+    let outputs = program.run(&inputs)?;
     Ok((
-        interface.outputs.iter().map(|t| t.name.clone()).collect(),
+        program.outputs().iter().map(|t| t.name.clone()).collect(),
         outputs,
     ))
+}
+
+/// The shapes of the inputs given, by position.
+fn shapes(given: &[Option<Tensor>]) -> impl Fn(usize) -> Option<Vec<usize>> {
+    move |position| Some(given.get(position)?.as_ref()?.shape().to_vec())
 }
 
 fn write_outputs(
@@ -155,16 +153,12 @@ fn read_inputs(arguments: &[String], names: &[String]) -> Result<Vec<Option<Tens
     for argument in arguments {
         let Some((position, file)) = split(argument, names) else {
             let known: Vec<String> = names.iter().map(|n| format!("`{n}`")).collect();
-            let failure = Failure::usage(format!(
+            let error = Error::usage(format!(
                 "--input {argument}: not NAME=FILE with the name of an input"
             ));
-            return Err(failure.help(format!("the inputs are {}", known.join(", "))));
+            return Err(error.help(format!("the inputs are {}", known.join(", "))).into());
         };
-        let tensor = if file.ends_with(".pb") {
-            dataset::read(file.as_ref())?
-        } else {
-            npy::read(file.as_ref())?
-        };
+        let tensor = read_tensor(file.as_ref())?;
         if inputs[position].replace(tensor).is_some() {
             return Err(Failure::usage(format!(
                 "input `{}` is given twice",
@@ -186,12 +180,12 @@ fn complete(specs: &[TensorSpec], inputs: Vec<Option<Tensor>>) -> Result<Vec<Ten
     if missing.is_empty() {
         return Ok(inputs.into_iter().flatten().collect());
     }
-    let failure = Failure::usage(format!(
+    let error = Error::usage(format!(
         "{} of {} inputs are missing:",
         missing.len(),
         specs.len()
     ));
-    Err(missing.into_iter().fold(failure, Failure::note))
+    Err(missing.into_iter().fold(error, Error::note).into())
 }
 
 /// Values shown of an output.

@@ -44,6 +44,11 @@ pub fn time(duration: Duration) -> String {
     }
 }
 
+/// A ratio in dB as text.
+pub fn decibels(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |x| format!("{x:.1}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

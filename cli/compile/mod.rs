@@ -1,21 +1,24 @@
 //! `sdc compile`: a model to an artifact.
 
+mod accel;
+mod arithmetic;
 mod summary;
 
-use crate::build::{self, Request};
+use crate::args::{ImageArgs, ModelArgs, ResidencyArgs};
 use crate::exit::Failure;
-use crate::files;
-use crate::images::ImageArgs;
-use crate::integer;
-use crate::model::{self, Model, ModelArgs};
-use crate::sd::report::Wanted;
-use crate::sd::{self, Calibration, SdOptions};
-use crate::sdir::{Dump, check_stage};
-use crate::target::{ResidencyArgs, Target};
+use crate::progress::Progress;
+use crate::sd;
 use crate::units::parse_size;
 use clap::ValueEnum;
+use sdc::compress::{self, CompressOptions, CompressionReport, Wanted};
+use sdc::stages::{Dump, check_stage};
+use sdc::{
+    Calibration, DEFAULT_CPU, Error, IntegerReport, Model, Options, Target, compile_watched, files,
+    to_integers,
+};
 use sdc_artifact::manifest::Kind;
 use sdc_cranelift::Arch;
+use sdc_passes::decompose::Samples;
 use sdc_passes::driver::CheckInputs;
 use sdc_passes::pipeline::{PipelineOptions, list_passes, run_pipeline};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +38,7 @@ Examples:
   sdc compile model.onnx -o out --dim batch=1
   sdc compile model.onnx -o out --sd ratio=8 --calib images.npy --scale 0.00392156862745098
   sdc compile stages/3_fuse.sdir -o out --start-from layout
+  sdc compile model.onnx -o out --backend accel --emit asm --calib images.npy     # out/model.sdap, out/model.sdas
 
 The header's comment says how to call the model. `sdc run out ...` and `sdc bench out` execute the same files.")]
 pub struct Args {
@@ -72,6 +76,12 @@ pub struct Args {
     calib_samples: usize,
     #[command(flatten)]
     preprocessing: ImageArgs,
+    /// Accelerator: a configuration file
+    #[arg(long, value_name = "FILE.toml", help_heading = "Accelerator")]
+    arch: Option<PathBuf>,
+    /// Accelerator: a key of its configuration
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Accelerator")]
+    set: Vec<String>,
     /// What to write, besides weights and manifest; by default obj, staticlib, sharedlib (on x86-64) and header
     #[arg(long, value_enum, value_delimiter = ',')]
     emit: Vec<Emit>,
@@ -120,16 +130,13 @@ pub struct Args {
     report: Option<PathBuf>,
 }
 
-/// The CPU that is compiled for unless another is asked for.
-pub const DEFAULT_CPU: &str = "x86-64-v3";
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Backend {
     /// no system package needed
     Cranelift,
     /// not supported yet
     Llvm,
-    /// not supported yet
+    /// a program for the SmartDeal accelerator, in integers: NAME.sdap
     Accel,
 }
 
@@ -163,6 +170,8 @@ enum Emit {
     Ir,
     /// a crate without std around the archive: Cargo.toml, build.rs, lib.rs
     Rust,
+    /// NAME.sdas, the text of an accelerator's program
+    Asm,
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
@@ -178,14 +187,19 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    if args.backend == Backend::Accel {
+        return accel::run(args, out);
+    }
+    accel::refuse(args)?;
     let target = target(args)?;
     for stage in [&args.print_after, &args.stop_after].into_iter().flatten() {
         check_stage(stage)?;
     }
     let start = Instant::now();
-    let mut model = model::import(&args.model)?;
-    let compression = compress(args, &mut model)?;
-    let arithmetic = to_integers(args, &mut model)?;
+    let mut model = args.model.import()?;
+    let progress = Progress::new();
+    let compression = compressed(args, &mut model, &progress)?;
+    let arithmetic = integers(args, false, &mut model, &progress)?;
     let passes = PipelineOptions {
         start_from: args.start_from.clone(),
         check_each_pass: args.check.is_some().then_some(CheckInputs::Seeded(0)),
@@ -193,27 +207,25 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let Some(dir) = args.output.as_ref().filter(|_| args.stop_after.is_none()) else {
         let options = PipelineOptions {
-            tile: target.tile(),
+            schedule: target.tile(),
+            given: model.schedule.clone(),
             stop_after: args.stop_after.clone(),
             ..passes
         };
         let mut dump = Dump::of(args.stop_after.as_deref().unwrap_or("all"));
-        run_pipeline(&model.graph, &options, &mut dump)?;
+        run_pipeline(&model.graph, &options, &mut dump).map_err(Error::from)?;
         return print(&dump, out);
     };
 
-    let name = args.name.clone().unwrap_or_else(|| model.stem.clone());
-    let request = Request {
-        name: &name,
-        model: model.digest,
-        target: &target,
+    let options = Options {
+        name: args.name.clone(),
         embed_weights: args.embed_weights,
         kinds: kinds(args),
-        options: options(args, &model, &target),
+        recorded: recorded(args, &model, &target),
         passes,
         ram: args.ram,
         flash: args.flash,
-        profile: false,
+        ..Options::new(target)
     };
     let all_stages = args.emit.contains(&Emit::Ir);
     let wanted = if all_stages {
@@ -222,7 +234,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         args.print_after.as_deref()
     };
     let mut dump = wanted.map(Dump::of);
-    let built = build::build(model.graph, &request, dump.as_mut(), dir)?;
+    let built = compile_watched(model, &options, dir, &progress, dump.as_mut())?;
+    drop(progress);
     if let Some(dump) = &mut dump {
         if all_stages {
             dump.write(&dir.join("ir"))?;
@@ -248,37 +261,46 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         return Ok(writeln!(out)?);
     }
     if let Some(arithmetic) = &arithmetic {
-        arithmetic.print(out)?;
+        arithmetic::print(arithmetic, out)?;
     }
     summary.print(&built, start, out)
 }
 
 /// Compresses the weights, if that is asked for.
-fn compress(args: &Args, model: &mut Model) -> Result<Option<sd::report::Report>, Failure> {
+fn compressed(
+    args: &Args,
+    model: &mut Model,
+    progress: &Progress,
+) -> Result<Option<CompressionReport>, Failure> {
     let Some(text) = &args.sd else { return Ok(None) };
-    let options =
-        SdOptions::parse(text, &args.preprocessing).map_err(|e| Failure::usage(format!("--sd: {e}")))?;
-    let fused = sd::fuse(&model.graph)?;
-    let calibration = Calibration::open(&args.calib, &args.preprocessing, &fused)?;
-    let excluded = BTreeMap::new();
-    let compressed = sd::compress(fused, &options, calibration.as_ref(), &excluded)?;
+    let preprocessing = args.preprocessing.preprocessing();
+    let options = sd::parse(text, &preprocessing).map_err(|e| Failure::usage(format!("--sd: {e}")))?;
+    let fused = compress::fuse(&model.graph)?;
+    let calibration = Calibration::open(&args.calib, &preprocessing, &fused)?;
+    let options = CompressOptions {
+        calibration: calibration.as_ref().map(|c| c as &dyn Samples),
+        ..options
+    };
+    let compressed = compress::compress(fused, &options, progress)?;
     let wanted = Wanted {
         model: args.model.model.display().to_string(),
         options: &options,
-        calibration: calibration.as_ref(),
-        excluded: &excluded,
+        excluded: &BTreeMap::new(),
     };
-    let report = args
-        .report
-        .is_some()
-        .then(|| sd::report::Report::of(&compressed, &wanted));
+    let report = args.report.is_some();
+    let report = report.then(|| CompressionReport::of(&compressed, &wanted, progress));
     model.graph = compressed.graph;
-    report.transpose()
+    Ok(report.transpose()?)
 }
 
 /// Converts the network to integers, if that is asked for.
-fn to_integers(args: &Args, model: &mut Model) -> Result<Option<integer::Report>, Failure> {
-    if args.activations == Activations::F32 {
+fn integers(
+    args: &Args,
+    implied: bool,
+    model: &mut Model,
+    progress: &Progress,
+) -> Result<Option<IntegerReport>, Failure> {
+    if args.activations == Activations::F32 && !implied {
         if args.sd.is_none() && !args.calib.is_empty() {
             return Err(Failure::usage(
                 "--calib serves --sd and --activations int8, and neither is given",
@@ -286,14 +308,11 @@ fn to_integers(args: &Args, model: &mut Model) -> Result<Option<integer::Report>
         }
         return Ok(None);
     }
-    let fused = sd::fuse(&model.graph)?;
-    let calibration = Calibration::open(&args.calib, &args.preprocessing, &fused)?;
-    let (graph, report) = integer::convert(
-        &fused,
-        calibration.as_ref(),
-        &args.preprocessing,
-        args.calib_samples,
-    )?;
+    let fused = compress::fuse(&model.graph)?;
+    let preprocessing = args.preprocessing.preprocessing();
+    let calibration = Calibration::open(&args.calib, &preprocessing, &fused)?;
+    let (calibration, limit) = (calibration.as_ref(), args.calib_samples);
+    let (graph, report) = to_integers(&fused, calibration, &preprocessing, limit, progress)?;
     model.graph = graph;
     Ok(Some(report))
 }
@@ -309,9 +328,8 @@ fn print(dump: &Dump, out: &mut dyn Write) -> Result<(), Failure> {
 fn target(args: &Args) -> Result<Target, Failure> {
     let later = |option: &str| Err(Failure::unsupported(format!("{option} is not supported yet")));
     match args.backend {
-        Backend::Cranelift => {}
+        Backend::Cranelift | Backend::Accel => {}
         Backend::Llvm => return later("--backend llvm"),
-        Backend::Accel => return later("--backend accel"),
     }
     let Some(arch) = Arch::find(&args.target) else {
         let known = Arch::ALL.map(Arch::triple).join(", ");
@@ -357,7 +375,7 @@ fn kinds(args: &Args) -> BTreeSet<Kind> {
             Kind::BuildScript,
             Kind::RustSource,
         ],
-        Emit::Ir => Vec::new(),
+        Emit::Ir | Emit::Asm => Vec::new(),
     };
     let weights = (!args.embed_weights).then_some(Kind::Weights);
     let usual: &[Emit] = if args.target == Arch::X86_64.triple() {
@@ -374,7 +392,7 @@ fn kinds(args: &Args) -> BTreeSet<Kind> {
 }
 
 /// What the manifest says of how the model was compiled: whatever changes the artifact.
-fn options(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, String> {
+fn recorded(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, String> {
     let mut options = BTreeMap::from([
         ("backend".to_owned(), "cranelift".to_owned()),
         ("cpu".to_owned(), target.cpu.name.to_owned()),
@@ -393,13 +411,20 @@ fn options(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, Stri
     if let Some(bytes) = args.residency.resident_weights {
         options.insert("resident-weights".to_owned(), bytes.to_string());
     }
+    options.extend(recorded_of(args, model, args.activations == Activations::Int8));
+    options
+}
+
+/// What changes an artifact of any kind.
+fn recorded_of(args: &Args, model: &Model, integers: bool) -> BTreeMap<String, String> {
+    let mut options = BTreeMap::new();
     for (name, value) in &model.dims {
         options.insert(format!("dim {name}"), value.to_string());
     }
     if let Some(sd) = &args.sd {
         options.insert("sd".to_owned(), sd.clone());
     }
-    if args.activations == Activations::Int8 {
+    if integers {
         options.insert("activations".to_owned(), "int8".to_owned());
         options.insert("calib-samples".to_owned(), args.calib_samples.to_string());
     }

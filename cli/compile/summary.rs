@@ -1,11 +1,10 @@
 //! What `sdc compile` says about what it did.
 
-use crate::build::Built;
 use crate::exit::Failure;
-use crate::integer;
-use crate::sd;
 use crate::units::{size, time};
 use comfy_table::{CellAlignment, Table, presets};
+use sdc::compress::CompressionReport;
+use sdc::{Artifact, IntegerReport};
 use sdc_artifact::emit::Written;
 use sdc_passes::pass::Remark;
 use sdc_passes::plan::report;
@@ -57,13 +56,13 @@ pub struct Report<'a> {
     pub remarks: &'a [Remark],
     pub plan: &'a report::Report,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub compression: Option<&'a sd::report::Report>,
+    pub compression: Option<&'a CompressionReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub arithmetic: Option<&'a integer::Report>,
+    pub arithmetic: Option<&'a IntegerReport>,
 }
 
 impl Summary {
-    pub fn new(built: &Built, seconds: f64) -> Self {
+    pub fn new(built: &Artifact, seconds: f64) -> Self {
         let file = |f: &Written| FileRow {
             path: f.path.clone(),
             bytes: f.size,
@@ -96,7 +95,7 @@ impl Summary {
     }
 
     /// Prints it for people.
-    pub fn print(&self, built: &Built, start: Instant, out: &mut dyn Write) -> Result<(), Failure> {
+    pub fn print(&self, built: &Artifact, start: Instant, out: &mut dyn Write) -> Result<(), Failure> {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING);
         for file in &built.files {

@@ -1,10 +1,10 @@
 //! The wish and the method, as options of commands and in one word.
 
-use crate::images::ImageArgs;
 use crate::units::parse_size;
 use clap::{Args, ValueEnum};
+use sdc::Preprocessing;
+use sdc::compress::{CompressOptions, Solver, Wish};
 use sdc_passes::decompose::released::ReleasedOptions;
-use sdc_passes::decompose::{Options, Solver, Wish};
 use std::collections::BTreeSet;
 
 /// What is wished for: one of these.
@@ -64,77 +64,73 @@ pub enum SolverName {
     Feedback,
 }
 
-/// All there is to say of a compression.
-#[derive(Debug, Clone, Default)]
-pub struct SdOptions {
-    wish: WishArgs,
-    solver: SolverArgs,
-    /// Mean and standard deviation of the elements of an image, as the model gets it.
-    image: Option<(f64, f64)>,
+/// The options in the library's terms; calibration inputs and exceptions are to be added.
+pub fn settings(wish: &WishArgs, solver: &SolverArgs, image: &Preprocessing) -> CompressOptions<'static> {
+    let defaults = CompressOptions::default();
+    let image = image.statistics();
+    CompressOptions {
+        solver: solver.solver(),
+        wish: wish.wish(),
+        samples: solver.samples.unwrap_or(defaults.samples),
+        densities: solver.layer_density.iter().cloned().collect(),
+        seed: solver.seed.unwrap_or(defaults.seed),
+        threads: solver.threads,
+        input_mean: image.map_or(defaults.input_mean, |i| i.0),
+        input_deviation: image.map_or(defaults.input_deviation, |i| i.1),
+        ..defaults
+    }
 }
 
-impl SdOptions {
-    pub fn new(wish: &WishArgs, solver: &SolverArgs, image: &ImageArgs) -> Self {
-        Self {
-            wish: wish.clone(),
-            solver: solver.clone(),
-            image: image.statistics(),
+/// Options as `--sd` takes them: `ratio=8`, `bits=4,solver=curvature`...
+pub fn parse(text: &str, image: &Preprocessing) -> Result<CompressOptions<'static>, String> {
+    let (mut wish, mut solver) = (WishArgs::default(), SolverArgs::default());
+    let mut given = BTreeSet::new();
+    let mut wishes = 0;
+    for item in text.split(',').filter(|item| !item.is_empty()) {
+        let (key, value) = item
+            .split_once('=')
+            .ok_or_else(|| format!("`{item}`: expected KEY=VALUE"))?;
+        if !given.insert(key) {
+            return Err(format!("`{key}` is given twice"));
         }
-    }
-
-    /// Options as `--sd` takes them: `ratio=8`, `bits=4,solver=curvature`...
-    pub fn parse(text: &str, image: &ImageArgs) -> Result<Self, String> {
-        let mut options = Self {
-            image: image.statistics(),
-            ..Self::default()
+        let number = || {
+            value
+                .parse::<f64>()
+                .map_err(|_| format!("{key}: `{value}` is no number"))
         };
-        let mut given = BTreeSet::new();
-        let mut wishes = 0;
-        for item in text.split(',').filter(|item| !item.is_empty()) {
-            let (key, value) = item
-                .split_once('=')
-                .ok_or_else(|| format!("`{item}`: expected KEY=VALUE"))?;
-            if !given.insert(key) {
-                return Err(format!("`{key}` is given twice"));
-            }
-            let number = || {
-                value
-                    .parse::<f64>()
-                    .map_err(|_| format!("{key}: `{value}` is no number"))
-            };
-            let whole = || {
-                value
-                    .parse::<u64>()
-                    .map_err(|_| format!("{key}: `{value}` is no whole number"))
-            };
-            wishes += usize::from(matches!(key, "ratio" | "bits" | "density" | "budget" | "size"));
-            match key {
-                "ratio" => options.wish.ratio = Some(number()?),
-                "bits" => options.wish.bits = Some(number()?),
-                "density" => options.wish.density = Some(number()?),
-                "budget" => options.wish.budget = Some(number()?),
-                "size" => options.wish.size = Some(parse_size(value)?),
-                "solver" => options.solver.solver = SolverName::from_str(value, false)?,
-                "theta" => options.solver.theta = Some(number()?),
-                "samples" => options.solver.samples = Some(whole()? as usize),
-                "seed" => options.solver.seed = Some(whole()?),
-                _ => {
-                    return Err(format!(
-                        "`{key}` is none of ratio, bits, density, budget, size, solver, theta, samples, seed"
-                    ));
-                }
+        let whole = || {
+            value
+                .parse::<u64>()
+                .map_err(|_| format!("{key}: `{value}` is no whole number"))
+        };
+        wishes += usize::from(matches!(key, "ratio" | "bits" | "density" | "budget" | "size"));
+        match key {
+            "ratio" => wish.ratio = Some(number()?),
+            "bits" => wish.bits = Some(number()?),
+            "density" => wish.density = Some(number()?),
+            "budget" => wish.budget = Some(number()?),
+            "size" => wish.size = Some(parse_size(value)?),
+            "solver" => solver.solver = SolverName::from_str(value, false)?,
+            "theta" => solver.theta = Some(number()?),
+            "samples" => solver.samples = Some(whole()? as usize),
+            "seed" => solver.seed = Some(whole()?),
+            _ => {
+                return Err(format!(
+                    "`{key}` is none of ratio, bits, density, budget, size, solver, theta, samples, seed"
+                ));
             }
         }
-        if wishes > 1 {
-            return Err("only one of ratio, bits, density, budget and size can be given".into());
-        }
-        Ok(options)
     }
+    if wishes > 1 {
+        return Err("only one of ratio, bits, density, budget and size can be given".into());
+    }
+    Ok(settings(&wish, &solver, image))
+}
 
+impl WishArgs {
     /// What is asked for.
-    pub fn wish(&self) -> Wish {
-        let w = &self.wish;
-        match (w.ratio, w.bits, w.density, w.budget, w.size) {
+    fn wish(&self) -> Wish {
+        match (self.ratio, self.bits, self.density, self.budget, self.size) {
             (Some(x), ..) => Wish::Ratio(x),
             (_, Some(x), ..) => Wish::Bits(x),
             (_, _, Some(x), ..) => Wish::Density(x),
@@ -143,55 +139,20 @@ impl SdOptions {
             _ => Wish::Ratio(7.0),
         }
     }
+}
 
+impl SolverArgs {
     /// The method.
-    pub fn solver(&self) -> Solver {
-        match self.solver.solver {
+    fn solver(&self) -> Solver {
+        match self.solver {
             SolverName::Released => {
                 let mut options = ReleasedOptions::default();
-                options.theta = self.solver.theta.unwrap_or(options.theta);
+                options.theta = self.theta.unwrap_or(options.theta);
                 Solver::Released(options)
             }
             SolverName::RowSearch => Solver::RowSearch,
             SolverName::Curvature => Solver::Curvature,
             SolverName::Feedback => Solver::Feedback,
-        }
-    }
-
-    /// Options of the solver that need no calibration inputs; the rest as by default.
-    pub fn settings(&self) -> Options<'static> {
-        let defaults = Options::default();
-        Options {
-            solver: self.solver(),
-            wish: self.wish(),
-            samples: self.solver.samples.unwrap_or(defaults.samples),
-            densities: self.solver.layer_density.iter().cloned().collect(),
-            seed: self.solver.seed.unwrap_or(defaults.seed),
-            threads: self.solver.threads,
-            input_mean: self.image.map_or(defaults.input_mean, |i| i.0),
-            input_deviation: self.image.map_or(defaults.input_deviation, |i| i.1),
-            ..defaults
-        }
-    }
-
-    /// The wish in words: `ratio 7`.
-    pub fn wish_text(&self) -> String {
-        match self.wish() {
-            Wish::Ratio(x) => format!("ratio {x}"),
-            Wish::Bits(x) => format!("bits {x}"),
-            Wish::Density(x) => format!("density {x}"),
-            Wish::Budget(x) => format!("budget {x}"),
-            Wish::Size(x) => format!("size {x}"),
-        }
-    }
-
-    /// The method's name.
-    pub fn solver_name(&self) -> &'static str {
-        match self.solver.solver {
-            SolverName::Released => "released",
-            SolverName::RowSearch => "row-search",
-            SolverName::Curvature => "curvature",
-            SolverName::Feedback => "feedback",
         }
     }
 }
@@ -209,11 +170,11 @@ mod tests {
 
     #[test]
     fn options_in_one_word() {
-        let parse = |text: &str| SdOptions::parse(text, &ImageArgs::default());
+        let parse = |text: &str| parse(text, &Preprocessing::default());
         let options = parse("size=300K,solver=curvature").unwrap();
-        assert_eq!(options.wish(), Wish::Size(300 << 10));
-        assert_eq!(options.solver_name(), "curvature");
-        assert_eq!(parse("").unwrap().wish(), Wish::Ratio(7.0));
+        assert_eq!(options.wish, Wish::Size(300 << 10));
+        assert_eq!(options.solver, Solver::Curvature);
+        assert_eq!(parse("").unwrap().wish, Wish::Ratio(7.0));
         for bad in [
             "ratio",
             "ratio=x",

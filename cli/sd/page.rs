@@ -1,9 +1,10 @@
 //! The report as one HTML page that needs nothing else: tables and plots.
 
-use super::report::{LayerRow, Report, decibels};
 use crate::exit::Failure;
+use crate::units::decibels;
 use maud::{DOCTYPE, PreEscaped, html};
 use plotters::prelude::*;
+use sdc::compress::{CompressionReport, LayerRow};
 
 const STYLE: &str = "body{font:15px/1.45 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}\
 table{border-collapse:collapse;font-size:13px}td,th{padding:.15rem .6rem;text-align:left;border-bottom:1px solid #ddd}\
@@ -14,7 +15,7 @@ const PLOT: (u32, u32) = (960, 300);
 const BAR: RGBColor = RGBColor(48, 105, 152);
 
 /// The page.
-pub fn page(report: &Report) -> Result<String, Failure> {
+pub fn page(report: &CompressionReport) -> Result<String, Failure> {
     let by_layer = |value: fn(&LayerRow) -> Option<f64>| -> Vec<f64> {
         report.layers.iter().map(|l| value(l).unwrap_or(0.0)).collect()
     };

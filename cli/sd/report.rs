@@ -1,196 +1,55 @@
-//! What compression did, layer by layer and byte by byte, and what it costs at the outputs.
+//! The report on a compression, for people: a table, a page, or JSON.
 
 use super::page;
-use super::{Calibration, Compressed, SdOptions};
 use crate::exit::Failure;
-use crate::files;
-use crate::model::Model;
-use crate::session::{Directory, run_once};
-use crate::target::Target;
-use crate::units::{size, time};
+use crate::units::{decibels, size, time};
 use comfy_table::{CellAlignment, Table, presets};
-use sdc_artifact::load::Artifact;
-use sdc_artifact::weights;
-use sdc_frontend::proto::ModelProto;
-use sdc_interp::run_graph;
-use sdc_ir::graph::{Graph, Node};
-use sdc_ir::sd::{Stored, stored_rows};
-use sdc_ir::{Digest, Tensor};
-use sdc_passes::decompose::allocate::Candidate;
-use sdc_passes::decompose::synthetic::Synthetic;
-use sdc_passes::decompose::{Choice, LayerResult, Samples};
-use sdc_passes::pipeline::{PipelineOptions, compile_pipeline};
-use sdc_passes::plan::constants;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use sdc::compress::{CompressionReport, LayerRow};
+use sdc::files;
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-/// Inputs on which the error at the outputs is measured.
-const MEASURED_INPUTS: usize = 16;
-/// Networks of more multiplications are not run in the reference interpreter, which takes its time.
-const MAX_REFERENCE_MACS: u64 = 400_000_000;
-
-/// Key of the metadata that says what a model's layers became: [`LayerRow`]s as JSON.
-pub const LAYERS_KEY: &str = "sdc.sd.layers";
-
-/// What was asked for.
-pub struct Wanted<'a> {
-    /// The model's path.
-    pub model: String,
-    pub options: &'a SdOptions,
-    pub calibration: Option<&'a Calibration>,
-    /// Layers left alone, and why.
-    pub excluded: &'a BTreeMap<Node, String>,
-}
-
-/// Everything there is to say.
-#[derive(Serialize)]
-pub struct Report {
-    pub model: String,
-    pub output: String,
-    pub output_bytes: usize,
-    pub wish: String,
-    pub solver: String,
-    /// Sets of inputs given; none if they were made up.
-    pub calibration_inputs: usize,
-    /// Four bytes for each weight and bias after folding.
-    pub float_bytes: usize,
-    /// The weights file that `sdc compile` writes: the sum of `weights_file`.
-    pub weights_bytes: usize,
-    pub ratio: f64,
-    pub layers: Vec<LayerRow>,
-    /// All of the weights file.
-    pub weights_file: Vec<Piece>,
-    pub outputs: Vec<OutputRow>,
-    /// Bytes of the weights file and squared error predicted at the outputs, were the layers given more or fewer bits.
-    pub pareto: Vec<(usize, f64)>,
-    /// How often each magnitude occurs among the codes, zero included.
-    pub magnitudes: BTreeMap<u8, usize>,
-}
-
-/// A layer.
-#[derive(Serialize, Deserialize, Clone)]
-pub struct LayerRow {
-    /// The user's node.
-    pub node: String,
-    pub op: String,
-    pub shape: Vec<usize>,
-    /// `S3 r3 {1,2,4}`, `int8` or `float`.
-    pub form: String,
-    /// Share of rows stored.
-    pub density: f64,
-    pub bits_per_weight: f64,
-    pub bytes: usize,
-    /// Signal to error, in dB, as the solver weighs it; absent if there is no error.
-    pub sqnr_db: Option<f64>,
-    /// Its part of the squared error predicted at the outputs, relative to their variance.
-    pub output_error: Option<f64>,
-    pub why: String,
-}
-
-/// A part of the weights file.
-#[derive(Serialize)]
-pub struct Piece {
-    pub name: String,
-    pub bytes: usize,
-}
-
-/// Errors at an output, each in dB below the signal (more is better); absent if there is none, or it was not measured.
-#[derive(Serialize)]
-pub struct OutputRow {
-    pub output: String,
-    /// Through compressed weights: the program with them against the program with the weights as they were.
-    pub decomposition_db: Option<f64>,
-    /// Through another order of sums: the program against the reference interpreter, both with compressed weights.
-    pub reordering_db: Option<f64>,
-}
-
-impl Report {
-    /// Compiles both networks to measure them.
-    pub fn of(compressed: &Compressed, wanted: &Wanted<'_>) -> Result<Self, Failure> {
-        let target = Target::new(crate::compile::DEFAULT_CPU, true)?;
-        let weights_file = pieces(&compressed.graph, &target)?;
-        let weights_bytes = weights_file.iter().map(|p| p.bytes).sum::<usize>();
-        let float_bytes = compressed.plan.totals.float_bytes;
-        let mut layers: Vec<LayerRow> = compressed.plan.layers.iter().map(LayerRow::of).collect();
-        for (&node, why) in wanted.excluded {
-            layers.extend(LayerRow::excluded(&compressed.before, node, why));
-        }
-        let mut magnitudes = BTreeMap::new();
-        for layer in &compressed.plan.layers {
-            if let Choice::Stored(Stored::Sd(d)) = &layer.choice {
-                for &code in &d.codes {
-                    *magnitudes
-                        .entry(d.format.value(code).unsigned_abs() as u8)
-                        .or_insert(0) += 1;
-                }
-            }
-        }
-        Ok(Self {
-            model: wanted.model.clone(),
-            output: String::new(),
-            output_bytes: 0,
-            wish: wanted.options.wish_text(),
-            solver: wanted.options.solver_name().to_owned(),
-            calibration_inputs: wanted.calibration.map_or(0, Samples::count),
-            float_bytes,
-            weights_bytes,
-            ratio: float_bytes as f64 / weights_bytes.max(1) as f64,
-            layers,
-            weights_file,
-            outputs: outputs(compressed, wanted)?,
-            pareto: compressed.plan.pareto.clone(),
-            magnitudes,
-        })
+/// Writes the report: a page if the name ends in `.html`, else JSON.
+pub fn write(report: &CompressionReport, path: &Path) -> Result<(), Failure> {
+    if path.extension().is_some_and(|e| e == "html") {
+        let page = page::page(report)?;
+        return Ok(files::write(path, |out| out.write_all(page.as_bytes()))?);
     }
+    Ok(files::write(path, |out| {
+        Ok(serde_json::to_writer_pretty(out, report)?)
+    })?)
+}
 
-    /// Notes the model that was written.
-    pub fn written(&mut self, path: &Path, bytes: usize) {
-        self.output = path.display().to_string();
-        self.output_bytes = bytes;
-    }
-
-    /// Writes the report: a page if the name ends in `.html`, else JSON.
-    pub fn write(&self, path: &Path) -> Result<(), Failure> {
-        if path.extension().is_some_and(|e| e == "html") {
-            let page = page::page(self)?;
-            return files::write(path, |out| out.write_all(page.as_bytes()));
-        }
-        files::write(path, |out| Ok(serde_json::to_writer_pretty(out, self)?))
-    }
-
-    /// Prints it for people.
-    pub fn print(&self, taken: Duration, out: &mut dyn Write) -> Result<(), Failure> {
-        layer_table(&self.layers, out)?;
-        for row in &self.outputs {
-            writeln!(
-                out,
-                "output {}: decomposition {} dB, reordering {} dB",
-                row.output,
-                decibels(row.decomposition_db),
-                decibels(row.reordering_db)
-            )?;
-        }
+/// Prints it for people.
+pub fn print(report: &CompressionReport, taken: Duration, out: &mut dyn Write) -> Result<(), Failure> {
+    layer_table(&report.layers, out)?;
+    for row in &report.outputs {
         writeln!(
             out,
-            "weights_bytes: {} of {} (ratio {:.3})",
-            self.weights_bytes, self.float_bytes, self.ratio
+            "output {}: decomposition {} dB, reordering {} dB",
+            row.output,
+            decibels(row.decomposition_db),
+            decibels(row.reordering_db)
         )?;
-        writeln!(
-            out,
-            "wrote {} ({}) in {}",
-            self.output,
-            size(self.output_bytes as u64),
-            time(taken)
-        )?;
-        Ok(())
     }
+    writeln!(
+        out,
+        "weights_bytes: {} of {} (ratio {:.3})",
+        report.weights_bytes, report.float_bytes, report.ratio
+    )?;
+    writeln!(
+        out,
+        "wrote {} ({}) in {}",
+        report.output,
+        size(report.output_bytes as u64),
+        time(taken)
+    )?;
+    Ok(())
 }
 
 /// Layers as a table.
-pub fn layer_table(layers: &[LayerRow], out: &mut dyn Write) -> Result<(), Failure> {
+fn layer_table(layers: &[LayerRow], out: &mut dyn Write) -> Result<(), Failure> {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header([
         "layer", "shape", "form", "density", "bits", "bytes", "SQNR dB", "why",
@@ -215,195 +74,4 @@ pub fn layer_table(layers: &[LayerRow], out: &mut dyn Write) -> Result<(), Failu
         }
     }
     Ok(writeln!(out, "{}", table.trim_fmt())?)
-}
-
-/// A ratio in dB as text.
-pub fn decibels(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_owned(), |x| format!("{x:.1}"))
-}
-
-impl LayerRow {
-    fn of(layer: &LayerResult) -> Self {
-        let weights = layer.shape.iter().product::<usize>().max(1);
-        let origin = layer.origins.first();
-        let form = match &layer.choice {
-            Choice::Float => Candidate::Float.describe(),
-            Choice::Stored(stored) => form(stored),
-        };
-        Self {
-            node: origin.map_or_else(String::new, |o| o.name.clone()),
-            op: origin.map_or_else(String::new, |o| o.op.clone()),
-            shape: layer.shape.clone(),
-            form,
-            density: layer.density,
-            bits_per_weight: 8.0 * layer.bytes as f64 / weights as f64,
-            bytes: layer.bytes,
-            sqnr_db: Some(layer.sqnr_db).filter(|x| x.is_finite()),
-            output_error: layer.output_error,
-            why: layer.why.clone(),
-        }
-    }
-
-    /// What whoever compressed a model recorded of its layers; nothing if there is no such record.
-    pub fn recorded(model: &ModelProto) -> Vec<Self> {
-        let record = model
-            .metadata_props
-            .iter()
-            .find(|e| e.key.as_deref() == Some(LAYERS_KEY));
-        let record = record.and_then(|e| e.value.as_deref());
-        record
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default()
-    }
-
-    /// A layer that was left alone.
-    fn excluded(graph: &Graph, node: Node, why: &str) -> Option<Self> {
-        let data = &graph.nodes()[node];
-        let tensor = graph.constant(*data.inputs.get(1)?)?;
-        let origin = data.origins.first();
-        Some(Self {
-            node: origin.map_or_else(String::new, |o| o.name.clone()),
-            op: origin.map_or_else(String::new, |o| o.op.clone()),
-            shape: tensor.shape().to_vec(),
-            form: Candidate::Float.describe(),
-            density: 1.0,
-            bits_per_weight: 8.0 * tensor.dtype().size() as f64,
-            bytes: tensor.bytes().len(),
-            sqnr_db: None,
-            output_error: None,
-            why: format!("kept float: {why}"),
-        })
-    }
-}
-
-/// A stored weight's form: `S3 r3 {1,2,4}` or `int8`.
-pub fn form(stored: &Stored) -> String {
-    let candidate = match stored {
-        Stored::Int8(_) => Candidate::Int8,
-        Stored::Sd(d) => Candidate::Sd(d.format.clone()),
-    };
-    candidate.describe()
-}
-
-/// The share of a weight's rows that is stored.
-pub fn density(stored: &Stored) -> f64 {
-    match stored {
-        Stored::Int8(_) => 1.0,
-        Stored::Sd(d) => stored_rows(d) as f64 / (d.geometry.filters() * d.rows()).max(1) as f64,
-    }
-}
-
-/// The weights file of a graph, piece by piece.
-fn pieces(graph: &Graph, target: &Target) -> Result<Vec<Piece>, Failure> {
-    let options = PipelineOptions {
-        tile: target.tile(),
-        ..PipelineOptions::default()
-    };
-    let compiled = compile_pipeline(graph, &options, &mut ())?;
-    let mut pieces = vec![Piece {
-        name: "header".to_owned(),
-        bytes: weights::PAYLOAD,
-    }];
-    let mut padding = 0;
-    for constant in constants(&compiled.lowered.module) {
-        padding += constant.bytes.next_multiple_of(weights::ALIGN) - constant.bytes;
-        pieces.push(Piece {
-            name: constant.name,
-            bytes: constant.bytes,
-        });
-    }
-    pieces.push(Piece {
-        name: "padding".to_owned(),
-        bytes: padding,
-    });
-    Ok(pieces)
-}
-
-fn artifact(graph: &Graph) -> Result<Artifact, Failure> {
-    let model = Model {
-        graph: graph.clone(),
-        digest: Digest::of(&[]),
-        stem: "measured".to_owned(),
-        dims: BTreeMap::new(),
-    };
-    let directory = Directory::of(model, &Target::new("native", true)?)?;
-    Ok(Artifact::open(directory.path())?)
-}
-
-fn outputs(compressed: &Compressed, wanted: &Wanted<'_>) -> Result<Vec<OutputRow>, Failure> {
-    let settings = wanted.options.settings();
-    let made_up = Synthetic::new(
-        &compressed.before,
-        MEASURED_INPUTS,
-        settings.input_mean,
-        settings.input_deviation,
-        // Others than those the solver may have seen.
-        settings.seed.wrapping_add(1),
-    );
-    let samples: &dyn Samples = wanted.calibration.map_or(&made_up, |c| c as &dyn Samples);
-    let (before, after) = (artifact(&compressed.before)?, artifact(&compressed.graph)?);
-    let names = after.interface().outputs.iter().map(|o| o.name.clone());
-    let mut sums: Vec<(String, Ratio, Ratio)> =
-        names.map(|n| (n, Ratio::default(), Ratio::default())).collect();
-    let macs = |g: &Graph| {
-        g.nodes()
-            .values()
-            .fold(0u64, |n, d| n.saturating_add(crate::macs::of(g, d)))
-    };
-    let referenced = macs(&compressed.graph) <= MAX_REFERENCE_MACS;
-    for i in 0..samples.count().min(MEASURED_INPUTS) {
-        let inputs = samples.get(i)?;
-        let (exact, found) = (run_once(&before, &inputs)?, run_once(&after, &inputs)?);
-        for ((sum, exact), found) in sums.iter_mut().zip(&exact).zip(&found) {
-            sum.1.add(exact, found);
-        }
-        if i == 0 && referenced {
-            let reference = run_graph(&compressed.graph, &inputs).map_err(Failure::unsupported)?;
-            for ((sum, exact), found) in sums.iter_mut().zip(&reference).zip(&found) {
-                sum.2.add(exact, found);
-            }
-        }
-    }
-    let row = |(output, decomposition, reordering): (String, Ratio, Ratio)| OutputRow {
-        output,
-        decomposition_db: decomposition.decibels(),
-        reordering_db: reordering.decibels(),
-    };
-    Ok(sums.into_iter().map(row).collect())
-}
-
-/// Sums of squares.
-#[derive(Default)]
-struct Ratio {
-    signal: f64,
-    error: f64,
-}
-
-impl Ratio {
-    fn add(&mut self, exact: &Tensor, found: &Tensor) {
-        for (a, b) in exact.to_f64_vec().into_iter().zip(found.to_f64_vec()) {
-            if a.is_finite() && b.is_finite() {
-                self.signal += a * a;
-                self.error += (a - b) * (a - b);
-            }
-        }
-    }
-    fn decibels(&self) -> Option<f64> {
-        (self.error > 0.0).then(|| 10.0 * (self.signal / self.error).log10())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ratios_in_decibels() {
-        let mut ratio = Ratio::default();
-        let tensor = |x: f32| Tensor::from_elements(vec![1], vec![x]).unwrap();
-        ratio.add(&tensor(1.0), &tensor(1.0));
-        assert_eq!(ratio.decibels(), None);
-        ratio.add(&tensor(3.0), &tensor(2.0));
-        assert!((ratio.decibels().unwrap() - 10.0).abs() < 1e-9);
-    }
 }

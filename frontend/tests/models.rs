@@ -11,10 +11,10 @@ use sdc_frontend::{Class, Code, ImportErrors, ImportOptions, Imported, import, r
 use sdc_ir::Tensor;
 use std::path::{Path, PathBuf};
 
-const MODELS: &str = "/work/shared/models";
-
+/// The models beside the repository, or where `SDC_MODELS` says.
 fn models() -> Option<PathBuf> {
-    let dir = PathBuf::from(std::env::var("SDC_MODELS").unwrap_or(MODELS.into()));
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/models");
+    let dir = PathBuf::from(std::env::var("SDC_MODELS").unwrap_or(beside.into()));
     if dir.is_dir() {
         return Some(dir);
     }

@@ -1,7 +1,8 @@
 //! The examples of `docs/ir.md` are what the printers print.
 
 use sdc_ir::graph::{Weights, verify as graph_verify};
-use sdc_ir::text::{Level, level, parse_graph, parse_module};
+use sdc_ir::schedule::verify as schedule_verify;
+use sdc_ir::text::{Level, Scheduled, level, parse_graph, parse_module, parse_schedule};
 use sdc_ir::tile::verify as tile_verify;
 
 #[test]
@@ -19,6 +20,13 @@ fn examples_are_canonical_and_sound() {
                 assert_eq!(graph_verify::verify(&graph), []);
                 graph.to_string()
             }
+            Level::Schedule => {
+                let (graph, schedule) = parse_schedule(example, &none).unwrap();
+                assert_eq!(graph_verify::verify(&graph), []);
+                assert_eq!(schedule_verify::verify(&graph, &schedule), []);
+                let (graph, schedule) = (&graph, &schedule);
+                Scheduled { graph, schedule }.to_string()
+            }
             Level::Tile => {
                 let module = parse_module(example, &none).unwrap();
                 assert_eq!(tile_verify::verify(&module), []);
@@ -28,5 +36,5 @@ fn examples_are_canonical_and_sound() {
         };
         assert_eq!(printed, example);
     }
-    assert_eq!(examples, 2);
+    assert_eq!(examples, 3);
 }

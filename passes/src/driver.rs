@@ -4,6 +4,7 @@ use crate::pass::{Class, Ctx, Pass, PassError, Remark};
 use sdc_interp::compare::{self, compare};
 use sdc_interp::{EvalError, run_graph};
 use sdc_ir::graph::{Graph, verify::verify};
+use sdc_ir::schedule::Schedule;
 use sdc_ir::{DType, Tensor, tile};
 use serde::Serialize;
 use std::fmt;
@@ -18,6 +19,10 @@ pub trait Observer {
     /// A graph pass left this graph (`import`: the graph as given).
     fn graph(&mut self, pass: &'static str, graph: &Graph) {
         let _ = (pass, graph);
+    }
+    /// The schedule pass left this, for this graph.
+    fn scheduled(&mut self, graph: &Graph, schedule: &Schedule) {
+        let _ = (graph, schedule);
     }
     /// The tile pass left this.
     fn lowered(&mut self, lowered: &crate::tile::Lowered) {

@@ -19,6 +19,7 @@ pub mod pass;
 pub mod pipeline;
 pub mod plan;
 pub mod quantise;
+pub mod schedule;
 pub mod simplify;
 #[cfg(test)]
 mod testing;

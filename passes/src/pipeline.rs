@@ -8,15 +8,19 @@ use crate::pass::{Class, Pass, Remark};
 use crate::plan::check::{PlanFault, check};
 use crate::plan::{self, Plan, PlanError, PlanOptions};
 use crate::quantise::Quantise;
+use crate::schedule::{self, ScheduleOptions};
 use crate::simplify::Simplify;
-use crate::tile::{self, Lowered, TileError, TileOptions};
+use crate::tile::{self, Lowered, TileError};
 use sdc_interp::{EvalError, run_tile, run_tile_planned};
 use sdc_ir::Tensor;
 use sdc_ir::graph::Graph;
+use sdc_ir::schedule::{Schedule, Widths, verify::verify};
 
 /// Name of the stage before the first pass: the graph as the frontend made it.
 pub const IMPORT: &str = "import";
-/// Name of the pass from graph to tile level.
+/// Name of the pass that decides how a graph is computed.
+pub const SCHEDULE: &str = schedule::NAME;
+/// Name of the pass from a scheduled graph to tile level.
 pub const TILE: &str = "tile";
 /// Name of the memory plan.
 pub const PLAN: &str = "plan";
@@ -57,8 +61,13 @@ pub fn list_passes() -> Vec<PassInfo> {
         })
         .collect();
     all.push(PassInfo {
+        name: SCHEDULE,
+        summary: "decide where values lie, what computes each group of nodes, and how work is cut",
+        class: Class::Exact,
+    });
+    all.push(PassInfo {
         name: TILE,
-        summary: "lower each group of nodes to a function of loops and kernel calls",
+        summary: "lower each run of the schedule to functions of loops and kernel calls",
         class: Class::Rounding,
     });
     all.push(PassInfo {
@@ -72,14 +81,17 @@ pub fn list_passes() -> Vec<PassInfo> {
 /// Options of a compilation up to the tile level.
 #[derive(Clone, Debug, Default)]
 pub struct PipelineOptions {
-    /// The first pass to run, the graph given being what the passes before it would have left.
+    /// The first pass to run, the graph given being what the passes before it would have left. By default all, or, with a schedule
+    /// given, what comes after that.
     pub start_from: Option<String>,
     /// The last pass to run; `import` for none.
     pub stop_after: Option<String>,
     /// Run the interpreter before and after each pass.
     pub check_each_pass: Option<CheckInputs>,
-    /// Of the tile pass.
-    pub tile: TileOptions,
+    /// Of the schedule pass.
+    pub schedule: ScheduleOptions,
+    /// The schedule that the graph, which has its layouts, comes with. Needed to start from `tile`; an earlier pass makes a new one.
+    pub given: Option<Schedule>,
     /// Of the memory plan.
     pub plan: PlanOptions,
 }
@@ -98,6 +110,23 @@ pub enum PipelineError {
         /// Names that exist.
         known: Vec<&'static str>,
     },
+    /// The schedule given does not fit the graph.
+    #[error("the schedule is malformed: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Schedule(Vec<sdc_ir::schedule::verify::Fault>),
+    /// The schedule given was made for another target.
+    #[error(
+        "the schedule is for vectors of {} lanes, blocks of {} channels and kernels of {} lanes; the target has {}, {} and {}",
+        given.lanes, given.block, given.kernel_lanes, target.lanes, target.block, target.kernel_lanes
+    )]
+    Widths {
+        /// Of the schedule.
+        given: Widths,
+        /// Of the target.
+        target: Widths,
+    },
+    /// `start_from` is `tile`, and there is no schedule.
+    #[error("the tile pass starts from a schedule, and there is none")]
+    NoSchedule,
     /// Nodes that have no lowering.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Tile(Vec<TileError>),
@@ -115,7 +144,12 @@ impl PipelineError {
         match self {
             PipelineError::Driver(error) => error.is_bug(),
             PipelineError::WrongPlan(_) => true,
-            PipelineError::UnknownPass { .. } | PipelineError::Tile(_) | PipelineError::Plan(_) => false,
+            PipelineError::UnknownPass { .. }
+            | PipelineError::Schedule(_)
+            | PipelineError::Widths { .. }
+            | PipelineError::NoSchedule
+            | PipelineError::Tile(_)
+            | PipelineError::Plan(_) => false,
         }
     }
 }
@@ -125,6 +159,8 @@ impl PipelineError {
 pub struct Outcome {
     /// After the last graph pass that ran.
     pub graph: Graph,
+    /// After the schedule pass.
+    pub schedule: Option<Schedule>,
     /// After the tile pass.
     pub lowered: Option<Lowered>,
     /// The memory plan.
@@ -140,7 +176,7 @@ pub struct Outcome {
 pub struct Compiled {
     /// After the last graph pass.
     pub graph: Graph,
-    /// Functions and buffers, and the in-place pairs.
+    /// Functions and buffers.
     pub lowered: Lowered,
     /// The memory plan.
     pub plan: Plan,
@@ -171,7 +207,7 @@ pub fn run_passes(
     for pass in chosen {
         graph = driver.run(pass.as_ref(), &graph)?;
     }
-    Ok(outcome(graph, None, None, driver))
+    Ok(Outcome::new(graph).with(driver))
 }
 
 /// Runs the pipeline, or the part of it that the options ask for.
@@ -195,9 +231,10 @@ pub fn run_pipeline(
             .ok_or_else(|| unknown(name, stages.iter().copied())),
     };
     // Stage numbers: 0 is `import`, graph pass i is stage i + 1.
-    let first = position(&options.start_from, 1)?.max(1);
+    let [schedule_stage, tile_stage, plan_stage] = [1, 2, 3].map(|i| passes.len() + i);
+    let default = if options.given.is_some() { tile_stage } else { 1 };
+    let first = position(&options.start_from, default)?.max(1);
     let last = position(&options.stop_after, stages.len() - 1)?;
-    let (tile_stage, plan_stage) = (passes.len() + 1, passes.len() + 2);
     if first > tile_stage {
         // The plan works on a module, which the caller does not give.
         return Err(unknown(stages[first], stages[..=tile_stage].iter().copied()));
@@ -210,15 +247,23 @@ pub fn run_pipeline(
             graph = driver.run(pass.as_ref(), &graph)?;
         }
     }
-    if last < tile_stage {
-        return Ok(outcome(graph, None, None, driver));
+    let mut done = Outcome::new(graph);
+    if last >= schedule_stage {
+        let given = options.given.clone();
+        let schedule = match (first > schedule_stage, given) {
+            (false, _) => make_schedule(&mut driver, &done.graph, &options.schedule)?,
+            (true, Some(given)) => check_schedule(&done.graph, given, &options.schedule)?,
+            (true, None) => return Err(PipelineError::NoSchedule),
+        };
+        done.schedule = Some(schedule);
     }
-    let lowered = lower(&mut driver, &graph, &options.tile)?;
-    if last < plan_stage {
-        return Ok(outcome(graph, Some(lowered), None, driver));
+    if let (Some(schedule), true) = (&done.schedule, last >= tile_stage) {
+        done.lowered = Some(lower(&mut driver, &done.graph, schedule)?);
     }
-    let plan = make_plan(&mut driver, &graph, &lowered, &options.plan)?;
-    Ok(outcome(graph, Some(lowered), Some(plan), driver))
+    if let (Some(lowered), true) = (&done.lowered, last >= plan_stage) {
+        done.plan = Some(make_plan(&mut driver, &done.graph, lowered, &options.plan)?);
+    }
+    Ok(done.with(driver))
 }
 
 /// Runs the whole pipeline, whatever `stop_after` says.
@@ -244,9 +289,44 @@ pub fn compile_pipeline(
     })
 }
 
-fn lower(driver: &mut Driver<'_>, graph: &Graph, options: &TileOptions) -> Result<Lowered, PipelineError> {
+fn make_schedule(
+    driver: &mut Driver<'_>,
+    graph: &Graph,
+    options: &ScheduleOptions,
+) -> Result<Schedule, PipelineError> {
+    let (schedule, remarks) = driver.timed(SCHEDULE, || schedule::schedule(graph, options));
+    let faults: Vec<String> = verify(graph, &schedule).iter().map(ToString::to_string).collect();
+    if !faults.is_empty() {
+        return Err(DriverError::Unverified {
+            pass: SCHEDULE,
+            faults,
+        }
+        .into());
+    }
+    driver.remarks.extend(remarks);
+    driver.observer().scheduled(graph, &schedule);
+    Ok(schedule)
+}
+
+fn check_schedule(
+    graph: &Graph,
+    schedule: Schedule,
+    options: &ScheduleOptions,
+) -> Result<Schedule, PipelineError> {
+    let (given, target) = (schedule.widths, options.widths());
+    if given != target {
+        return Err(PipelineError::Widths { given, target });
+    }
+    let faults = verify(graph, &schedule);
+    if faults.is_empty() {
+        return Ok(schedule);
+    }
+    Err(PipelineError::Schedule(faults))
+}
+
+fn lower(driver: &mut Driver<'_>, graph: &Graph, schedule: &Schedule) -> Result<Lowered, PipelineError> {
     let lowered = driver
-        .timed(TILE, || tile::lower(graph, options))
+        .timed(TILE, || tile::lower(graph, schedule))
         .map_err(PipelineError::Tile)?;
     let faults: Vec<String> = sdc_ir::tile::verify::verify(&lowered.module)
         .iter()
@@ -258,7 +338,6 @@ fn lower(driver: &mut Driver<'_>, graph: &Graph, options: &TileOptions) -> Resul
     compare_tile(driver, TILE, Class::Rounding, graph, |inputs| {
         run_tile(&lowered.module, inputs)
     })?;
-    driver.remarks.extend(lowered.remarks.iter().cloned());
     driver.observer().lowered(&lowered);
     Ok(lowered)
 }
@@ -269,9 +348,9 @@ fn make_plan(
     lowered: &Lowered,
     options: &PlanOptions,
 ) -> Result<Plan, PipelineError> {
-    let Lowered { module, in_place, .. } = lowered;
-    let plan = driver.timed(PLAN, || plan::plan(module, in_place, options))?;
-    let faults = check(module, in_place, &plan);
+    let module = &lowered.module;
+    let plan = driver.timed(PLAN, || plan::plan(module, options))?;
+    let faults = check(module, &plan);
     if !faults.is_empty() {
         return Err(PipelineError::WrongPlan(faults));
     }
@@ -313,13 +392,24 @@ fn compare_tile(
     driver.compare(pass, class, graph, outputs)
 }
 
-fn outcome(graph: Graph, lowered: Option<Lowered>, plan: Option<Plan>, driver: Driver<'_>) -> Outcome {
-    Outcome {
-        graph,
-        lowered,
-        plan,
-        remarks: driver.remarks,
-        timings: driver.timings,
+impl Outcome {
+    fn new(graph: Graph) -> Self {
+        Self {
+            graph,
+            schedule: None,
+            lowered: None,
+            plan: None,
+            remarks: Vec::new(),
+            timings: Vec::new(),
+        }
+    }
+
+    fn with(self, driver: Driver<'_>) -> Self {
+        Self {
+            remarks: driver.remarks,
+            timings: driver.timings,
+            ..self
+        }
     }
 }
 

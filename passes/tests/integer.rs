@@ -11,7 +11,7 @@ use sdc_passes::decompose::{self, Solver, Wish};
 use sdc_passes::integer::listing::{Arithmetic, listing};
 use sdc_passes::integer::{self, Grid, Histogram, Options};
 use sdc_passes::pipeline::{PipelineOptions, compile_pipeline};
-use sdc_passes::tile::TileOptions;
+use sdc_passes::schedule::ScheduleOptions;
 
 fn origin(name: &str) -> Vec<Origin> {
     vec![Origin {
@@ -221,9 +221,9 @@ fn sqnr(real: &Tensor, other: &Tensor) -> f64 {
 /// What the tile program computes, weights prepared or streamed.
 fn tile_bits(graph: &Graph, inputs: &[Tensor], streamed: bool) -> Vec<Vec<u8>> {
     let options = PipelineOptions {
-        tile: TileOptions {
+        schedule: ScheduleOptions {
             streamed,
-            ..TileOptions::default()
+            ..ScheduleOptions::default()
         },
         ..PipelineOptions::default()
     };

@@ -207,7 +207,8 @@ fn pools() {
 fn normalisations_and_sums() {
     let mut d = Dice(4);
     for round in 0..60 {
-        let shape = [vec![2, 3], d.list(1 + d.below(3), 2, 5)].concat();
+        let spatial = 1 + d.below(3);
+        let shape = [vec![2, 3], d.list(spatial, 2, 5)].concat();
         let (epsilon, dtype) = (1e-2, d.dtype());
         let mut one = One::new(dtype);
         one.input(&shape);

@@ -3,8 +3,10 @@
 //! Names are ONNX's. Where ONNX has several spellings of one thing (Flatten, Squeeze, Unsqueeze, Identity...; Gemm;
 //! GlobalAveragePool; Split; Flatten) only the general one is here, and the frontend lowers the rest to it.
 
+mod facts;
 mod kinds;
 
+pub use facts::Locality;
 pub use kinds::{
     Activation, BinaryOp, Cell, CoordinateMode, NearestMode, PadMode, ReduceKind, ResizeMode, ScatterMode,
     UnaryOp,

@@ -106,6 +106,11 @@ impl TensorType {
     pub fn strides(&self) -> Vec<usize> {
         self.layout.strides(self.sizes())
     }
+    /// True if both types have one shape and place each element at the same index.
+    pub fn same_bytes(&self, other: &Self) -> bool {
+        let (x, y) = (self.strides(), other.strides());
+        self.shape == other.shape && (0..self.rank()).all(|d| self.sizes()[d] == 1 || x[d] == y[d])
+    }
     /// True if dtype and shape agree, whatever the layouts.
     pub fn same_tensor(&self, other: &Self) -> bool {
         self.dtype == other.dtype && self.shape == other.shape

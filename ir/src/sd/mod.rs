@@ -32,7 +32,7 @@ mod tests;
 pub use error::SdError;
 pub use geometry::Axis;
 pub use header::read_header;
-pub use pack::{pack, unpack};
+pub use pack::{pack, pack_index, pack_rows, unpack};
 pub use rebuild::{dequantised, rebuild, rebuild_row};
 pub use sizes::{Sections, Sizes, sizes, stored_rows};
 pub use stored::{Int8, Stored};

@@ -7,6 +7,7 @@ use super::verify::MAX_EXPANSION;
 use super::{Decomposed, Fault, Format, Index, Packing, SdError, sizes};
 use crate::DType;
 use half::f16;
+use std::ops::Range;
 
 /// The packed bytes; [`super::sizes()`] tells their number beforehand. Equal values have equal bytes.
 ///
@@ -38,6 +39,28 @@ pub fn pack(d: &Decomposed) -> Result<Vec<u8>, SdError> {
     section(&mut |bits| d.shifts.iter().for_each(|&s| bits.put(s.into(), 4)));
     put_scales(&mut out, &d.scales, format.scale);
     Ok(out)
+}
+
+/// The stored ones of a filter's rows as in the section of codes, from a whole byte on.
+///
+/// # Panics
+/// If there is no such filter or row.
+pub fn pack_rows(d: &Decomposed, filter: usize, rows: Range<usize>) -> Vec<u8> {
+    let mut bits = BitWriter::default();
+    for row in rows.filter(|&row| d.is_kept(filter, row)) {
+        bits.put(word(&d.format, d.row_codes(filter, row)), d.format.row_bits());
+    }
+    bits.finish()
+}
+
+/// Which of these rows of a filter are stored, a bit a row, from a whole byte on.
+///
+/// # Panics
+/// If there is no such filter or row.
+pub fn pack_index(d: &Decomposed, filter: usize, rows: Range<usize>) -> Vec<u8> {
+    let mut bits = BitWriter::default();
+    rows.for_each(|row| bits.put(d.is_kept(filter, row).into(), 1));
+    bits.finish()
 }
 
 /// Appends scales in their stored type.

@@ -14,16 +14,34 @@ use crate::graph::{Attr, Graph, Op, Origin, TensorType, Value, Weights};
 /// # Errors
 /// [`TextError::Parse`] lists the faults of the text, [`TextError::MissingWeights`] what `store` lacks.
 pub fn parse_graph(text: &str, store: &Weights) -> std::result::Result<Graph, TextError> {
+    Ok(parse(text, store, Level::Graph, |_, _| Ok(()))?.0)
+}
+
+/// A text of a graph, of what `beside` parses after the graph's block, and of the weights.
+pub(super) fn parse<'a, T>(
+    text: &'a str,
+    store: &Weights,
+    level: Level,
+    beside: impl FnOnce(&mut Parser<'a>, &Names<Value>) -> Result<T>,
+) -> std::result::Result<(Graph, T), TextError> {
     let mut p = Parser::new(text);
     let mut raw = Raw::default();
-    let section = match raw.parse(&mut p) {
-        Ok(section) => section,
+    let all = || {
+        p.header_of(level)?;
+        let names = raw.block(&mut p)?;
+        let other = beside(&mut p, &names)?;
+        let section = Section::parse(&mut p)?;
+        p.expect_end()?;
+        Ok((other, section))
+    };
+    let (other, section) = match all() {
+        Ok(parsed) => parsed,
         Err(error) => return Err(p.fail(error).into()),
     };
     let mut graph = raw.build(&mut p, &section);
     p.finish()?;
     graph.weights = section.resolve(store)?;
-    Ok(graph)
+    Ok((graph, other))
 }
 
 /// A graph as parsed: attributes cannot be resolved before the weights section, which comes last.
@@ -51,17 +69,15 @@ struct RawNode<'a> {
 }
 
 impl<'a> Raw<'a> {
-    fn parse(&mut self, p: &mut Parser<'a>) -> Result<Section> {
-        p.header_of(Level::Graph)?;
+    /// The `graph` block; returns the names of its values.
+    fn block(&mut self, p: &mut Parser<'a>) -> Result<Names<Value>> {
         p.expect_word("graph")?;
         self.name = p.string()?;
         p.expect("{")?;
         let mut names = Names::new();
         let mut count = 0;
         p.statements(|p| self.statement(p, &mut names, &mut count))?;
-        let section = Section::parse(p)?;
-        p.expect_end()?;
-        Ok(section)
+        Ok(names)
     }
 
     fn statement(&mut self, p: &mut Parser<'a>, names: &mut Names<Value>, count: &mut usize) -> Result<()> {

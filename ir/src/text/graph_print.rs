@@ -9,23 +9,28 @@ impl Display for Graph {
     /// The graph's text form, one node per line, values in order of definition; see `docs/ir.md`.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "sdir {VERSION} graph")?;
-        writeln!(f, "graph {} {{", Quoted(&self.name))?;
-        let mut inputs = self.inputs.iter().peekable();
-        for node in self.nodes().values() {
-            // Inputs may be added between nodes; they keep their place, and so their numbers.
-            let last = node.inputs.iter().chain(&node.outputs).max();
-            while let Some(port) = inputs.next_if(|p| Some(&p.value) <= last) {
-                input(self, port, f)?;
-            }
-            self::node(self, node, f)?;
-        }
-        inputs.try_for_each(|port| input(self, port, f))?;
-        for port in &self.outputs {
-            writeln!(f, "  output {} = {}", Quoted(&port.name), port.value)?;
-        }
-        writeln!(f, "}}")?;
+        block(self, f)?;
         weights::print(&self.weights, f)
     }
+}
+
+/// The `graph` block.
+pub(super) fn block(graph: &Graph, f: &mut Formatter<'_>) -> fmt::Result {
+    writeln!(f, "graph {} {{", Quoted(&graph.name))?;
+    let mut inputs = graph.inputs.iter().peekable();
+    for node in graph.nodes().values() {
+        // Inputs may be added between nodes; they keep their place, and so their numbers.
+        let last = node.inputs.iter().chain(&node.outputs).max();
+        while let Some(port) = inputs.next_if(|p| Some(&p.value) <= last) {
+            input(graph, port, f)?;
+        }
+        self::node(graph, node, f)?;
+    }
+    inputs.try_for_each(|port| input(graph, port, f))?;
+    for port in &graph.outputs {
+        writeln!(f, "  output {} = {}", Quoted(&port.name), port.value)?;
+    }
+    writeln!(f, "}}")
 }
 
 fn input(graph: &Graph, port: &crate::graph::Port, f: &mut Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,7 @@
-//! The text forms of both levels: printers (`Display` of [`Graph`](crate::graph::Graph) and
+//! The text forms of all levels: printers (`Display` of [`Graph`](crate::graph::Graph), [`Scheduled`] and
 //! [`Module`](crate::tile::Module)), parsers, and the side file that holds the weights' data.
 //!
-//! The grammar is specified in `docs/ir.md`. Text is versioned by its first line (`sdir 1 graph`, `sdir 1 tile`).
+//! The grammar is specified in `docs/ir.md`. Text is versioned by its first line (`sdir 1 graph`, `sdir 1 schedule`, `sdir 1 tile`).
 //! Weights appear by digest only; a parser finds their data in a [`Weights`](crate::graph::Weights) table, usually read
 //! from a [`weights_file`]. Printing and parsing again gives an equal graph, and an equal module if its functions are
 //! [renumbered](crate::tile::Func::renumbered).
@@ -14,12 +14,16 @@ mod graph_print;
 mod lexer;
 mod parser;
 mod quote;
+mod schedule_parse;
+mod schedule_print;
 mod tile_parse;
 mod tile_print;
 mod weights;
 pub mod weights_file;
 
 pub use graph_parse::parse_graph;
+pub use schedule_parse::parse_schedule;
+pub use schedule_print::Scheduled;
 pub use tile_parse::parse_module;
 
 pub(crate) use quote::WordOrQuoted;
@@ -27,23 +31,29 @@ pub(crate) use quote::WordOrQuoted;
 use crate::Digest;
 use std::fmt;
 
-/// Version in the first line of both text forms.
+/// Version in the first line of all text forms.
 pub const VERSION: u32 = 1;
 
-/// Which of the two levels a text describes.
+/// Which of the levels a text describes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Level {
     /// `sdir 1 graph`
     Graph,
+    /// `sdir 1 schedule`
+    Schedule,
     /// `sdir 1 tile`
     Tile,
 }
 
 impl Level {
+    /// Every level, from the most abstract on.
+    pub const ALL: [Level; 3] = [Level::Graph, Level::Schedule, Level::Tile];
+
     /// The word in the first line.
     pub const fn name(self) -> &'static str {
         match self {
             Level::Graph => "graph",
+            Level::Schedule => "schedule",
             Level::Tile => "tile",
         }
     }

@@ -345,10 +345,10 @@ impl<'a> Parser<'a> {
                 format!("version {version} is not supported; this is version {VERSION}"),
             ));
         }
-        let level = [Level::Graph, Level::Tile]
+        let level = Level::ALL
             .into_iter()
             .find(|l| self.at_word(l.name()))
-            .ok_or_else(|| self.expected("`graph` or `tile`"))?;
+            .ok_or_else(|| self.expected("`graph`, `schedule` or `tile`"))?;
         self.next();
         Ok(level)
     }

@@ -16,6 +16,7 @@ pub mod affine;
 pub mod build;
 pub mod math;
 mod math64;
+pub mod overlay;
 mod renumber;
 pub mod verify;
 

@@ -22,7 +22,7 @@
 //! written before they are read; digests of weights.
 
 mod bounds;
-mod linear;
+pub(super) mod linear;
 mod types;
 
 use super::{Affine, Bound, Buffer, BufferKind, For, Func, Index, KernelCall, Module, Stmt, Ty, Val};

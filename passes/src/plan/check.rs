@@ -1,10 +1,12 @@
 //! An independent checker of memory plans. It shares no code with the planner: it finds out for itself which buffers
-//! each function touches, and compares every two buffers.
+//! each function touches, compares every two buffers, and where two share memory in a function it goes through the addresses
+//! ([`replay`](super::replay)).
 
-use super::{InPlace, Plan};
+use super::Plan;
+use super::replay::Expanded;
 use sdc_ir::entity::EntityId;
 use sdc_ir::tile::{Buffer, BufferKind, Inst, Module, Stmt};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// What is wrong with a plan.
@@ -37,10 +39,11 @@ impl fmt::Display for PlanFault {
     }
 }
 
-/// Every fault of a plan: two buffers that overlap while both are live (declared in-place pairs excepted), a buffer
-/// outside the arena, a bad alignment, a missing or superfluous offset. Empty if the plan is right.
-pub fn check(module: &Module, in_place: &[InPlace], plan: &Plan) -> Vec<PlanFault> {
+/// Every fault of a plan: two buffers that overlap while both are live (except where the only function that touches both does no
+/// harm), a buffer outside the arena, a bad alignment, a missing or superfluous offset. Empty if the plan is right.
+pub fn check(module: &Module, plan: &Plan) -> Vec<PlanFault> {
     let mut faults = Vec::new();
+    let mut expanded = BTreeMap::new();
     let uses = users(module);
     let mut placed = Vec::new();
     for (buffer, data) in module.buffers.iter() {
@@ -69,7 +72,7 @@ pub fn check(module: &Module, in_place: &[InPlace], plan: &Plan) -> Vec<PlanFaul
         alive.retain(|&(a, ..)| uses[a.index()].last() >= now);
         for &(a, a_start, a_end) in &alive {
             let apart = a_end <= b_start || b_end <= a_start || a_start == a_end || b_start == b_end;
-            if !apart && !may_share(in_place, &uses, (a, a_start), (b, b_start)) {
+            if !apart && !may_share(module, &mut expanded, &uses, (a, a_start), (b, b_start)) {
                 faults.push(PlanFault::Overlap(a.min(b), a.max(b)));
             }
         }
@@ -82,8 +85,9 @@ pub fn check(module: &Module, in_place: &[InPlace], plan: &Plan) -> Vec<PlanFaul
 }
 
 /// True if the two are never needed at once, or only in a function that may work in place on them.
-fn may_share(
-    in_place: &[InPlace],
+fn may_share<'a>(
+    module: &'a Module,
+    expanded: &mut BTreeMap<usize, Expanded<'a>>,
     uses: &[BTreeSet<usize>],
     (a, a_start): (Buffer, usize),
     (b, b_start): (Buffer, usize),
@@ -95,11 +99,15 @@ fn may_share(
     if a_last < b_first || b_last < a_first {
         return true;
     }
-    let declared =
-        |input: Buffer, output: Buffer, func: usize| in_place.contains(&InPlace { func, input, output });
+    let mut unharmed = |input: Buffer, output: Buffer, func: usize| {
+        let code = expanded
+            .entry(func)
+            .or_insert_with(|| Expanded::of(module, &module.funcs[func]));
+        code.unharmed(input, output)
+    };
     a_start == b_start
-        && ((a_last == b_first && b_first < b_last && declared(a, b, a_last))
-            || (b_last == a_first && a_first < a_last && declared(b, a, b_last)))
+        && ((a_last == b_first && b_first < b_last && unharmed(a, b, a_last))
+            || (b_last == a_first && a_first < a_last && unharmed(b, a, b_last)))
 }
 
 /// Per buffer, the functions whose statements name it.

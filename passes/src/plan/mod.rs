@@ -1,24 +1,24 @@
 //! The memory plan: where in the one static arena each temporary buffer lives.
 //!
 //! A buffer is live from the first function that touches it to the last. Buffers live in one function must not
-//! overlap, except a declared [`InPlace`] pair, whose two buffers may share their first byte if the input dies where
-//! the output is born. Sizes are rounded up to [`ALIGN`], and so are all offsets.
+//! overlap, except an [`InPlace`] pair, whose two buffers may share their first byte: the input dies where
+//! the output is born, and the function's accesses allow it. Sizes are rounded up to [`ALIGN`], and so are all offsets.
 //!
-//! - [`problem`]: the module reduced to intervals and sizes, and the lower bound.
-//! - [`place`]: the search for offsets.
-//! - [`check`]: an independent proof that a plan is right; it shares no code with the planner.
+//! - [`in_place`]: which pairs are legal in place, derived from the functions' accesses.
+//! - [`sdc_ir::analysis`]: intervals and sizes, the lower bound, and the search for offsets.
+//! - [`check`] and `replay`: an independent proof that a plan is right; it shares no code with the planner.
 //! - [`residency`]: which weights need not stay in memory between the functions that read them.
 //! - [`report`], [`svg`], [`explain`]: for people.
 //!
-//! Not here: which pairs are legal in place (the tile lowering knows), and views (a view is the same buffer).
+//! Not here: views (a view is the same buffer).
 
 pub mod check;
 mod constants;
 pub mod explain;
+pub mod in_place;
 mod lifetime;
-mod place;
 mod prepared;
-pub mod problem;
+mod replay;
 pub mod report;
 mod residency;
 pub mod svg;
@@ -30,7 +30,8 @@ pub use lifetime::{Lifetime, lifetimes};
 pub use prepared::{Prepared, prepared};
 pub use residency::{Residency, Transient, residency};
 
-use problem::{Item, Pair, Problem};
+use sdc_ir::analysis::place;
+use sdc_ir::analysis::problem::{Item, Pair, Problem};
 use sdc_ir::entity::Arena;
 use sdc_ir::tile::{Buffer, BufferKind, Module};
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ use std::collections::BTreeMap;
 /// Alignment of every buffer, and the unit of sizes: a cache line, and the widest vector.
 pub const ALIGN: usize = 64;
 
-/// In function `func`, `output` may start at the byte where `input` starts, if `input` is not read by any later
+/// In function `func`, `output` may start at the byte where `input` starts: `input` is not read by any later
 /// function and `output` not touched by any earlier one, but by some later one. Neither needs to be the larger.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct InPlace {
@@ -117,8 +118,9 @@ pub fn allocated(bytes: usize) -> Option<usize> {
 ///
 /// # Errors
 /// [`PlanError::TooLarge`].
-pub fn plan(module: &Module, in_place: &[InPlace], options: &PlanOptions) -> Result<Plan, PlanError> {
+pub fn plan(module: &Module, options: &PlanOptions) -> Result<Plan, PlanError> {
     let lifetimes = lifetimes(module);
+    let in_place = in_place::pairs(module, &lifetimes);
     let mut buffers = Vec::new();
     let mut items = Vec::new();
     let mut item_of = BTreeMap::new();

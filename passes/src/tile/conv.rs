@@ -2,10 +2,10 @@
 
 use super::nest::Ref;
 use super::rebuild::{self, Blocks, Matrices};
-use super::split::{self, Layer, Split};
-use super::{Lowering, TileError, generic_conv, pack, winograd};
+use super::{Lowering, TileError, generic_conv, pack, split, winograd};
 use sdc_ir::graph::op::{Activation, Conv};
-use sdc_ir::graph::{Node, Value};
+use sdc_ir::graph::{Graph, Node, Value};
+use sdc_ir::schedule::{Algorithm, Form, Run, Tasks, Widths};
 use sdc_ir::tile::{Affine, Bound, Buffer, FuncBuilder, KernelCall, View};
 use sdc_ir::{DType, Tensor};
 use std::ops::Range;
@@ -21,28 +21,27 @@ pub fn activation_params(act: Activation) -> [i64; 3] {
     }
 }
 
-/// What a product costs where channels are not summed, in multiply-accumulates of a matrix product.
-pub const DEPTHWISE_COST: usize = 4;
-
 /// Weights of a convolution.
 enum Source {
     Dense(Tensor),
-    Compressed(Box<rebuild::Weights>, Matrices),
+    /// Rebuilt when the model is loaded, or while it runs.
+    Compressed(Box<rebuild::Weights>, Matrices, bool),
 }
 
 /// Compressed weights that the kernels can have in their own form.
-fn compressed(
-    cx: &Lowering<'_>,
+pub fn compressed(
+    graph: &Graph,
+    widths: &Widths,
     value: Value,
     shape: &[usize],
     group: usize,
     depthwise: bool,
-) -> Option<Source> {
+) -> Option<(rebuild::Weights, Matrices)> {
     let &[_, c, _, kw] = shape else { return None };
     let (block, lanes) = if depthwise {
         (shape[0], 1)
     } else {
-        (cx.options.block, cx.options.kernel_lanes)
+        (widths.block, widths.kernel_lanes)
     };
     let matrices = Matrices {
         groups: if depthwise { 1 } else { group },
@@ -50,8 +49,17 @@ fn compressed(
         block,
         lanes,
     };
-    let weights = rebuild::Weights::of(cx, value, &[0]).filter(|w| w.fits(&matrices))?;
-    Some(Source::Compressed(Box::new(weights), matrices))
+    let weights = rebuild::Weights::of(graph, value, &[0]).filter(|w| w.fits(&matrices))?;
+    Some((weights, matrices))
+}
+
+/// Whether each output channel reads one input channel, and these lie side by side.
+pub fn is_depthwise(op: &Conv, x: &Ref, y: &Ref) -> bool {
+    op.group > 1
+        && x.shape.len() == 4
+        && op.group == x.shape[1]
+        && op.group == y.shape[1]
+        && x.strides[1] == 1
 }
 
 /// A `conv2d_f32` call in terms of tensors; one image, one group, channels-last result.
@@ -142,32 +150,34 @@ pub fn operands(inputs: &[Value], bias: bool, residual: bool) -> Operands {
 }
 
 /// Lowers output rows `rows` of a convolution.
-pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -> Result<(), TileError> {
+pub fn lower(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    op: &Conv,
+    run: &Run,
+    rows: Range<usize>,
+    tasks: Tasks,
+) -> Result<(), TileError> {
+    match run.algorithm {
+        Algorithm::Loops => return generic_conv::lower(cx, node, op, rows),
+        Algorithm::Winograd { tile, band } => {
+            return winograd::lower(cx, node, op, rows, (tile, band), tasks);
+        }
+        Algorithm::Kernel(_) => {}
+    }
     let data = &cx.graph.nodes()[node];
     let o = operands(&data.inputs, op.bias, op.residual);
     let (x, y) = (cx.place(o.x), cx.place(data.outputs[0]));
-    let weights = cx
-        .graph
-        .constant(o.w)
-        .filter(|t| t.dtype() == DType::F32)
-        .cloned();
-    let shape = cx.graph.ty(o.w).sizes().to_vec();
-    if let (Some(&tile), Some(dense)) = (cx.winograd.get(&node), &weights) {
-        return winograd::lower(cx, node, op, dense, rows, tile);
+    let depthwise = run.algorithm == Algorithm::Kernel("depthwise2d_f32");
+    let kernel = if depthwise {
+        is_depthwise(op, &x, &y)
+    } else {
+        x.shape.len() == 4
+    };
+    if !kernel || y.strides.get(1) != Some(&1) {
+        return Err(cx.unsupported(node, "the kernel does not fit these operands"));
     }
-    let depthwise = op.group > 1
-        && x.shape.len() == 4
-        && op.group == x.shape[1]
-        && op.group == y.shape[1]
-        && x.strides[1] == 1;
-    let weights = match weights {
-        Some(dense) => Some(Source::Dense(dense)),
-        None => compressed(cx, o.w, &shape, op.group, depthwise),
-    };
-    let (Some(weights), 4, true) = (weights, x.shape.len(), y.strides.get(1) == Some(&1)) else {
-        return generic_conv::lower(cx, node, op, rows);
-    };
-    let kernel = [shape[2], shape[3]];
+    let source = source(cx, node, op, o.w, run.weights, depthwise)?;
     let bias = o.bias.map(|v| cx.place(v));
     let residual = o.residual.map(|v| cx.place(v));
     if residual
@@ -176,142 +186,234 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Conv, rows: Range<usize>) -
     {
         return Err(cx.unsupported(node, "residual is not channels-last"));
     }
-    let mut b = FuncBuilder::new();
-    let images = x.shape[0];
-    if depthwise {
-        let macs = DEPTHWISE_COST * y.shape[1..].iter().product::<usize>() * kernel[0] * kernel[1];
-        let chunks = chunks(&rows, macs);
-        let w = match &weights {
-            Source::Compressed(weights, matrices) => rebuild::panels(cx, &data.origins, weights, matrices),
+    let layer = Layer {
+        node,
+        op,
+        w: o.w,
+        x: &x,
+        y: &y,
+        bias: bias.as_ref(),
+        residual: residual.as_ref(),
+    };
+    let b = match (source, run.weights) {
+        (source, _) if depthwise => layer.depthwise(cx, &source, &rows, tasks)?,
+        (Source::Compressed(weights, matrices, _), Some(Form::Blocks)) => {
+            layer.blocks(cx, &weights, &matrices, &rows)
+        }
+        (source, _) => layer.dense(cx, &source, &rows, tasks)?,
+    };
+    cx.push_func(b, data.origins.clone());
+    Ok(())
+}
+
+/// The weights of a convolution in the form that the schedule asks for.
+fn source(
+    cx: &Lowering<'_>,
+    node: Node,
+    op: &Conv,
+    w: Value,
+    form: Option<Form>,
+    depthwise: bool,
+) -> Result<Source, TileError> {
+    let refused = || {
+        cx.unsupported(
+            node,
+            "its weights cannot have the form that the schedule asks for",
+        )
+    };
+    let streamed = match form {
+        Some(Form::Constant) => {
+            let dense = cx.graph.constant(w).filter(|t| t.dtype() == DType::F32);
+            return dense.cloned().map(Source::Dense).ok_or_else(refused);
+        }
+        Some(Form::Resident) => false,
+        Some(Form::Streamed) => true,
+        Some(Form::Blocks) if op.group == 1 && !depthwise => true,
+        _ => return Err(refused()),
+    };
+    let shape = cx.graph.ty(w).sizes();
+    let (weights, matrices) =
+        compressed(cx.graph, &cx.widths, w, shape, op.group, depthwise).ok_or_else(refused)?;
+    Ok(Source::Compressed(Box::new(weights), matrices, streamed))
+}
+
+/// A convolution's operands in memory.
+struct Layer<'a> {
+    node: Node,
+    op: &'a Conv,
+    w: Value,
+    x: &'a Ref,
+    y: &'a Ref,
+    bias: Option<&'a Ref>,
+    residual: Option<&'a Ref>,
+}
+
+impl Layer<'_> {
+    fn kernel(&self, cx: &Lowering<'_>) -> [usize; 2] {
+        let shape = cx.graph.ty(self.w).sizes();
+        [shape[2], shape[3]]
+    }
+
+    fn depthwise(
+        &self,
+        cx: &mut Lowering<'_>,
+        source: &Source,
+        rows: &Range<usize>,
+        tasks: Tasks,
+    ) -> Result<FuncBuilder, TileError> {
+        let kernel = self.kernel(cx);
+        let w = match source {
+            Source::Compressed(weights, matrices, streamed) => {
+                let origins = &cx.graph.nodes()[self.node].origins;
+                rebuild::panels(cx, origins, weights, matrices, *streamed)
+            }
             Source::Dense(weights) => {
                 let taps = weights
                     .elements::<f32>()
-                    .map_err(|e| cx.unsupported(node, e.to_string()))?;
-                let (channels, size) = (x.shape[1], kernel[0] * kernel[1]);
+                    .map_err(|e| cx.unsupported(self.node, e.to_string()))?;
+                let (channels, size) = (self.x.shape[1], kernel[0] * kernel[1]);
                 let moved: Vec<f32> = (0..size * channels)
                     .map(|i| taps[i % channels * size + i / channels])
                     .collect();
-                let packed = tensor(cx, node, moved)?;
-                cx.constant(packed, &format!("{} taps-major", o.w))
+                let packed = tensor(cx, self.node, moved)?;
+                cx.constant(packed, &format!("{} taps-major", self.w))
             }
         };
         let call = Depthwise {
-            op,
+            op: self.op,
             kernel,
-            x: &x,
+            x: self.x,
             w,
-            bias: bias.as_ref(),
-            residual: residual.as_ref(),
-            y: &y,
+            bias: self.bias,
+            residual: self.residual,
+            y: self.y,
         };
-        for_images(&mut b, images, &chunks, &rows, |b, image, range| {
-            b.kernel(call.call(image, range))
+        cx.check_channels(self.node, 1, split::grid(tasks, rows.len()).channel_parts)?;
+        let mut b = FuncBuilder::new();
+        split::for_parts(&mut b, self.x.shape[0], tasks, rows, &mut |b, image, _, range| {
+            b.kernel(call.call(image, range));
         });
-    } else {
-        let (in_c, out_c) = (x.shape[1] / op.group, y.shape[1] / op.group);
-        let (w, per_group) = match &weights {
-            Source::Compressed(weights, matrices) => {
-                let buffer = match cx.options.streamed && op.group == 1 && out_c > cx.options.block {
-                    true => rebuild::scratch(cx, weights, matrices),
-                    false => rebuild::panels(cx, &data.origins, weights, matrices),
-                };
-                (buffer, weights.matrix_len(matrices))
-            }
-            Source::Dense(weights) => {
-                let (packed, per_group) = packed_weights(cx, node, weights, op.group)?;
-                (cx.constant(packed, &format!("{} packed", o.w)), per_group)
-            }
-        };
-        let channels = |r: &Ref, n: usize| r.narrow(1, 0, n);
-        let image_of = Ref::inner;
-        let call = Conv2d {
+        Ok(b)
+    }
+
+    /// Input and output channels of a group.
+    fn channels(&self) -> [usize; 2] {
+        [self.x.shape[1] / self.op.group, self.y.shape[1] / self.op.group]
+    }
+
+    /// The call for `part` output channels of one group.
+    fn call(&self, cx: &Lowering<'_>, w: Buffer, part: usize) -> Conv2d {
+        let (op, [in_c, _], kernel) = (self.op, self.channels(), self.kernel(cx));
+        let image_of = |r: &Ref, n: usize| r.narrow(1, 0, n).inner();
+        Conv2d {
             rows: [kernel[0], op.strides[0], op.dilations[0]],
             columns: [kernel[1], op.strides[1], op.dilations[1]],
             before: [op.pads[0] as i64, op.pads[1] as i64],
-            x: image_of(&channels(&x, in_c)),
+            x: image_of(self.x, in_c),
             w: View {
                 buffer: w,
                 offset: 0.into(),
             },
-            bias: bias.as_ref().map(|r| View {
+            bias: self.bias.map(|r| View {
                 buffer: r.buffer,
                 offset: r.offset.into(),
             }),
-            residual: residual.as_ref().map(|r| image_of(&channels(r, out_c))),
-            y: image_of(&channels(&y, out_c)),
+            residual: self.residual.map(|r| image_of(r, part)),
+            y: image_of(self.y, part),
             act: op.act,
-        };
-        let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);
-        if let Source::Compressed(weights, matrices) = &weights
-            && cx.options.streamed
-            && op.group == 1
-            && out_c > block
-        {
-            let blocks = Blocks {
-                columns: out_c,
-                block,
-            };
-            blocks.emit(cx, &mut b, weights, matrices, w, |b, at, columns| {
-                let mut part = call.clone();
-                part.y = channels(&y, columns).inner();
-                part.residual = residual.as_ref().map(|r| channels(r, columns).inner());
-                b.for_range(0, images, 1, |b, image| {
-                    let shift = [
-                        image.clone() * x.strides[0],
-                        0.into(),
-                        at.clone(),
-                        image.clone() * residual.as_ref().map_or(0, |r| r.strides[0]) + at.clone(),
-                        image * y.strides[0] + at.clone(),
-                    ];
-                    let range = Bound::from(rows.start)..Bound::from(rows.end);
-                    b.kernel(part.call(block, lanes, range, &shift));
-                });
-            });
-            let over: Vec<Ref> = residual.filter(|_| rows == (0..y.shape[2])).into_iter().collect();
-            cx.push_func(b, data.origins.clone(), &y, &over);
-            return Ok(());
         }
-        let split = Split::of(&Layer {
-            rows: rows.len(),
-            columns: y.shape[3],
-            reduction: in_c * kernel[0] * kernel[1],
-            channels: out_c,
-            groups: op.group,
+    }
+
+    /// Weights rebuilt a block of channels at a time, each of which is computed for all pixels.
+    fn blocks(
+        &self,
+        cx: &mut Lowering<'_>,
+        weights: &rebuild::Weights,
+        matrices: &Matrices,
+        rows: &Range<usize>,
+    ) -> FuncBuilder {
+        let (block, lanes, out_c) = (cx.widths.block, cx.widths.kernel_lanes, self.y.shape[1]);
+        let w = rebuild::scratch(cx, weights, matrices);
+        let [whole, rest] = [block, out_c % block].map(|n| self.call(cx, w, n.min(out_c)));
+        let residual_image = self.residual.map_or(0, |r| r.strides[0]);
+        let mut b = FuncBuilder::new();
+        let blocks = Blocks {
+            columns: out_c,
             block,
-            input: x.shape[1..].iter().product(),
-            entry: 0,
-            per_task: split::MACS_PER_TASK,
-        });
-        let part = out_c / split.channel_parts;
-        let call = Conv2d {
-            residual: call.residual.map(|r| r.narrow(0, 0, part)),
-            y: call.y.narrow(0, 0, part),
-            ..call
         };
+        blocks.emit(cx, &mut b, weights, matrices, w, |b, at, columns| {
+            let part = if columns == block { &whole } else { &rest };
+            b.for_range(0, self.x.shape[0], 1, |b, image| {
+                let shift = [
+                    image.clone() * self.x.strides[0],
+                    0.into(),
+                    at.clone(),
+                    image.clone() * residual_image + at.clone(),
+                    image * self.y.strides[0] + at.clone(),
+                ];
+                let range = Bound::from(rows.start)..Bound::from(rows.end);
+                b.kernel(part.call(block, lanes, range, &shift));
+            });
+        });
+        b
+    }
+
+    /// All weights in one place.
+    fn dense(
+        &self,
+        cx: &mut Lowering<'_>,
+        source: &Source,
+        rows: &Range<usize>,
+        tasks: Tasks,
+    ) -> Result<FuncBuilder, TileError> {
+        let (op, [in_c, out_c], kernel) = (self.op, self.channels(), self.kernel(cx));
+        let (w, per_group) = match source {
+            Source::Compressed(weights, matrices, streamed) => {
+                let origins = &cx.graph.nodes()[self.node].origins;
+                let buffer = rebuild::panels(cx, origins, weights, matrices, *streamed);
+                (buffer, weights.matrix_len(matrices))
+            }
+            Source::Dense(weights) => {
+                let (packed, per_group) = packed_weights(cx, self.node, weights, op.group)?;
+                (cx.constant(packed, &format!("{} packed", self.w)), per_group)
+            }
+        };
+        let parts = split::grid(tasks, rows.len()).channel_parts;
+        // Groups are a loop within each task.
+        cx.check_channels(self.node, if op.group == 1 { out_c } else { 1 }, parts)?;
+        let part = out_c / parts;
+        let call = self.call(cx, w, part);
+        let (block, lanes) = (cx.widths.block, cx.widths.kernel_lanes);
         // Blocks of packed weights follow one another, and every part but the only one is made of whole blocks.
         let reduction = in_c * kernel[0] * kernel[1];
-        split::for_parts(&mut b, images, &split, &rows, &mut |b, image, part_at, range| {
-            let group = |b: &mut FuncBuilder, g: Affine| {
-                let channel = g.clone() * out_c as i64 + part_at.clone() * part as i64;
-                let shift = [
-                    image.clone() * x.strides[0] + g.clone() * (in_c as i64 * x.strides[1]),
-                    g.clone() * per_group as i64 + part_at.clone() * (part * reduction) as i64,
-                    channel.clone(),
-                    image.clone() * residual.as_ref().map_or(0, |r| r.strides[0]) + channel.clone(),
-                    image.clone() * y.strides[0] + channel,
-                ];
-                b.kernel(call.call(block, lanes, range.clone(), &shift));
-            };
-            if op.group == 1 {
-                group(b, 0.into())
-            } else {
-                b.for_range(0, op.group, 1, group)
-            }
-        });
+        let residual_image = self.residual.map_or(0, |r| r.strides[0]);
+        let mut b = FuncBuilder::new();
+        split::for_parts(
+            &mut b,
+            self.x.shape[0],
+            tasks,
+            rows,
+            &mut |b, image, part_at, range| {
+                let group = |b: &mut FuncBuilder, g: Affine| {
+                    let channel = g.clone() * out_c as i64 + part_at.clone() * part as i64;
+                    let shift = [
+                        image.clone() * self.x.strides[0] + g.clone() * (in_c as i64 * self.x.strides[1]),
+                        g.clone() * per_group as i64 + part_at.clone() * (part * reduction) as i64,
+                        channel.clone(),
+                        image.clone() * residual_image + channel.clone(),
+                        image.clone() * self.y.strides[0] + channel,
+                    ];
+                    b.kernel(call.call(block, lanes, range.clone(), &shift));
+                };
+                if op.group == 1 {
+                    group(b, 0.into())
+                } else {
+                    b.for_range(0, op.group, 1, group)
+                }
+            },
+        );
+        Ok(b)
     }
-    let over: Vec<Ref> = residual.filter(|_| rows == (0..y.shape[2])).into_iter().collect();
-    cx.push_func(b, data.origins.clone(), &y, &over);
-    Ok(())
 }
 
 /// Weights `[M, C/group, kh, kw]` of every group in packed columns, groups one after another, and the elements of one
@@ -324,7 +426,7 @@ fn packed_weights(
 ) -> Result<(Tensor, usize), TileError> {
     let [m, c, kh, kw] = [0, 1, 2, 3].map(|d| weights.shape()[d]);
     let (out_c, taps) = (m / groups, kh * kw);
-    let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);
+    let (block, lanes) = (cx.widths.block, cx.widths.kernel_lanes);
     let fail = |e: sdc_ir::tensor::TensorError| cx.unsupported(node, e.to_string());
     let elements = weights.elements::<f32>().map_err(fail)?;
     let at = |g: usize| {
@@ -408,33 +510,4 @@ impl Depthwise<'_> {
             end: range.end,
         }
     }
-}
-
-/// Number of row chunks worth running concurrently, and rows per chunk.
-pub fn chunks(rows: &Range<usize>, macs: usize) -> (usize, usize) {
-    const MAX_CHUNKS: usize = 8;
-    let count = (macs / split::MACS_PER_TASK)
-        .clamp(1, MAX_CHUNKS)
-        .min(rows.len().max(1));
-    let per_chunk = rows.len().div_ceil(count).max(1);
-    (rows.len().div_ceil(per_chunk), per_chunk)
-}
-
-/// Runs `body` for each image and each chunk of rows; a parallel loop if that is the only loop needed.
-pub fn for_images(
-    b: &mut FuncBuilder,
-    images: usize,
-    &(count, per_chunk): &(usize, usize),
-    rows: &Range<usize>,
-    mut body: impl FnMut(&mut FuncBuilder, Affine, Range<Bound>),
-) {
-    let whole = Split {
-        rows: per_chunk,
-        row_parts: count,
-        channel_parts: 1,
-        rows_inside: false,
-    };
-    split::for_parts(b, images, &whole, rows, &mut |b, image, _, range| {
-        body(b, image, range)
-    });
 }

@@ -6,12 +6,13 @@
 //!
 //! Compressed weights are rebuilt as a dense tensor when the model is loaded, resident or streamed, and shared out to the phases then.
 
-use super::conv::{Conv2d, chunks, operands, tensor};
+use super::conv::{Conv2d, operands, tensor};
 use super::nest::Ref;
-use super::{Lowering, TileError, pack, rebuild};
+use super::{Lowering, TileError, pack, rebuild, split};
 use sdc_ir::DType;
 use sdc_ir::graph::op::ConvTranspose;
 use sdc_ir::graph::{Node, Origin};
+use sdc_ir::schedule::{Form, Run, Tasks};
 use sdc_ir::tile::{Affine, Bound, Buffer, BufferData, BufferKind, FuncBuilder, Ty, View};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -60,7 +61,7 @@ struct Matrix<'a> {
 impl Matrix<'_> {
     /// A prepared buffer, copied from the dense tensor `[C, M, kh, kw]` when the model is loaded.
     fn prepared(&self, cx: &mut Lowering<'_>, dense: &Ref, name: String, origins: &[Origin]) -> Buffer {
-        let (block, lanes, out_c) = (cx.options.block, cx.options.kernel_lanes, dense.shape[1]);
+        let (block, lanes, out_c) = (cx.widths.block, cx.widths.kernel_lanes, dense.shape[1]);
         let rows = self.taps.len() * self.in_c;
         let one = pack::packed_len(rows, out_c, block, lanes);
         let buffer = cx.module.buffers.push(BufferData {
@@ -112,19 +113,24 @@ pub fn lower(
     cx: &mut Lowering<'_>,
     node: Node,
     op: &ConvTranspose,
+    run: &Run,
     rows: Range<usize>,
+    tasks: Tasks,
 ) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let o = operands(&data.inputs, op.bias, false);
     let (x, y) = (cx.place(o.x), cx.place(data.outputs[0]));
-    let source = match cx.graph.constant(o.w).filter(|t| t.dtype() == DType::F32) {
-        Some(weights) => Source::Dense(
+    let dense = cx.graph.constant(o.w).filter(|t| t.dtype() == DType::F32);
+    let source = match (run.weights, dense) {
+        (Some(Form::Constant), Some(weights)) => Source::Dense(
             weights
                 .elements::<f32>()
                 .map_err(|e| cx.unsupported(node, e.to_string()))?,
         ),
-        None if rebuild::Weights::any(cx, o.w).is_some() => Source::Rebuilt(cx.place(o.w)),
-        None => return Err(cx.unsupported(node, "weights must be a constant of f32")),
+        (Some(Form::Resident), None) if rebuild::Weights::any(cx.graph, o.w).is_some() => {
+            Source::Rebuilt(cx.place(o.w))
+        }
+        _ => return Err(cx.unsupported(node, "weights must be a constant of f32")),
     };
     if x.shape.len() != 4 || y.strides[1] != 1 {
         return Err(cx.unsupported(node, "only two spatial dimensions are supported"));
@@ -133,7 +139,7 @@ pub fn lower(
     let shape = cx.graph.ty(o.w).sizes().to_vec();
     let [out_c, kh, kw] = [1, 2, 3].map(|d| shape[d]);
     let in_c = x.shape[1] / op.group;
-    let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);
+    let (block, lanes) = (cx.widths.block, cx.widths.kernel_lanes);
     let mut b = FuncBuilder::new();
     let mut phases = Vec::new();
     for ry in 0..op.strides[0].min(y.shape[2]) {
@@ -185,37 +191,42 @@ pub fn lower(
             phases.push((call, per_group, first(rows.start)..first(rows.end)));
         }
     }
-    // The phases' rows differ by one at most, and each task computes the same of all phases.
     let count = phases.iter().map(|(_, _, rows)| rows.len()).max().unwrap_or(0);
-    let macs = shape.iter().product::<usize>() * x.shape[2] * x.shape[3] / y.shape[2].max(1) * rows.len();
-    let (parts, per_part) = chunks(&(0..count), macs);
-    let emit = |b: &mut FuncBuilder, image: &Affine, part: &Affine| {
-        for (call, per_group, rows) in &phases {
-            let lo = part.clone() * per_part as i64 + rows.start;
-            let hi = Bound::of(vec![lo.clone() + per_part, rows.end.into()]);
-            b.for_range(0, op.group, 1, |b, g| {
-                let shift = [
-                    image.clone() * x.strides[0] + g.clone() * (in_c as i64 * x.strides[1]),
-                    g.clone() * *per_group as i64,
-                    g.clone() * out_c as i64,
-                    Affine::default(),
-                    image.clone() * y.strides[0] + g * out_c as i64,
-                ];
-                b.kernel(call.call(block, lanes, lo.clone().into()..hi.clone(), &shift));
-            });
-        }
-    };
-    if x.shape[0] > 1 {
-        b.parallel_for(x.shape[0], |b, image| {
-            b.for_range(0, parts, 1, |b, part| emit(b, &image, &part));
-        });
-    } else if parts > 1 {
-        b.parallel_for(parts, |b, part| emit(b, &0.into(), &part));
-    } else {
-        emit(&mut b, &0.into(), &0.into());
-    }
-    cx.push_func(b, data.origins.clone(), &y, &[]);
+    let cut = split::grid(tasks, count);
+    cx.check_channels(node, 1, cut.channel_parts)?;
+    // Each task computes the same rows of all phases.
+    split::for_parts(
+        &mut b,
+        x.shape[0],
+        tasks,
+        &(0..count),
+        &mut |b, image, _, range| {
+            for (call, per_group, rows) in &phases {
+                let lo = range.start.exprs()[0].clone() + rows.start;
+                let hi = Bound::of(vec![lo.clone() + cut.rows, rows.end.into()]);
+                b.for_range(0, op.group, 1, |b, g| {
+                    let shift = [
+                        image.clone() * x.strides[0] + g.clone() * (in_c as i64 * x.strides[1]),
+                        g.clone() * *per_group as i64,
+                        g.clone() * out_c as i64,
+                        Affine::default(),
+                        image.clone() * y.strides[0] + g * out_c as i64,
+                    ];
+                    b.kernel(call.call(block, lanes, lo.clone().into()..hi.clone(), &shift));
+                });
+            }
+        },
+    );
+    cx.push_func(b, data.origins.clone());
     Ok(())
+}
+
+/// Most rows that a phase has of output rows `rows` of `height`.
+pub fn phase_rows(op: &ConvTranspose, rows: &Range<usize>, height: usize) -> usize {
+    let stride = op.strides[0];
+    let first = |row: usize, phase: usize| row.saturating_sub(phase).div_ceil(stride);
+    let own = (0..stride.min(height)).map(|phase| first(rows.end, phase) - first(rows.start, phase));
+    own.max().unwrap_or(0)
 }
 
 #[allow(

@@ -1,41 +1,22 @@
 //! Element-wise operators: one loop nest for a whole expression tree.
 
 use super::nest::{self, Access, Ref};
+use super::storage::Scene;
 use super::{Lowering, TileError, map, math, quantised, quantised_elementwise};
 use sdc_ir::DType;
-use sdc_ir::graph::{BinaryOp, Graph, Node, NodeData, Op, UnaryOp, Value};
+use sdc_ir::graph::{BinaryOp, Graph, Node, NodeData, Op, Origin, UnaryOp, Value};
+use sdc_ir::registry::map::StepOp;
+use sdc_ir::schedule::{Algorithm, Tasks};
 pub use sdc_ir::tile::math::constant;
 use sdc_ir::tile::{Arith1, Arith2, Buffer, CompareOp, FuncBuilder, Ty, Val, build::mask_type};
 
-/// True for operators computed element by element from broadcast operands.
-pub fn is_elementwise(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Unary(_)
-            | Op::Binary(_)
-            | Op::Where(_)
-            | Op::Clip(_)
-            | Op::LeakyRelu(_)
-            | Op::Elu(_)
-            | Op::HardSigmoid(_)
-            | Op::Cast(_)
-            | Op::BitCast(_)
-            | Op::QuantizeLinear(_)
-            | Op::DequantizeLinear(_)
-            | Op::QLinearAdd(_)
-            | Op::QLinearMul(_)
-            | Op::Lookup(_)
-            | Op::BatchNormalization(_)
-    )
-}
-
 /// A value read by the expression.
-pub(super) enum Leaf {
+pub enum Leaf {
     /// Loaded; position among the nest's operands.
     Memory(Value, usize),
     /// A constant of one element.
     Scalar(Value, f64),
-    /// A table, read by a Lookup.
+    /// A table, read by a Lookup, and its buffer.
     Table(Value, Buffer),
 }
 
@@ -47,93 +28,137 @@ impl Leaf {
     }
 }
 
-/// Lowers the tree of element-wise operators rooted at `node` to one function: a call of a kernel, if there is one for it, else a loop.
-pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Result<(), TileError> {
-    if let Some(done) = quantised_elementwise::lower(cx, node) {
-        return done;
-    }
-    let result = cx.graph.nodes()[node].outputs[0];
-    let out = cx.place(result);
-    let mut operands = vec![out.clone()];
-    let mut leaves = Vec::new();
-    let mut origins = Vec::new();
-    let mut vectorisable = true;
-    collect(
-        cx,
-        node,
-        &out.shape,
-        &mut operands,
-        &mut leaves,
-        &mut origins,
-        &mut vectorisable,
-    )?;
-    // Outermost operator last in the walk, first in the list people read.
-    origins.reverse();
-    let in_place: Vec<Ref> = operands[1..].to_vec();
-    if let Some(b) = map::call(cx, node, &operands, &leaves, &origins) {
-        cx.push_func(b, origins, &out, &in_place);
-        return Ok(());
-    }
-    let lanes = if vectorisable { cx.options.lanes } else { 1 };
-    let refs: Vec<&Ref> = operands.iter().collect();
-    let mut b = FuncBuilder::new();
-    let tree = Tree { cx, leaves: &leaves };
-    nest::emit(&mut b, &refs, lanes, 1, &mut |b, lanes, access| {
-        let loaded: Vec<Val> = leaves
-            .iter()
-            .map(|leaf| tree.load(b, leaf, lanes, &refs, access))
-            .collect();
-        let x = tree.eval(b, node, &loaded);
-        let x = to_storage(b, cx.graph.ty(result).dtype, x);
-        b.store(out.buffer, access[0].index.clone(), x);
-    });
-    cx.push_func(b, origins, &out, &in_place);
-    Ok(())
+/// A tree of element-wise operators: a node whose result is stored, and the inlined results it reads.
+pub struct Tree<'s, 'g> {
+    pub(super) scene: &'s Scene<'g>,
+    /// The outermost operator.
+    pub(super) node: Node,
+    /// What is read and written, in the result's shape; the result first. Constants are in no buffer yet.
+    pub(super) operands: Vec<Ref>,
+    pub(super) leaves: Vec<Leaf>,
+    /// The user's nodes, outermost operator first.
+    pub origins: Vec<Origin>,
+    nodes: Vec<Node>,
+    vectorisable: bool,
 }
 
-/// Walks the tree: collects what it reads, and checks that every operator can be computed.
-fn collect(
-    cx: &mut Lowering<'_>,
-    node: Node,
-    shape: &[usize],
-    operands: &mut Vec<Ref>,
-    leaves: &mut Vec<Leaf>,
-    origins: &mut Vec<sdc_ir::graph::Origin>,
-    vectorisable: &mut bool,
-) -> Result<(), TileError> {
-    let graph = cx.graph;
-    let data = &graph.nodes()[node];
-    supported(cx, node)?;
-    let scalar_only = matches!(data.op, Op::Unary(UnaryOp::Sin | UnaryOp::Cos));
-    *vectorisable &= !scalar_only && lanes_fit(graph, data);
-    for &v in &data.inputs {
-        if cx.storage.is_inlined(v) {
-            let inner = graph.def_node(v).expect("inlined values are results");
-            collect(cx, inner, shape, operands, leaves, origins, vectorisable)?;
-        } else if leaves.iter().all(|l| l.value() != v) {
-            if matches!(data.op, Op::Lookup(_)) && data.inputs.get(1) == Some(&v) && data.inputs[0] != v {
-                let table = cx.place(v);
-                leaves.push(Leaf::Table(v, table.buffer));
-                continue;
+impl<'s, 'g> Tree<'s, 'g> {
+    /// The tree rooted at `node`.
+    pub fn of(scene: &'s Scene<'g>, node: Node) -> Self {
+        let out = scene.place(scene.graph.nodes()[node].outputs[0]);
+        let mut tree = Self {
+            scene,
+            node,
+            operands: vec![out],
+            leaves: Vec::new(),
+            origins: Vec::new(),
+            nodes: Vec::new(),
+            vectorisable: true,
+        };
+        tree.collect(node);
+        // Outermost operator last in the walk, first in the list people read.
+        tree.origins.reverse();
+        tree
+    }
+
+    fn collect(&mut self, node: Node) {
+        let graph = self.scene.graph;
+        let data = &graph.nodes()[node];
+        self.nodes.push(node);
+        let scalar_only = matches!(data.op, Op::Unary(UnaryOp::Sin | UnaryOp::Cos));
+        self.vectorisable &= !scalar_only && lanes_fit(graph, data);
+        for &v in &data.inputs {
+            if self.scene.is_inlined(v) {
+                let inner = graph.def_node(v).expect("inlined values are results");
+                self.collect(inner);
+            } else if self.leaves.iter().all(|l| l.value() != v) {
+                self.leaf(data, v);
             }
-            match scalar_constant(cx, v) {
-                Some(x) => leaves.push(Leaf::Scalar(v, x)),
-                None => {
-                    let mut place = cx.place(v);
-                    if matches!(data.op, Op::BatchNormalization(_)) && v != data.inputs[0] {
-                        place = per_channel(&place, shape.len());
-                    }
-                    leaves.push(Leaf::Memory(v, operands.len()));
-                    operands.push(place.broadcast(shape));
-                }
+        }
+        for origin in data.origins.iter().rev() {
+            if !self.origins.contains(origin) {
+                self.origins.push(origin.clone());
             }
         }
     }
-    for origin in data.origins.iter().rev() {
-        if !origins.contains(origin) {
-            origins.push(origin.clone());
+
+    fn leaf(&mut self, data: &NodeData, v: Value) {
+        if matches!(data.op, Op::Lookup(_)) && data.inputs.get(1) == Some(&v) && data.inputs[0] != v {
+            self.leaves.push(Leaf::Table(v, self.scene.place(v).buffer));
+            return;
         }
+        if let Some(x) = scalar_constant(self.scene.graph, v) {
+            self.leaves.push(Leaf::Scalar(v, x));
+            return;
+        }
+        let mut place = self.scene.place(v);
+        let shape = &self.operands[0].shape;
+        if matches!(data.op, Op::BatchNormalization(_)) && v != data.inputs[0] {
+            place = per_channel(&place, shape.len());
+        }
+        self.leaves.push(Leaf::Memory(v, self.operands.len()));
+        self.operands.push(place.broadcast(shape));
     }
+
+    /// The operators, and the values that are read from memory.
+    fn parts(self) -> (Vec<Node>, Vec<Value>) {
+        let read = self
+            .leaves
+            .iter()
+            .filter(|leaf| !matches!(leaf, Leaf::Scalar(..)));
+        (self.nodes, read.map(Leaf::value).collect())
+    }
+
+    /// Whether any operator of the tree takes a polynomial.
+    pub fn is_transcendental(&self) -> bool {
+        let polynomial = |node: &Node| match &self.scene.graph.nodes()[*node].op {
+            Op::Unary(op) => map::function(*op).is_some_and(StepOp::is_transcendental),
+            Op::Elu(_) => true,
+            _ => false,
+        };
+        self.nodes.iter().any(polynomial)
+    }
+}
+
+/// Lowers the tree of element-wise operators rooted at `node` to one function.
+pub fn lower(cx: &mut Lowering<'_>, node: Node, algorithm: Algorithm, tasks: Tasks) -> Result<(), TileError> {
+    match algorithm {
+        Algorithm::Kernel("map_f32") | Algorithm::Loops => {}
+        _ => return quantised_elementwise::lower(cx, node, tasks),
+    }
+    let (nodes, read) = Tree::of(&cx.scene, node).parts();
+    for inner in nodes {
+        supported(cx, inner)?;
+    }
+    // From now on what is read is in buffers, constants too.
+    for v in read {
+        cx.place(v);
+    }
+    let tree = Tree::of(&cx.scene, node);
+    let result = cx.graph.nodes()[node].outputs[0];
+    let out = tree.operands[0].clone();
+    let b = if algorithm == Algorithm::Loops {
+        let lanes = if tree.vectorisable { cx.widths.lanes } else { 1 };
+        let refs: Vec<&Ref> = tree.operands.iter().collect();
+        let mut b = FuncBuilder::new();
+        nest::emit(&mut b, &refs, lanes, tasks, &mut |b, lanes, access| {
+            let loaded: Vec<Val> = tree
+                .leaves
+                .iter()
+                .map(|leaf| tree.load(b, leaf, lanes, &refs, access))
+                .collect();
+            let x = tree.eval(b, node, &loaded);
+            let x = to_storage(b, cx.graph.ty(result).dtype, x);
+            b.store(out.buffer, access[0].index.clone(), x);
+        });
+        b
+    } else {
+        map::Program::of(&tree)
+            .map(|program| program.call(&tree.operands, tasks))
+            .map_err(|reason| cx.unsupported(node, reason))?
+    };
+    let origins = tree.origins.clone();
+    cx.push_func(b, origins);
     Ok(())
 }
 
@@ -159,8 +184,8 @@ fn per_channel(vector: &Ref, rank: usize) -> Ref {
     place
 }
 
-fn scalar_constant(cx: &Lowering<'_>, v: Value) -> Option<f64> {
-    let tensor = cx.graph.constant(v)?;
+fn scalar_constant(graph: &Graph, v: Value) -> Option<f64> {
+    let tensor = graph.constant(v)?;
     // Integers beyond 2^53 would not survive.
     let exact = tensor.dtype().is_float() || tensor.dtype().size() < 8;
     (tensor.len() == 1 && exact).then(|| tensor.to_f64_vec()[0])
@@ -193,14 +218,9 @@ fn supported(cx: &Lowering<'_>, node: Node) -> Result<(), TileError> {
     Ok(())
 }
 
-struct Tree<'c, 'g> {
-    cx: &'c Lowering<'g>,
-    leaves: &'c [Leaf],
-}
-
 impl Tree<'_, '_> {
     fn load(&self, b: &mut FuncBuilder, leaf: &Leaf, lanes: u8, refs: &[&Ref], access: &[Access]) -> Val {
-        let stored = self.cx.graph.ty(leaf.value()).dtype;
+        let stored = self.scene.graph.ty(leaf.value()).dtype;
         match leaf {
             Leaf::Scalar(_, x) => constant(b, Ty::vector(compute_dtype(stored), lanes), *x),
             // Read where it is looked up.
@@ -222,7 +242,7 @@ impl Tree<'_, '_> {
     }
 
     fn eval(&self, b: &mut FuncBuilder, node: Node, loaded: &[Val]) -> Val {
-        let graph = self.cx.graph;
+        let graph = self.scene.graph;
         let data = &graph.nodes()[node];
         let args: Vec<Val> = data
             .inputs

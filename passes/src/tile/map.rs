@@ -1,67 +1,21 @@
-//! Element-wise trees with transcendental functions as programs of the kernel `map_f32`: which ones, and their steps.
+//! Element-wise trees as programs of the kernel `map_f32`: which can be, and their steps.
 //!
 //! The kernel goes over strips with the target's widest vectors, where a loop nest has 128 bits, but each of its operators loads and
 //! stores: cheap arithmetic alone stays a loop. Not here: trees whose operands broadcast within a row.
 
-use super::Lowering;
-use super::elementwise::Leaf;
+use super::elementwise::{Leaf, Tree};
 use super::nest::{Ref, Rows};
 use sdc_ir::DType;
-use sdc_ir::graph::{BinaryOp, Node, Op, Origin, UnaryOp, Value};
+use sdc_ir::graph::{BinaryOp, Node, Op, UnaryOp, Value};
 use sdc_ir::registry::map::{OPERANDS, STEPS, Source, Step, StepOp};
+use sdc_ir::schedule::Tasks;
 use sdc_ir::tile::{FuncBuilder, KernelCall};
 
-/// Rule of the remarks.
-const RULE: &str = "map";
-
-/// Fewest elements, and fewest of a row, for which the kernel is called: below, choosing the steps takes longer than they do.
-const ELEMENTS: usize = 256;
+/// Fewest elements of a row for which the kernel is called: below, choosing the steps takes longer than they do.
 const COLUMNS: i64 = 32;
 
-/// Elements worth a task of their own.
-const TASK: i64 = 16 * 1024;
-
-/// The call that computes the tree rooted at `node`, whose result is the first of `operands`; `None` if a loop nest does it.
-pub fn call(
-    cx: &mut Lowering<'_>,
-    node: Node,
-    operands: &[Ref],
-    leaves: &[Leaf],
-    origins: &[Origin],
-) -> Option<FuncBuilder> {
-    let elements: usize = operands[0].shape.iter().product();
-    if elements < ELEMENTS || !is_transcendental(cx, node) {
-        return None;
-    }
-    match build(cx, node, operands, leaves) {
-        Ok((b, steps)) => {
-            let note = format!("a program of {steps} steps for {elements} elements, in the widest vectors");
-            cx.ctx.remark(RULE, origins, note);
-            Some(b)
-        }
-        Err(reason) => {
-            cx.ctx.not_done(RULE, origins, format!("a loop: {reason}"));
-            None
-        }
-    }
-}
-
-/// Whether any operator of the tree takes a polynomial.
-fn is_transcendental(cx: &Lowering<'_>, node: Node) -> bool {
-    let data = &cx.graph.nodes()[node];
-    let own = match &data.op {
-        Op::Unary(op) => function(*op).is_some_and(StepOp::is_transcendental),
-        Op::Elu(_) => true,
-        _ => false,
-    };
-    let inlined = data.inputs.iter().filter(|v| cx.storage.is_inlined(**v));
-    own || inlined
-        .filter_map(|&v| cx.graph.def_node(v))
-        .any(|n| is_transcendental(cx, n))
-}
-
 /// The step for a function of one operand, if there is one.
-fn function(op: UnaryOp) -> Option<StepOp> {
+pub fn function(op: UnaryOp) -> Option<StepOp> {
     Some(match op {
         UnaryOp::Abs => StepOp::Abs,
         UnaryOp::Neg => StepOp::Neg,
@@ -76,72 +30,84 @@ fn function(op: UnaryOp) -> Option<StepOp> {
     })
 }
 
-/// Emits the call, and tells the number of steps; or why there can be none.
-fn build(
-    cx: &Lowering<'_>,
-    node: Node,
-    operands: &[Ref],
-    leaves: &[Leaf],
-) -> Result<(FuncBuilder, usize), String> {
-    if operands.len() > OPERANDS + 1 {
-        return Err(format!(
-            "{} operands, the kernel has {OPERANDS}",
-            operands.len() - 1
-        ));
-    }
-    let refs: Vec<&Ref> = operands.iter().collect();
-    let rows = Rows::of(&refs)
-        .filter(|r| r.columns >= COLUMNS)
-        .ok_or("its operands have no long rows in common")?;
-    let mut program = Program {
-        cx,
-        leaves,
-        steps: Vec::new(),
-        known: Vec::new(),
-    };
-    program.node(node)?;
-    let steps = program.steps;
-    if steps.len() > STEPS {
-        return Err(format!("{} steps, the kernel does {STEPS}", steps.len()));
-    }
-    let has = |i: usize| i64::from(i < operands.len());
-    let stride = |i: usize| rows.strides.get(i).copied().unwrap_or(0);
-    let mut params = vec![rows.columns];
-    params.extend([stride(1), stride(2), stride(3), stride(0), has(2), has(3)]);
-    params.push(steps.len() as i64);
-    params.extend((0..STEPS).map(|k| steps.get(k).map_or(0, Step::encode)));
-    let mut b = FuncBuilder::new();
-    rows.emit(&mut b, TASK, |b, first, (begin, end)| {
-        let view = |i: usize| operands.get(i).map(|r| rows.view(i, r, &first));
-        b.kernel(KernelCall {
-            kernel: "map_f32".to_owned(),
-            params,
-            operands: vec![view(1), view(2), view(3), view(0)],
-            begin,
-            end,
-        });
-    });
-    Ok((b, steps.len()))
-}
-
-/// A program under construction.
-struct Program<'c, 'g> {
-    cx: &'c Lowering<'g>,
-    leaves: &'c [Leaf],
+/// A tree as a program of the kernel.
+pub struct Program<'t, 's, 'g> {
+    tree: &'t Tree<'s, 'g>,
+    /// The rows it goes over.
+    pub rows: Rows,
     steps: Vec<Step>,
     /// Results of operators so far.
     known: Vec<(Value, Source)>,
 }
 
-impl Program<'_, '_> {
+impl<'t, 's, 'g> Program<'t, 's, 'g> {
+    /// The program of a tree.
+    ///
+    /// # Errors
+    /// Why the kernel cannot compute it.
+    pub fn of(tree: &'t Tree<'s, 'g>) -> Result<Self, String> {
+        let operands = &tree.operands;
+        if operands.len() > OPERANDS + 1 {
+            return Err(format!(
+                "{} operands, the kernel has {OPERANDS}",
+                operands.len() - 1
+            ));
+        }
+        let refs: Vec<&Ref> = operands.iter().collect();
+        let rows = Rows::of(&refs)
+            .filter(|r| r.columns >= COLUMNS)
+            .ok_or("its operands have no long rows in common")?;
+        let mut program = Self {
+            tree,
+            rows,
+            steps: Vec::new(),
+            known: Vec::new(),
+        };
+        program.node(tree.node)?;
+        if program.steps.len() > STEPS {
+            return Err(format!("{} steps, the kernel does {STEPS}", program.steps.len()));
+        }
+        Ok(program)
+    }
+
+    /// Number of steps.
+    pub fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// The calls of the kernel.
+    pub fn call(&self, operands: &[Ref], tasks: Tasks) -> FuncBuilder {
+        let (rows, steps) = (&self.rows, &self.steps);
+        let has = |i: usize| i64::from(i < operands.len());
+        let stride = |i: usize| rows.strides.get(i).copied().unwrap_or(0);
+        let mut params = vec![rows.columns];
+        params.extend([stride(1), stride(2), stride(3), stride(0), has(2), has(3)]);
+        params.push(steps.len() as i64);
+        params.extend((0..STEPS).map(|k| steps.get(k).map_or(0, Step::encode)));
+        let mut b = FuncBuilder::new();
+        rows.emit(&mut b, tasks, |b, first, (begin, end)| {
+            let view = |i: usize| operands.get(i).map(|r| rows.view(i, r, &first));
+            b.kernel(KernelCall {
+                kernel: "map_f32".to_owned(),
+                params: params.clone(),
+                operands: vec![view(1), view(2), view(3), view(0)],
+                begin,
+                end,
+            });
+        });
+        b
+    }
+
     fn value(&mut self, v: Value) -> Result<Source, String> {
-        if self.cx.dtype(v) != DType::F32 {
-            return Err(format!("{} elements", self.cx.dtype(v)));
+        let graph = self.tree.scene.graph;
+        let dtype = graph.ty(v).dtype;
+        if dtype != DType::F32 {
+            return Err(format!("{dtype} elements"));
         }
         if let Some(&(_, source)) = self.known.iter().find(|k| k.0 == v) {
             return Ok(source);
         }
-        if let Some(leaf) = self.leaves.iter().find(|l| l.value() == v) {
+        if let Some(leaf) = self.tree.leaves.iter().find(|l| l.value() == v) {
             return match leaf {
                 // Operand 0 of the nest is the result.
                 Leaf::Memory(_, at) => Ok(Source::Operand((at - 1) as u8)),
@@ -149,11 +115,7 @@ impl Program<'_, '_> {
                 Leaf::Table(..) => Err("a table".to_owned()),
             };
         }
-        let inner = self
-            .cx
-            .graph
-            .def_node(v)
-            .expect("what is no leaf is an inlined result");
+        let inner = graph.def_node(v).expect("what is no leaf is an inlined result");
         let source = self.node(inner)?;
         self.known.push((v, source));
         Ok(source)
@@ -199,9 +161,10 @@ impl Program<'_, '_> {
 
     /// The steps of an operator and of what is inlined into it.
     fn node(&mut self, node: Node) -> Result<Source, String> {
-        let data = &self.cx.graph.nodes()[node];
+        let graph = self.tree.scene.graph;
+        let data = &graph.nodes()[node];
         let refused = || Err(format!("{} is no step", data.op.name()));
-        if self.cx.dtype(data.outputs[0]) != DType::F32 {
+        if graph.ty(data.outputs[0]).dtype != DType::F32 {
             return refused();
         }
         let mut args = Vec::new();
@@ -219,7 +182,7 @@ impl Program<'_, '_> {
                 None => Err(format!("{op:?} is no step")),
             },
             Op::Binary(BinaryOp::Pow) => {
-                let exponent = self.leaves.iter().find(|l| l.value() == data.inputs[1]);
+                let exponent = self.tree.leaves.iter().find(|l| l.value() == data.inputs[1]);
                 match exponent {
                     Some(Leaf::Scalar(_, 2.0)) => self.two(StepOp::Mul, x, x),
                     Some(Leaf::Scalar(_, 3.0)) => {

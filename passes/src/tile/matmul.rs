@@ -1,134 +1,170 @@
-//! Matrix products: the GEMM kernel where the right operand is constant or worth packing, blocked loops otherwise.
+//! Matrix products: calls of the GEMM kernel, or blocked loops.
 
 use super::conv::{activation_params, operands};
 use super::generic_conv::activate;
 use super::nest::Ref;
 use super::rebuild::{self, Blocks, Matrices};
-use super::split::MACS_PER_TASK;
+use super::storage::Scene;
 use super::{Lowering, TileError, elementwise, matmul_packed, pack};
 use sdc_ir::DType;
 use sdc_ir::graph::op::MatMul;
-use sdc_ir::graph::{Node, Value};
-use sdc_ir::tile::{Affine, Bound, FuncBuilder, KernelCall, Ty, Val, View};
-
-/// Rows that could be computed in the time it takes to fetch the weights.
-const ROWS_PER_STREAM: usize = 8;
+use sdc_ir::graph::{Graph, Node, NodeData, Value};
+use sdc_ir::schedule::{Algorithm, Form, Run, Tasks, Widths};
+use sdc_ir::tile::{Affine, Bound, Buffer, FuncBuilder, KernelCall, Ty, Val, View};
 
 /// Lowers a matrix product.
-pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul) -> Result<(), TileError> {
-    let data = &cx.graph.nodes()[node];
-    let o = operands(&data.inputs, op.bias, op.residual);
-    let (a, out) = (cx.place(o.x), cx.place(data.outputs[0]));
-    let weights = cx
-        .graph
-        .constant(o.w)
-        .filter(|t| t.dtype() == DType::F32 && t.shape().len() == 2)
-        .cloned();
-    let rows = flattened(&a);
-    let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);
-    let compressed = rebuild::Weights::of_product(cx, o.w).map(|(weights, row_steps)| {
-        let matrices = Matrices {
-            groups: 1,
-            row_steps,
-            block,
-            lanes,
-        };
-        (weights, matrices)
-    });
-    let constant = weights.is_some() || compressed.is_some();
-    match (constant, rows, flattened(&out)) {
-        (true, Some(a), Some(c)) if c.strides[1] == 1 && flat_residual(cx, o.residual) => {
-            let shape = cx.graph.ty(o.w).sizes();
-            let [k, n] = [shape[0], shape[1]];
-            let streamed = cx.options.streamed && n > block;
-            let w = match (&weights, &compressed) {
-                (Some(weights), _) => {
-                    let elements = weights
-                        .elements::<f32>()
-                        .map_err(|e| cx.unsupported(node, e.to_string()))?;
-                    let packed = pack::columns(k, n, block, lanes, |row, column| elements[row * n + column])
-                        .map_err(|e| cx.unsupported(node, e.to_string()))?;
-                    cx.constant(packed, &format!("{} packed", o.w))
-                }
-                (None, Some((weights, matrices))) if streamed => rebuild::scratch(cx, weights, matrices),
-                (None, Some((weights, matrices))) => rebuild::panels(cx, &data.origins, weights, matrices),
-                (None, None) => return Err(cx.unsupported(node, "neither dense nor compressed weights")),
-            };
-            let bias = o.bias.map(|v| cx.place(v));
-            let residual = o.residual.map(|v| cx.place(v));
-            let residual_rows = residual.as_ref().and_then(flattened);
-            let mut params: Vec<i64> = [a.shape[0], n, k].map(|n| n as i64).to_vec();
-            params.extend([a.strides[0], a.strides[1], c.strides[0]]);
-            params.push(residual_rows.as_ref().map_or(0, |r| r.strides[0]));
-            params.extend([block as i64, lanes as i64]);
-            params.extend([i64::from(bias.is_some()), i64::from(residual.is_some())]);
-            params.extend(activation_params(op.act));
-            let view = |r: &Ref| View {
-                buffer: r.buffer,
-                offset: r.offset.into(),
-            };
-            let operands = vec![
-                Some(view(&a)),
-                Some(View {
-                    buffer: w,
-                    offset: 0.into(),
-                }),
-                bias.as_ref().map(view),
-                residual.as_ref().map(view),
-                Some(view(&c)),
-            ];
-            let call = |begin: Bound, end: Bound| KernelCall {
-                kernel: "gemm_f32".to_owned(),
-                params: params.clone(),
-                operands: operands.clone(),
-                begin,
-                end,
-            };
-            let blocks = n.div_ceil(block);
-            let mut b = FuncBuilder::new();
-            if let (Some((weights, matrices)), true) = (&compressed, streamed) {
-                let parts = Blocks { columns: n, block };
-                parts.emit(cx, &mut b, weights, matrices, w, |b, at, columns| {
-                    let mut part = call(0.into(), 1.into());
-                    part.params[1] = columns as i64;
-                    for operand in [2, 3, 4] {
-                        if let Some(view) = &mut part.operands[operand] {
-                            view.offset = view.offset.clone() + at.clone();
-                        }
-                    }
-                    b.kernel(part);
-                });
-                let over: Vec<Ref> = residual.into_iter().collect();
-                cx.push_func(b, data.origins.clone(), &out, &over);
-                return Ok(());
-            }
-            // A block is the unit of sharing. With few rows the weights' bytes take the time, else the products. Equal
-            // tasks of a power of two suit most numbers of threads.
-            let block_cost = (k * block * (a.shape[0] + ROWS_PER_STREAM)).max(1);
-            let most = (blocks * block_cost / MACS_PER_TASK).clamp(1, 16.min(blocks));
-            let tasks = 1usize << most.ilog2();
-            let per_task = blocks.div_ceil(tasks);
-            let tasks = blocks.div_ceil(per_task);
-            if tasks > 1 {
-                b.parallel_for(tasks, |b, t| {
-                    let lo = t * per_task as i64;
-                    let hi = Bound::of(vec![lo.clone() + per_task, blocks.into()]);
-                    b.kernel(call(lo.into(), hi));
-                });
-            } else {
-                b.kernel(call(0.into(), blocks.into()));
-            }
-            let over: Vec<Ref> = residual.into_iter().collect();
-            cx.push_func(b, data.origins.clone(), &out, &over);
-            Ok(())
-        }
+pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul, run: &Run) -> Result<(), TileError> {
+    let tasks = run.parts.first().map_or(Tasks::One, |p| p.tasks);
+    match (run.algorithm, run.weights) {
+        (Algorithm::Kernel(_), Some(Form::AtRun)) => matmul_packed::lower(cx, node, op, run),
+        (Algorithm::Kernel(_), Some(form)) => constant(cx, node, op, form, tasks),
         _ => loops(cx, node, op),
     }
 }
 
-/// True if there is no residual or the kernel can read it.
-fn flat_residual(cx: &mut Lowering<'_>, residual: Option<Value>) -> bool {
-    residual.is_none_or(|v| flattened(&cx.place(v)).is_some_and(|r| r.strides[1] == 1))
+/// A product with rows of the left operand merged, its result, and its residual.
+pub struct Rows {
+    a: Ref,
+    out: Ref,
+    residual: Option<Ref>,
+    /// Inner size and columns.
+    pub k: usize,
+    pub n: usize,
+}
+
+impl Rows {
+    /// Of a product whose right operand is one matrix of constants, if its operands' rows lie so that the kernel can read them.
+    pub fn of(scene: &Scene<'_>, node: Node, op: &MatMul) -> Option<Self> {
+        let data = &scene.graph.nodes()[node];
+        let o = operands(&data.inputs, op.bias, op.residual);
+        let &[k, n] = &scene.graph.ty(o.w).sizes()[..] else {
+            return None;
+        };
+        let out = flattened(&scene.place(data.outputs[0])).filter(|c| c.strides[1] == 1)?;
+        let residual = match o.residual {
+            Some(v) => Some(flattened(&scene.place(v)).filter(|r| r.strides[1] == 1)?),
+            None => None,
+        };
+        Some(Self {
+            a: flattened(&scene.place(o.x))?,
+            out,
+            residual,
+            k,
+            n,
+        })
+    }
+
+    /// Number of rows.
+    pub fn m(&self) -> usize {
+        self.a.shape[0]
+    }
+}
+
+/// Compressed weights as the kernel reads them.
+pub fn compressed(graph: &Graph, widths: &Widths, w: Value) -> Option<(rebuild::Weights, Matrices)> {
+    let (weights, row_steps) = rebuild::Weights::of_product(graph, w)?;
+    let matrices = Matrices {
+        groups: 1,
+        row_steps,
+        block: widths.block,
+        lanes: widths.kernel_lanes,
+    };
+    Some((weights, matrices))
+}
+
+/// A product with constant or compressed weights.
+fn constant(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    op: &MatMul,
+    form: Form,
+    tasks: Tasks,
+) -> Result<(), TileError> {
+    let data = &cx.graph.nodes()[node];
+    let o = operands(&data.inputs, op.bias, op.residual);
+    if Rows::of(&cx.scene, node, op).is_none() {
+        return Err(cx.unsupported(node, "the kernel does not fit these operands"));
+    }
+    cx.place(o.x);
+    let compressed = compressed(cx.graph, &cx.widths, o.w).filter(|_| form != Form::Constant);
+    let w = match &compressed {
+        Some((weights, matrices)) if form == Form::Blocks => rebuild::scratch(cx, weights, matrices),
+        Some((weights, matrices)) => {
+            rebuild::panels(cx, &data.origins, weights, matrices, form == Form::Streamed)
+        }
+        None => packed(cx, node, o.w)?,
+    };
+    // From now on constants are in buffers.
+    let (bias, _) = (o.bias.map(|v| cx.place(v)), o.residual.map(|v| cx.place(v)));
+    let refused = || cx.unsupported(node, "the kernel does not fit these operands");
+    let rows = Rows::of(&cx.scene, node, op).ok_or_else(refused)?;
+    let (block, lanes, n) = (cx.widths.block, cx.widths.kernel_lanes, rows.n);
+    let mut params: Vec<i64> = [rows.m(), n, rows.k].map(|n| n as i64).to_vec();
+    params.extend([rows.a.strides[0], rows.a.strides[1], rows.out.strides[0]]);
+    params.push(rows.residual.as_ref().map_or(0, |r| r.strides[0]));
+    params.extend([block as i64, lanes as i64]);
+    params.extend([i64::from(op.bias), i64::from(op.residual)]);
+    params.extend(activation_params(op.act));
+    let view = |r: &Ref| View {
+        buffer: r.buffer,
+        offset: r.offset.into(),
+    };
+    let operands = vec![
+        Some(view(&rows.a)),
+        Some(View {
+            buffer: w,
+            offset: 0.into(),
+        }),
+        bias.as_ref().map(view),
+        rows.residual.as_ref().map(view),
+        Some(view(&rows.out)),
+    ];
+    let call = |begin: Bound, end: Bound| KernelCall {
+        kernel: "gemm_f32".to_owned(),
+        params: params.clone(),
+        operands: operands.clone(),
+        begin,
+        end,
+    };
+    let mut b = FuncBuilder::new();
+    if let (Some((weights, matrices)), Form::Blocks) = (&compressed, form) {
+        let parts = Blocks { columns: n, block };
+        parts.emit(cx, &mut b, weights, matrices, w, |b, at, columns| {
+            let mut part = call(0.into(), 1.into());
+            part.params[1] = columns as i64;
+            for operand in [2, 3, 4] {
+                if let Some(view) = &mut part.operands[operand] {
+                    view.offset = view.offset.clone() + at.clone();
+                }
+            }
+            b.kernel(part);
+        });
+    } else {
+        // A block is the unit of sharing.
+        let blocks = n.div_ceil(block);
+        match tasks {
+            Tasks::Every(each) => b.parallel_for(blocks.div_ceil(each), |b, t| {
+                let lo = t * each as i64;
+                let hi = Bound::of(vec![lo.clone() + each, blocks.into()]);
+                b.kernel(call(lo.into(), hi));
+            }),
+            _ => b.kernel(call(0.into(), blocks.into())),
+        }
+    }
+    cx.push_func(b, data.origins.clone());
+    Ok(())
+}
+
+/// Constant weights, packed at compile time.
+fn packed(cx: &mut Lowering<'_>, node: Node, w: Value) -> Result<Buffer, TileError> {
+    let fail = |e: sdc_ir::tensor::TensorError| cx.unsupported(node, e.to_string());
+    let weights = cx.graph.constant(w).filter(|t| t.shape().len() == 2);
+    let weights = weights.ok_or_else(|| cx.unsupported(node, "neither dense nor compressed weights"))?;
+    let [k, n] = [weights.shape()[0], weights.shape()[1]];
+    let elements = weights.elements::<f32>().map_err(fail)?;
+    let (block, lanes) = (cx.widths.block, cx.widths.kernel_lanes);
+    let packed = pack::columns(k, n, block, lanes, |row, column| elements[row * n + column]).map_err(fail)?;
+    Ok(cx.constant(packed, &format!("{w} packed")))
 }
 
 /// All dimensions but the last merged into one, if their strides allow it: `[rows, columns]`.
@@ -158,52 +194,63 @@ fn flattened(r: &Ref) -> Option<Ref> {
 const ROWS: usize = 4;
 const VECTORS: usize = 2;
 
+/// The operands of a product with all batch dimensions in place (stride 0 where they are broadcast): `[batch.., rows, columns]`.
+pub struct Batched {
+    pub a: Ref,
+    pub w: Ref,
+    pub out: Ref,
+    pub bias: Option<Ref>,
+    pub residual: Option<Ref>,
+}
+
+impl Batched {
+    /// Of a product; `None` if an operand has less than two dimensions.
+    pub fn of(node: &NodeData, op: &MatMul, mut place: impl FnMut(Value) -> Ref) -> Option<Self> {
+        let o = operands(&node.inputs, op.bias, op.residual);
+        let out = place(node.outputs[0]);
+        let (a, w) = (place(o.x), place(o.w));
+        if a.shape.len() < 2 || w.shape.len() < 2 {
+            return None;
+        }
+        let batch = &out.shape[..out.shape.len() - 2];
+        let with_batch = |r: &Ref| r.broadcast(&[batch, &r.shape[r.shape.len() - 2..]].concat());
+        let mut addend = |v: Value| place(v).broadcast(&out.shape);
+        Some(Self {
+            a: with_batch(&a),
+            w: with_batch(&w),
+            bias: o.bias.map(&mut addend),
+            residual: o.residual.map(&mut addend),
+            out,
+        })
+    }
+}
+
 /// A product of run-time operands: register-blocked loops over batch, rows and columns.
 fn loops(cx: &mut Lowering<'_>, node: Node, op: &MatMul) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
-    let o = operands(&data.inputs, op.bias, op.residual);
-    let dtype = cx.dtype(o.x);
+    let dtype = cx.dtype(data.inputs[0]);
     if matches!(dtype, DType::F16 | DType::BF16 | DType::Bool) {
         return Err(cx.unsupported(node, format!("{dtype} products are not supported")));
     }
-    let out = cx.place(data.outputs[0]);
-    let rank = out.shape.len();
-    let (a, w) = (cx.place(o.x), cx.place(o.w));
-    if a.shape.len() < 2 || w.shape.len() < 2 {
+    let Some(Batched {
+        a,
+        w,
+        out,
+        bias,
+        residual,
+    }) = Batched::of(data, op, |v| cx.place(v))
+    else {
         return Err(cx.unsupported(node, "operands of rank 1 are reshaped by the importer"));
-    }
-    let (m, n, k) = (
-        out.shape[rank - 2],
-        out.shape[rank - 1],
-        a.shape[a.shape.len() - 1],
-    );
+    };
+    let rank = out.shape.len();
     let batch = out.shape[..rank - 2].to_vec();
-    let with_batch = |r: &Ref| {
-        let own = r.shape.len() - 2;
-        let mut shape = batch.clone();
-        shape.extend(&r.shape[own..]);
-        r.broadcast(&shape)
-    };
-    let bias = o.bias.map(|v| cx.place(v).broadcast(&out.shape));
-    let residual = o.residual.map(|v| cx.place(v).broadcast(&out.shape));
-    let packed = matmul_packed::Product {
-        a: &with_batch(&a),
-        w: (&with_batch(&w), o.w),
-        out: &out,
-        bias: bias.as_ref(),
-        residual: residual.as_ref(),
-        op,
-    };
-    if dtype == DType::F32 && matmul_packed::lower(cx, node, &packed) {
-        return Ok(());
-    }
+    let (m, n, k) = (out.shape[rank - 2], out.shape[rank - 1], a.shape[rank - 1]);
     let unit = |r: &Option<Ref>| r.as_ref().is_none_or(|r| matches!(r.strides[rank - 1], 0 | 1));
     let addends = unit(&bias) && unit(&residual);
-    let vectors =
-        addends && dtype == DType::F32 && w.strides[w.shape.len() - 1] == 1 && out.strides[rank - 1] == 1;
+    let vectors = addends && dtype == DType::F32 && w.strides[rank - 1] == 1 && out.strides[rank - 1] == 1;
     let product = Product {
-        a: with_batch(&a),
-        w: with_batch(&w),
+        a,
+        w,
         out: out.clone(),
         bias,
         residual,
@@ -211,7 +258,7 @@ fn loops(cx: &mut Lowering<'_>, node: Node, op: &MatMul) -> Result<(), TileError
         dtype,
         k,
     };
-    let lanes = if vectors { cx.options.lanes } else { 1 };
+    let lanes = if vectors { cx.widths.lanes } else { 1 };
     let wide = VECTORS * usize::from(lanes);
     let mut b = FuncBuilder::new();
     product.batches(&mut b, &batch, &mut Vec::new(), &mut |b, at| {
@@ -236,8 +283,7 @@ fn loops(cx: &mut Lowering<'_>, node: Node, op: &MatMul) -> Result<(), TileError
             b.for_range(full_m, m, 1, |b, i| columns(b, i, 1));
         }
     });
-    let over: Vec<Ref> = product.residual.iter().cloned().collect();
-    cx.push_func(b, data.origins.clone(), &out, &over);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -2,55 +2,54 @@
 //! buffer, the next multiplies. Packing moves each element once, the product uses it once per row.
 
 use super::conv::activation_params;
+use super::matmul::Batched;
 use super::nest::Ref;
-use super::{Lowering, pack};
+use super::{Lowering, TileError, pack, split};
 use sdc_ir::DType;
+use sdc_ir::graph::Node;
 use sdc_ir::graph::op::MatMul;
-use sdc_ir::graph::{Node, Value};
+use sdc_ir::schedule::{Run, Tasks};
 use sdc_ir::tile::{Affine, Bound, Buffer, BufferData, BufferKind, FuncBuilder, KernelCall, Ty, View};
 
-/// Operands with all batch dimensions in place (stride 0 where they are broadcast); `[batch.., rows, columns]`.
-pub struct Product<'a> {
-    /// Left.
-    pub a: &'a Ref,
-    /// Right, and the value it comes from.
-    pub w: (&'a Ref, Value),
-    /// Result.
-    pub out: &'a Ref,
-    /// Addends of the shape of the result.
-    pub bias: Option<&'a Ref>,
-    pub residual: Option<&'a Ref>,
-    /// The operator.
-    pub op: &'a MatMul,
+/// Whether the kernel can compute the product: a bias that is one row for all, rows of the residual and the result without gaps.
+pub fn fits(p: &Batched) -> bool {
+    let columns = p.out.shape.len() - 1;
+    let bias = p
+        .bias
+        .as_ref()
+        .is_none_or(|r| r.strides[..columns].iter().all(|&s| s == 0) && r.strides[columns] == 1);
+    let residual = p.residual.as_ref().is_none_or(|r| r.strides[columns] == 1);
+    p.a.shape[columns] > 0 && p.out.strides[columns] == 1 && bias && residual
 }
 
-/// Fewest rows that make packing worth its while.
-const ROWS: usize = 4;
+/// Batch dimensions in which the right operand is packed: those that it is not broadcast over.
+pub fn own_batch(p: &Batched) -> Vec<usize> {
+    let rows = p.out.shape.len() - 2;
+    let own = |d: usize| if p.w.strides[d] == 0 { 1 } else { p.out.shape[d] };
+    (0..rows).map(own).collect()
+}
 
-/// Multiply-accumulates that make a task worth its start.
-const MACS_PER_TASK: usize = 1 << 18;
-
-/// Lowers the product; false if the kernel cannot do it, or not well.
-pub fn lower(cx: &mut Lowering<'_>, node: Node, p: &Product<'_>) -> bool {
+/// Lowers the product.
+pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul, run: &Run) -> Result<(), TileError> {
+    let data = &cx.graph.nodes()[node];
+    let w = data.inputs[1];
+    let p = Batched::of(data, op, |v| cx.place(v)).filter(fits);
+    let p = p.ok_or_else(|| cx.unsupported(node, "the kernel does not fit these operands"))?;
+    if cx.dtype(w) != DType::F32 {
+        return Err(cx.unsupported(node, "only f32 is supported"));
+    }
+    let tasks = |i: usize| run.parts.get(i).map_or(Tasks::One, |part| part.tasks);
     let rank = p.out.shape.len();
     let (rows, columns) = (rank - 2, rank - 1);
     let [m, n, k] = [p.out.shape[rows], p.out.shape[columns], p.a.shape[columns]];
-    // A bias is one row for all; the residual's rows are contiguous.
-    let bias = p
-        .bias
-        .is_none_or(|r| r.strides[..columns].iter().all(|&s| s == 0) && r.strides[columns] == 1);
-    let residual = p.residual.is_none_or(|r| r.strides[columns] == 1);
-    if m < ROWS || k == 0 || p.out.strides[columns] != 1 || !bias || !residual {
-        return false;
-    }
-    let data = &cx.graph.nodes()[node];
     let origins = data.origins.clone();
-    let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);
+    let (block, lanes) = (cx.widths.block, cx.widths.kernel_lanes);
     // Batch dimensions that the right operand is broadcast over share one packed copy.
     let mut packed = vec![0i64; rows];
     let mut len = pack::packed_len(k, n, block, lanes);
+    let own = own_batch(&p);
     for d in (0..rows).rev() {
-        if p.w.0.strides[d] != 0 && p.out.shape[d] > 1 {
+        if own[d] > 1 {
             packed[d] = len as i64;
             len *= p.out.shape[d];
         }
@@ -59,10 +58,10 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, p: &Product<'_>) -> bool {
         dtype: DType::F32,
         len,
         kind: BufferKind::Temp,
-        name: format!("{} packed", p.w.1),
+        name: format!("{w} packed"),
     });
     let right = Right {
-        w: p.w.0,
+        w: &p.w,
         to: buffer,
         strides: &packed,
         k,
@@ -71,33 +70,23 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, p: &Product<'_>) -> bool {
         width: (n % block).next_multiple_of(lanes),
     };
     let mut b = FuncBuilder::new();
-    let own: Vec<usize> = (0..rows)
-        .map(|d| if packed[d] == 0 { 1 } else { p.out.shape[d] })
-        .collect();
-    let macs = m * n * k;
-    batches(&mut b, &own, macs, &mut Vec::new(), &mut |b, at| {
-        right.pack(b, at, cx.options.lanes)
+    batches(&mut b, &own, tasks(0), &mut Vec::new(), &mut |b, at| {
+        right.pack(b, at, cx.widths.lanes)
     });
-    let place = Ref {
-        buffer,
-        offset: 0,
-        strides: vec![1],
-        shape: vec![len],
-    };
-    cx.push_func(b, origins.clone(), &place, &[]);
+    cx.push_func(b, origins.clone());
 
     let mut params: Vec<i64> = [m, n, k].map(|n| n as i64).to_vec();
     params.extend([p.a.strides[rows], p.a.strides[columns], p.out.strides[rows]]);
-    params.push(p.residual.map_or(0, |r| r.strides[rows]));
+    params.push(p.residual.as_ref().map_or(0, |r| r.strides[rows]));
     params.extend([block as i64, lanes as i64]);
     params.extend([i64::from(p.bias.is_some()), i64::from(p.residual.is_some())]);
-    params.extend(activation_params(p.op.act));
+    params.extend(activation_params(op.act));
     let blocks = n.div_ceil(block);
     let mut b = FuncBuilder::new();
     batches(
         &mut b,
         &p.out.shape[..rows],
-        macs,
+        tasks(1),
         &mut Vec::new(),
         &mut |b, at| {
             let view = |r: &Ref| View {
@@ -105,14 +94,14 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, p: &Product<'_>) -> bool {
                 offset: r.at(at),
             };
             let operands = vec![
-                Some(view(p.a)),
+                Some(view(&p.a)),
                 Some(View {
                     buffer,
                     offset: linear(at, &packed),
                 }),
-                p.bias.map(view),
-                p.residual.map(view),
-                Some(view(p.out)),
+                p.bias.as_ref().map(view),
+                p.residual.as_ref().map(view),
+                Some(view(&p.out)),
             ];
             b.kernel(KernelCall {
                 kernel: "gemm_f32".to_owned(),
@@ -123,9 +112,8 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, p: &Product<'_>) -> bool {
             });
         },
     );
-    let over: Vec<Ref> = p.residual.into_iter().cloned().collect();
-    cx.push_func(b, origins, p.out, &over);
-    true
+    cx.push_func(b, origins);
+    Ok(())
 }
 
 fn linear(at: &[Affine], strides: &[i64]) -> Affine {
@@ -134,30 +122,27 @@ fn linear(at: &[Affine], strides: &[i64]) -> Affine {
         .fold(Affine::constant(0), |sum, (i, &s)| sum + i.clone() * s)
 }
 
-/// Loops over batch dimensions; the first that has several entries is parallel if an entry's work is worth a task.
+/// Loops over batch dimensions; with tasks of a round each, the first that has several entries is parallel.
 fn batches(
     b: &mut FuncBuilder,
     shape: &[usize],
-    macs: usize,
+    tasks: Tasks,
     at: &mut Vec<Affine>,
     body: &mut dyn FnMut(&mut FuncBuilder, &[Affine]),
 ) {
     let Some(&size) = shape.get(at.len()) else {
         return body(b, at);
     };
-    let inner: usize = shape[at.len() + 1..].iter().product();
     let first = at.iter().all(|i| i.as_constant().is_some());
     let mut entry = |b: &mut FuncBuilder, i: Affine| {
         at.push(i);
-        batches(b, shape, macs, at, body);
+        batches(b, shape, tasks, at, body);
         at.pop();
     };
-    if size == 1 {
-        entry(b, 0.into());
-    } else if first && inner.saturating_mul(macs) >= MACS_PER_TASK {
-        b.parallel_for(size, entry);
-    } else {
-        b.for_range(0, size, 1, entry);
+    match tasks {
+        _ if size == 1 => entry(b, 0.into()),
+        Tasks::Each { rounds, .. } if first => split::for_each(b, size, rounds, entry),
+        _ => b.for_range(0, size, 1, entry),
     }
 }
 

@@ -1,94 +1,60 @@
-//! Lowers the graph to tile functions: one per group of nodes.
+//! Lowers a scheduled graph to tile functions: those of each run of its schedule, which says where values lie, what computes them,
+//! in which form weights are read, and how work is cut. Nothing is decided here.
 //!
-//! A group is a spatial operator, a matrix product, a reduction, a data movement, or a tree of element-wise operators.
-//! Heavy work becomes kernel calls; everything else loop nests. Every spatial lowering computes *an interval of
+//! Kernel calls where the schedule has a kernel; everything else loop nests. Every spatial lowering computes *an interval of
 //! output rows* from the input rows it needs ([`rows`]); the whole tensor is the interval `[0, H)`. Views, and Concat operands
 //! written in place, move no byte ([`storage`]).
 //!
-//! Not here: choosing layouts (the layout pass) and memory offsets (the plan).
+//! Not here: choices (the schedule pass) and memory offsets (the plan).
 
-mod conv;
-mod conv_transpose;
-mod elementwise;
+pub(crate) mod conv;
+pub(crate) mod conv_transpose;
+pub(crate) mod elementwise;
 mod generic_conv;
-mod map;
-mod matmul;
-mod matmul_packed;
+pub(crate) mod map;
+pub(crate) mod matmul;
+pub(crate) mod matmul_packed;
 mod movement;
 pub mod nest;
-mod norm;
+pub(crate) mod norm;
 mod order;
 mod pack;
 mod pad;
-mod pool;
-mod pool_calls;
+pub(crate) mod pool;
+pub(crate) mod pool_calls;
 mod quantised;
-mod quantised_conv;
-mod quantised_elementwise;
+pub(crate) mod quantised_conv;
+pub(crate) mod quantised_elementwise;
 mod quantised_norm;
-mod quantised_weights;
-mod rebuild;
-mod recurrent;
-mod reduce;
+pub(crate) mod quantised_weights;
+pub(crate) mod rebuild;
+pub(crate) mod recurrent;
+pub(crate) mod reduce;
 mod resize;
 pub mod rows;
 mod scatter;
-mod softmax;
+pub(crate) mod softmax;
 mod split;
-mod storage;
-mod winograd;
+pub(crate) mod storage;
+pub(crate) mod winograd;
 
 pub use quantised::range as quantised_range;
 
-use crate::pass::{Ctx, Remark};
-use crate::plan::InPlace;
 use nest::Ref;
 use sdc_ir::entity::{Arena, EntityId};
 use sdc_ir::graph::{Graph, Node, Op, Origin, Value, Weight};
+use sdc_ir::schedule::{Part, Run, Schedule, Tasks, Widths};
 use sdc_ir::tile::{Buffer, BufferData, BufferKind, Func, FuncBuilder, Module, math};
 use sdc_ir::{DType, Digest, Tensor};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use storage::Storage;
-
-/// What the tile level must know of the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TileOptions {
-    /// Lanes of `f32` vectors in loop nests.
-    pub lanes: u8,
-    /// Output channels per block of packed weights.
-    pub block: usize,
-    /// Lanes of the micro-kernels: the last block of packed weights is padded to a multiple of it.
-    pub kernel_lanes: usize,
-    /// Compressed weights are rebuilt tile by tile while the model runs, not when it is loaded.
-    pub streamed: bool,
-    /// 3x3 convolutions may be computed by Winograd's filtering, which rounds otherwise than direct summation; needs whole rows of
-    /// tiles as input, so not for schedules of single rows.
-    pub winograd: bool,
-}
-
-impl Default for TileOptions {
-    /// For 128-bit vectors.
-    fn default() -> Self {
-        Self {
-            lanes: 4,
-            block: 8,
-            kernel_lanes: 4,
-            streamed: false,
-            winograd: false,
-        }
-    }
-}
+use storage::Scene;
 
 /// A lowered graph.
 #[derive(Debug, Clone)]
 pub struct Lowered {
     /// The functions and buffers.
     pub module: Module,
-    /// Where a function may write its result over an operand.
-    pub in_place: Vec<InPlace>,
-    /// What was chosen, and why.
-    pub remarks: Vec<Remark>,
 }
 
 /// A node that cannot be lowered.
@@ -105,146 +71,120 @@ pub struct TileError {
     pub origins: Vec<Origin>,
 }
 
-/// Lowers a graph in which the layout pass has run.
+/// Lowers a graph as a schedule of it says, which must verify.
 ///
 /// # Errors
-/// All nodes that have no lowering, at once.
-pub fn lower(graph: &Graph, options: &TileOptions) -> Result<Lowered, Vec<TileError>> {
-    lower_cut(graph, options, &|_| Vec::new())
-}
-
-/// As [`lower`], but each spatial node for which `cuts` names inner row numbers is computed in several intervals of
-/// output rows, one function each. Any cut gives the same bits.
-///
-/// # Errors
-/// As [`lower`].
-pub fn lower_cut(
-    graph: &Graph,
-    options: &TileOptions,
-    cuts: &dyn Fn(Node) -> Vec<usize>,
-) -> Result<Lowered, Vec<TileError>> {
-    let mut module = Module {
-        name: graph.name.clone(),
-        ..Module::default()
-    };
-    let storage = Storage::assign(graph, &mut module);
+/// All nodes that have no lowering, or not the one that the schedule asks for, at once.
+pub fn lower(graph: &Graph, schedule: &Schedule) -> Result<Lowered, Vec<TileError>> {
+    let (scene, buffers) = Scene::new(graph, &schedule.storage);
     let mut cx = Lowering {
         graph,
-        options,
-        module,
-        in_place: Vec::new(),
-        storage,
+        schedule,
+        widths: schedule.widths,
+        scene,
+        module: Module {
+            name: graph.name.clone(),
+            buffers,
+            ..Module::default()
+        },
         constants: BTreeMap::new(),
         rebuilt: BTreeMap::new(),
         phases: BTreeMap::new(),
-        winograd: BTreeMap::new(),
-        ctx: Ctx::new(crate::pipeline::TILE),
     };
-    if options.winograd {
-        cx.winograd = winograd::choose(&mut cx);
-    }
     let mut errors = Vec::new();
-    for node in graph.nodes().ids() {
-        if let Err(e) = cx.node(node, cuts) {
-            errors.push(e);
+    for (node, data) in graph.nodes().iter() {
+        if let Op::Rebuild(_) = data.op {
+            errors.extend(rebuild::check(&cx, node).err());
         }
+    }
+    rebuild::fill_dense(&mut cx);
+    for run in &schedule.runs {
+        errors.extend(cx.run(run).err());
     }
     if !errors.is_empty() {
         return Err(errors);
     }
     cx.copy_outputs();
-    rebuild::fill_dense(&mut cx);
     Ok(Lowered {
-        module: without_unused_buffers(cx.module, &mut cx.in_place),
-        in_place: cx.in_place,
-        remarks: cx.ctx.into_remarks(),
+        module: without_unused_buffers(cx.module),
     })
 }
 
 /// State of one lowering.
-struct Lowering<'g> {
+pub(crate) struct Lowering<'g> {
     graph: &'g Graph,
-    options: &'g TileOptions,
+    schedule: &'g Schedule,
+    widths: Widths,
+    scene: Scene<'g>,
     module: Module,
-    in_place: Vec<InPlace>,
-    storage: Storage,
     constants: BTreeMap<Weight, Buffer>,
     /// Prepared matrices, by the digest of the compressed weights.
     rebuilt: BTreeMap<(Digest, rebuild::Matrices), Buffer>,
     /// Prepared matrices of transposed convolutions, by phase.
     phases: BTreeMap<(Node, [usize; 2]), Buffer>,
-    /// Sides of tiles of the convolutions computed by Winograd's filtering.
-    winograd: BTreeMap<Node, usize>,
-    /// What was chosen so far, and why.
-    ctx: Ctx,
 }
 
 impl Lowering<'_> {
-    fn node(&mut self, node: Node, cuts: &dyn Fn(Node) -> Vec<usize>) -> Result<(), TileError> {
-        let graph = self.graph;
-        let data = &graph.nodes()[node];
-        let result = data.outputs[0];
-        let skipped = matches!(data.op, Op::Constant(_))
-            || self.storage.is_inlined(result)
-            || storage::view_of(graph, node).is_some();
-        if skipped || graph.ty(result).elements() == Some(0) {
-            return Ok(());
-        }
-        match &data.op {
-            op if elementwise::is_elementwise(op) => elementwise::lower(self, node),
-            Op::Rebuild(_) => rebuild::check(self, node),
-            Op::Conv(op) => self.spatial(node, cuts, |cx, rows| conv::lower(cx, node, op, rows)),
-            Op::QLinearConv(op) => {
-                self.spatial(node, cuts, |cx, rows| quantised_conv::lower(cx, node, op, rows))
+    fn run(&mut self, run: &Run) -> Result<(), TileError> {
+        let (graph, node, algorithm) = (self.graph, run.node, run.algorithm);
+        let tasks = run.parts.first().map_or(Tasks::One, |part| part.tasks);
+        match &graph.nodes()[node].op {
+            op if op.is_elementwise() => elementwise::lower(self, node, algorithm, tasks),
+            op if op.is_spatial() => run.parts.iter().try_for_each(|part| self.spatial(run, part)),
+            Op::MatMul(op) => matmul::lower(self, node, op, run),
+            Op::Reduce(op) => reduce::lower(self, node, op, algorithm, tasks),
+            Op::Softmax(op) => softmax::lower(self, node, op, algorithm, tasks),
+            Op::QLinearSoftmax(op) => quantised_norm::softmax(self, node, op, tasks),
+            Op::QLinearInstanceNormalization(op) => quantised_norm::instance(self, node, op, tasks),
+            Op::InstanceNormalization(_) | Op::LayerNormalization(_) => {
+                norm::lower(self, node, algorithm, tasks)
             }
-            Op::ConvTranspose(op) => {
-                self.spatial(node, cuts, |cx, rows| conv_transpose::lower(cx, node, op, rows))
-            }
-            Op::MaxPool(_) | Op::AveragePool(_) | Op::QLinearAveragePool(_) => {
-                self.spatial(node, cuts, |cx, rows| pool::lower(cx, node, rows))
-            }
-            Op::Pad(op) => self.spatial(node, cuts, |cx, rows| pad::lower(cx, node, op, rows)),
-            Op::Resize(op) => self.spatial(node, cuts, |cx, rows| resize::lower(cx, node, op, rows)),
-            Op::MatMul(op) => matmul::lower(self, node, op),
-            Op::Reduce(op) => reduce::lower(self, node, op),
-            Op::Softmax(op) => softmax::lower(self, node, op),
-            Op::QLinearSoftmax(op) => quantised_norm::softmax(self, node, op),
-            Op::QLinearInstanceNormalization(op) => quantised_norm::instance(self, node, op),
-            Op::InstanceNormalization(op) => norm::instance(self, node, op.epsilon),
-            Op::LayerNormalization(op) => norm::layer(self, node, op),
-            Op::Concat(op) => movement::concat(self, node, op.axis),
-            Op::Slice(op) => movement::slice(self, node, op),
-            Op::Gather(op) => movement::gather(self, node, op.axis),
+            Op::Concat(op) => movement::concat(self, node, op.axis, run),
+            Op::Slice(op) => movement::slice(self, node, op, tasks),
+            Op::Gather(op) => movement::gather(self, node, op.axis, tasks),
             Op::Scatter(op) => scatter::lower(self, node, op.mode),
-            Op::Cumulative(op) => order::cumulative(self, node, op),
-            Op::ArgMax(op) => order::arg_max(self, node, op),
-            Op::TopK(op) => order::top_k(self, node, op),
-            Op::Recurrent(op) => recurrent::lower(self, node, op),
-            Op::Relayout(_) | Op::Expand(_) | Op::Transpose(_) | Op::Reshape(_) => movement::copy(self, node),
+            Op::Cumulative(op) => order::cumulative(self, node, op, tasks),
+            Op::ArgMax(op) => order::arg_max(self, node, op, tasks),
+            Op::TopK(op) => order::top_k(self, node, op, tasks),
+            Op::Recurrent(op) => recurrent::lower(self, node, op, algorithm),
+            Op::Relayout(_) | Op::Expand(_) | Op::Transpose(_) | Op::Reshape(_) => {
+                movement::copy(self, node, tasks)
+            }
             other => Err(self.unsupported(node, format!("no lowering for {}", other.name()))),
         }
     }
 
-    /// Lowers a node in intervals of output rows (dimension 2).
-    fn spatial(
-        &mut self,
-        node: Node,
-        cuts: &dyn Fn(Node) -> Vec<usize>,
-        mut lower: impl FnMut(&mut Self, Range<usize>) -> Result<(), TileError>,
-    ) -> Result<(), TileError> {
-        let shape = self.graph.ty(self.graph.nodes()[node].outputs[0]).sizes();
-        let height = shape.get(2).copied().unwrap_or(1);
-        let mut bounds = cuts(node);
-        bounds.retain(|&c| 0 < c && c < height);
-        bounds.extend([0, height]);
-        bounds.sort_unstable();
-        bounds.dedup();
-        bounds.windows(2).try_for_each(|w| lower(self, w[0]..w[1]))
+    /// Lowers an interval of output rows (dimension 2).
+    fn spatial(&mut self, run: &Run, part: &Part) -> Result<(), TileError> {
+        let (graph, node, tasks) = (self.graph, run.node, part.tasks);
+        let rows: Range<usize> = part.rows.clone().unwrap_or(0..1);
+        match &graph.nodes()[node].op {
+            Op::Conv(op) => conv::lower(self, node, op, run, rows, tasks),
+            Op::QLinearConv(op) => quantised_conv::lower(self, node, op, rows, run.weights, tasks),
+            Op::ConvTranspose(op) => conv_transpose::lower(self, node, op, run, rows, tasks),
+            Op::MaxPool(_) | Op::AveragePool(_) | Op::QLinearAveragePool(_) => {
+                pool::lower(self, node, rows, run.algorithm, tasks)
+            }
+            Op::Pad(op) => pad::lower(self, node, op, rows),
+            Op::Resize(op) => resize::lower(self, node, op, rows),
+            other => Err(self.unsupported(node, format!("no lowering for {}", other.name()))),
+        }
+    }
+
+    /// Fails unless parts of the output channels are whole blocks of packed weights.
+    fn check_channels(&self, node: Node, channels: usize, parts: usize) -> Result<(), TileError> {
+        if parts == 1 || channels.is_multiple_of(parts * self.widths.block) {
+            return Ok(());
+        }
+        Err(self.unsupported(
+            node,
+            format!("{parts} parts of {channels} channels are not whole blocks"),
+        ))
     }
 
     /// Place of a value; a constant gets its buffer now.
     fn place(&mut self, value: Value) -> Ref {
-        if let Some(place) = self.storage.get(value) {
+        if let Some(place) = self.scene.get(value) {
             return place.clone();
         }
         let tensor = self
@@ -254,7 +194,7 @@ impl Lowering<'_> {
             .clone();
         let buffer = self.constant(tensor, &value.to_string());
         let place = storage::dense(self.graph.ty(value), buffer);
-        self.storage.set(value, place.clone());
+        self.scene.set(value, place.clone());
         place
     }
 
@@ -273,37 +213,16 @@ impl Lowering<'_> {
         })
     }
 
-    /// Appends a function. `out` is where it writes; each of `over` is a place it reads exactly one element from for
-    /// each element it writes, before it writes it, so that it may lie under the result if it has the same form.
-    fn push_func(&mut self, b: FuncBuilder, origins: Vec<Origin>, out: &Ref, over: &[Ref]) {
+    /// Appends a function.
+    fn push_func(&mut self, b: FuncBuilder, origins: Vec<Origin>) {
         let func = self.module.funcs.len();
-        let is_temp = |module: &Module, b: Buffer| module.buffers[b].kind == BufferKind::Temp;
-        for place in over {
-            let whole = |r: &Ref, m: &Module| {
-                r.offset == 0 && r.shape.iter().product::<usize>() == m.buffers[r.buffer].len
-            };
-            let fits = place.buffer != out.buffer
-                && is_temp(&self.module, place.buffer)
-                && is_temp(&self.module, out.buffer)
-                && same_strides(place, out)
-                && whole(place, &self.module)
-                && whole(out, &self.module)
-                && self.module.buffers[place.buffer].dtype.size()
-                    == self.module.buffers[out.buffer].dtype.size();
-            if fits {
-                self.in_place.push(InPlace {
-                    func,
-                    input: place.buffer,
-                    output: out.buffer,
-                });
-            }
-        }
         self.module.funcs.push(b.finish(format!("f{func}"), origins));
     }
 
     /// Graph outputs that share another value's bytes are copied at the end.
     fn copy_outputs(&mut self) {
-        for (i, value) in self.storage.copies.clone() {
+        for copy in &self.schedule.copies {
+            let (i, value) = (copy.output, self.graph.outputs[copy.output].value);
             let ty = self.graph.ty(value).clone();
             let port = &self.graph.outputs[i];
             let origins = match self.graph.def_node(value) {
@@ -324,7 +243,7 @@ impl Lowering<'_> {
                 name: port.name.clone(),
             });
             let out = storage::dense(&ty, buffer);
-            movement::copy_ref(self, origins, &source, &out, ty.dtype);
+            movement::copy_ref(self, origins, &source, &out, ty.dtype, copy.tasks);
         }
     }
 
@@ -347,12 +266,8 @@ impl Lowering<'_> {
     }
 }
 
-fn same_strides(a: &Ref, b: &Ref) -> bool {
-    a.shape == b.shape && (0..a.shape.len()).all(|d| a.shape[d] == 1 || a.strides[d] == b.strides[d])
-}
-
 /// Drops buffers no function touches (results of empty tensors, inlined chains), keeping inputs and outputs.
-fn without_unused_buffers(module: Module, in_place: &mut [InPlace]) -> Module {
+fn without_unused_buffers(module: Module) -> Module {
     let mut used = vec![false; module.buffers.len()];
     for func in module.prepare.iter().chain(&module.funcs) {
         for_each_buffer(&func.body, &mut |b| used[b.index()] = true);
@@ -366,10 +281,6 @@ fn without_unused_buffers(module: Module, in_place: &mut [InPlace]) -> Module {
     }
     let renamed = |b: Buffer| map[b.index()].expect("used buffers are kept");
     let all_renamed = |funcs: Vec<Func>| funcs.into_iter().map(|f| renamed_func(f, &renamed)).collect();
-    for pair in in_place.iter_mut() {
-        pair.input = renamed(pair.input);
-        pair.output = renamed(pair.output);
-    }
     Module {
         name: module.name,
         buffers,

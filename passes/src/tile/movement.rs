@@ -5,16 +5,17 @@ use super::{Lowering, TileError};
 use sdc_ir::DType;
 use sdc_ir::graph::op::Slice;
 use sdc_ir::graph::{Node, Origin};
+use sdc_ir::schedule::{Run, Tasks};
 use sdc_ir::tile::{Arith2, CompareOp, FuncBuilder, Ty};
 
 /// Lanes for moving elements of this type; other types than `f32` move one by one.
 fn lanes(cx: &Lowering<'_>, dtype: DType) -> u8 {
-    if dtype == DType::F32 { cx.options.lanes } else { 1 }
+    if dtype == DType::F32 { cx.widths.lanes } else { 1 }
 }
 
 /// Emits a strided copy; `out` and `source` have one shape.
-fn emit_copy(b: &mut FuncBuilder, source: &Ref, out: &Ref, dtype: DType, lanes: u8, work: usize) {
-    nest::emit(b, &[out, source], lanes, work, &mut |b, lanes, access| {
+fn emit_copy(b: &mut FuncBuilder, source: &Ref, out: &Ref, dtype: DType, lanes: u8, tasks: Tasks) {
+    nest::emit(b, &[out, source], lanes, tasks, &mut |b, lanes, access| {
         let ty = Ty::vector(dtype, lanes);
         let x = if access[1].splat && lanes > 1 {
             b.load_splat(ty, source.buffer, access[1].index.clone())
@@ -26,14 +27,21 @@ fn emit_copy(b: &mut FuncBuilder, source: &Ref, out: &Ref, dtype: DType, lanes: 
 }
 
 /// A function that copies `source` (broadcast beforehand) to `out`.
-pub fn copy_ref(cx: &mut Lowering<'_>, origins: Vec<Origin>, source: &Ref, out: &Ref, dtype: DType) {
+pub fn copy_ref(
+    cx: &mut Lowering<'_>,
+    origins: Vec<Origin>,
+    source: &Ref,
+    out: &Ref,
+    dtype: DType,
+    tasks: Tasks,
+) {
     let mut b = FuncBuilder::new();
-    emit_copy(&mut b, source, out, dtype, lanes(cx, dtype), 1);
-    cx.push_func(b, origins, out, &[]);
+    emit_copy(&mut b, source, out, dtype, lanes(cx, dtype), tasks);
+    cx.push_func(b, origins);
 }
 
 /// Relayout and Expand, and Transpose and Reshape of constants.
-pub fn copy(cx: &mut Lowering<'_>, node: Node) -> Result<(), TileError> {
+pub fn copy(cx: &mut Lowering<'_>, node: Node, tasks: Tasks) -> Result<(), TileError> {
     use sdc_ir::graph::Op;
     let data = &cx.graph.nodes()[node];
     let (source, out) = (cx.place(data.inputs[0]), cx.place(data.outputs[0]));
@@ -47,40 +55,57 @@ pub fn copy(cx: &mut Lowering<'_>, node: Node) -> Result<(), TileError> {
         },
         _ => source.broadcast(&out.shape),
     };
-    copy_ref(cx, data.origins.clone(), &source, &out, cx.dtype(data.inputs[0]));
+    copy_ref(
+        cx,
+        data.origins.clone(),
+        &source,
+        &out,
+        cx.dtype(data.inputs[0]),
+        tasks,
+    );
     Ok(())
 }
 
 /// Copies the operands that were not already computed in their place.
-pub fn concat(cx: &mut Lowering<'_>, node: Node, axis: usize) -> Result<(), TileError> {
+pub fn concat(cx: &mut Lowering<'_>, node: Node, axis: usize, run: &Run) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let out = cx.place(data.outputs[0]);
     let dtype = cx.dtype(data.outputs[0]);
     let mut at = 0;
+    let mut parts = run.parts.iter();
     for &v in &data.inputs {
         let size = cx.graph.ty(v).sizes()[axis];
         let part = out.narrow(axis, at, at + size);
         at += size;
-        let source = cx.place(v);
-        if source != part && source.shape.iter().all(|&n| n > 0) {
-            copy_ref(cx, data.origins.clone(), &source, &part, dtype);
+        if size == 0 || cx.scene.is_part_of(v, data.outputs[0]) {
+            continue;
         }
+        let source = cx.place(v);
+        let tasks = parts.next().map_or(Tasks::One, |p| p.tasks);
+        copy_ref(cx, data.origins.clone(), &source, &part, dtype, tasks);
     }
     Ok(())
 }
 
 /// A strided copy.
-pub fn slice(cx: &mut Lowering<'_>, node: Node, op: &Slice) -> Result<(), TileError> {
+pub fn slice(cx: &mut Lowering<'_>, node: Node, op: &Slice, tasks: Tasks) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let (source, out) = (cx.place(data.inputs[0]), cx.place(data.outputs[0]));
     let part = source.slice(&op.starts, &op.sizes, &op.steps);
-    copy_ref(cx, data.origins.clone(), &part, &out, cx.dtype(data.inputs[0]));
+    copy_ref(
+        cx,
+        data.origins.clone(),
+        &part,
+        &out,
+        cx.dtype(data.inputs[0]),
+        tasks,
+    );
     Ok(())
 }
 
 /// Copies the slices that run-time indices name. Negative indices count from the end; what is still out of range is
 /// clamped, so that no input can make the code read outside the buffer.
-pub fn gather(cx: &mut Lowering<'_>, node: Node, axis: usize) -> Result<(), TileError> {
+pub fn gather(cx: &mut Lowering<'_>, node: Node, axis: usize, tasks: Tasks) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let (x, indices) = (cx.place(data.inputs[0]), cx.place(data.inputs[1]));
     let out = cx.place(data.outputs[0]);
@@ -108,7 +133,7 @@ pub fn gather(cx: &mut Lowering<'_>, node: Node, axis: usize) -> Result<(), Tile
         &mut b,
         &[&out, &x_spread, &index_spread],
         lanes,
-        1,
+        tasks,
         &mut |b, lanes, access| {
             let index = b.load(index_ty, index_spread.buffer, access[2].index.clone());
             let index = if index_ty.dtype == DType::I64 {
@@ -138,13 +163,13 @@ pub fn gather(cx: &mut Lowering<'_>, node: Node, axis: usize) -> Result<(), Tile
             b.store(out.buffer, access[0].index.clone(), v);
         },
     );
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
 /// Writes one value everywhere.
 pub fn emit_fill(b: &mut FuncBuilder, out: &Ref, dtype: DType, lanes: u8, value: f64) {
-    nest::emit(b, &[out], lanes, 0, &mut |b, lanes, access| {
+    nest::emit(b, &[out], lanes, Tasks::One, &mut |b, lanes, access| {
         let x = super::elementwise::constant(b, Ty::vector(dtype, lanes), value);
         b.store(out.buffer, access[0].index.clone(), x);
     });
@@ -152,7 +177,7 @@ pub fn emit_fill(b: &mut FuncBuilder, out: &Ref, dtype: DType, lanes: u8, value:
 
 /// A copy as part of a larger function.
 pub fn emit_part(b: &mut FuncBuilder, source: &Ref, out: &Ref, dtype: DType, lanes: u8) {
-    emit_copy(b, source, out, dtype, lanes, 0);
+    emit_copy(b, source, out, dtype, lanes, Tasks::One);
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Loop nests over strided operands: the skeleton of every element-wise and data-movement lowering.
 
+use super::split;
+use sdc_ir::schedule::Tasks;
 use sdc_ir::tile::{Affine, Bound, Buffer, FuncBuilder, View};
 
 /// A tensor in memory: a buffer, the element its origin lies at, and a stride per logical dimension.
@@ -113,14 +115,13 @@ pub struct Access {
 ///
 /// Dimensions run in the order of operand 0's strides, largest outermost, and adjacent ones are merged where every
 /// operand allows it. If `lanes > 1` and the innermost dimension has stride 0 or 1 in every operand (1 in operand 0),
-/// the body is emitted twice: with `lanes` lanes, then for the remaining elements with one. The outermost
-/// loop is cut into independent chunks of at least `MIN_CHUNK` elements' work, where `work` says how many elements a round of
-/// the body is worth; the nest must then be the function's only statement. With 0 it is not cut.
+/// the body is emitted twice: with `lanes` lanes, then for the remaining elements with one. If `tasks` is
+/// [`Tasks::AtMost`] the outermost loop is cut; the nest must then be the function's only statement.
 pub fn emit(
     b: &mut FuncBuilder,
     operands: &[&Ref],
     lanes: u8,
-    work: usize,
+    tasks: Tasks,
     body: &mut dyn FnMut(&mut FuncBuilder, u8, &[Access]),
 ) {
     let levels = loops(operands);
@@ -134,7 +135,7 @@ pub fn emit(
         levels: &levels,
         lanes: if vector { lanes } else { 1 },
     };
-    match nest.chunks(work) {
+    match nest.chunks(tasks) {
         Some((count, chunk)) => b.parallel_for(count, |b, c| {
             let size = levels[0].size;
             let lo = c * chunk as i64;
@@ -145,11 +146,6 @@ pub fn emit(
     }
 }
 
-/// Fewest elements worth a task of their own.
-const MIN_CHUNK: usize = 16 * 1024;
-/// Most tasks of one function.
-const MAX_CHUNKS: usize = 16;
-
 struct Nest<'a> {
     levels: &'a [Level],
     lanes: u8,
@@ -157,12 +153,12 @@ struct Nest<'a> {
 
 impl Nest<'_> {
     /// Number and length of the chunks of the outermost loop, if there should be more than one.
-    fn chunks(&self, work: usize) -> Option<(usize, usize)> {
+    fn chunks(&self, tasks: Tasks) -> Option<(usize, usize)> {
         let outer = self.levels.first()?.size;
-        let total: usize = self.levels.iter().map(|l| l.size).product();
-        let wanted = (total.saturating_mul(work) / MIN_CHUNK)
-            .min(MAX_CHUNKS)
-            .min(outer);
+        let wanted = match tasks {
+            Tasks::AtMost(n) => n.min(outer),
+            _ => 1,
+        };
         if wanted < 2 {
             return None;
         }
@@ -354,29 +350,44 @@ impl Rows {
         }
     }
 
-    /// Emits `body(repetition, begin and end of rows)` for all rows, in a parallel loop if there are enough for
-    /// tasks of `task` elements.
+    /// The cut into tasks of `task` elements, `most` at most; repetitions are tasks where there are several.
+    pub fn tasks(&self, task: i64, most: usize) -> Tasks {
+        if self.times > 1 {
+            return Tasks::Each {
+                rounds: 1,
+                channels: 1,
+            };
+        }
+        let tasks = (self.columns * self.count / task)
+            .clamp(1, most as i64)
+            .min(self.count);
+        match tasks {
+            1 => Tasks::One,
+            _ => Tasks::Every(((self.count + tasks - 1) / tasks) as usize),
+        }
+    }
+
+    /// Emits `body(repetition, begin and end of rows)` for all rows, cut into tasks of so many rows, or repetitions.
     pub fn emit(
         &self,
         b: &mut FuncBuilder,
-        task: i64,
-        body: impl FnOnce(&mut FuncBuilder, Affine, (Bound, Bound)),
+        tasks: Tasks,
+        mut body: impl FnMut(&mut FuncBuilder, Affine, (Bound, Bound)),
     ) {
-        let all = (Bound::from(0), Bound::from(self.count));
-        if self.times > 1 {
-            return b.parallel_for(self.times as usize, |b, i| body(b, i, all));
+        let all = || (Bound::from(0), Bound::from(self.count));
+        let times = self.times as usize;
+        match tasks {
+            Tasks::Each { rounds, .. } => split::for_each(b, times, rounds, |b, i| body(b, i, all())),
+            Tasks::Every(rows) if times == 1 => {
+                let each = rows as i64;
+                b.parallel_for(((self.count + each - 1) / each) as usize, |b, i| {
+                    let begin = i * each;
+                    let end = Bound::of(vec![begin.clone() + each, self.count.into()]);
+                    body(b, 0.into(), (begin.into(), end));
+                });
+            }
+            _ if times == 1 => body(b, 0.into(), all()),
+            _ => b.for_range(0, times, 1, |b, i| body(b, i, all())),
         }
-        let tasks = (self.columns * self.count / task)
-            .clamp(1, MAX_CHUNKS as i64)
-            .min(self.count);
-        let each = (self.count + tasks - 1) / tasks;
-        if tasks == 1 {
-            return body(b, 0.into(), all);
-        }
-        b.parallel_for(((self.count + each - 1) / each) as usize, |b, i| {
-            let begin = i * each;
-            let end = Bound::of(vec![begin.clone() + each, self.count.into()]);
-            body(b, 0.into(), (begin.into(), end));
-        });
     }
 }

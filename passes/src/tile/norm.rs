@@ -3,155 +3,160 @@
 
 use super::nest::{self, Ref, Rows};
 use super::reduce::Reduction;
+use super::storage::Scene;
 use super::{Lowering, TileError};
 use sdc_ir::DType;
-use sdc_ir::graph::Node;
-use sdc_ir::graph::op::{LayerNormalization, ReduceKind};
+use sdc_ir::graph::op::ReduceKind;
+use sdc_ir::graph::{Node, Op};
+use sdc_ir::schedule::{Algorithm, Tasks};
 use sdc_ir::tile::{Affine, Arith1, FuncBuilder, KernelCall, Ty, Val};
 
-/// Rule of the remarks.
-const RULE: &str = "normalise";
-
 /// Fewest elements of a row for which the kernel is called.
-const ROW: usize = 16;
+pub const ROW: usize = 16;
 
-/// Elements worth a task of their own.
-const TASK: i64 = 16 * 1024;
-
-/// Normalises each channel of each image over its spatial dimensions.
-pub fn instance(cx: &mut Lowering<'_>, node: Node, epsilon: f32) -> Result<(), TileError> {
-    let data = &cx.graph.nodes()[node];
-    let spatial: Vec<usize> = (2..cx.graph.ty(data.inputs[0]).rank()).collect();
-    let channel = |cx: &mut Lowering<'_>, at: usize, rank: usize| {
-        let mut place = cx.place(data.inputs[at]);
-        place.shape.extend(std::iter::repeat_n(1, rank - 2));
-        place.strides.extend(std::iter::repeat_n(0, rank - 2));
-        place
-    };
-    let rank = spatial.len() + 2;
-    let (scale, bias) = (channel(cx, 1, rank), channel(cx, 2, rank));
-    normalise(cx, node, &spatial, scale, bias, epsilon)
-}
-
-/// Normalises over the trailing dimensions.
-pub fn layer(cx: &mut Lowering<'_>, node: Node, op: &LayerNormalization) -> Result<(), TileError> {
-    let data = &cx.graph.nodes()[node];
-    let axes: Vec<usize> = (op.axis..cx.graph.ty(data.inputs[0]).rank()).collect();
-    let (scale, bias) = (cx.place(data.inputs[1]), cx.place(data.inputs[2]));
-    normalise(cx, node, &axes, scale, bias, op.epsilon)
-}
-
-fn normalise(
-    cx: &mut Lowering<'_>,
-    node: Node,
-    axes: &[usize],
-    scale: Ref,
-    bias: Ref,
+/// A normalisation: its operands, and the dimensions it goes over.
+pub struct Layer {
+    /// Result, operand, scale and bias, the latter two broadcast.
+    all: [Ref; 4],
+    /// The normalised dimensions, largest stride first.
+    inner: Vec<usize>,
+    /// The operands without these.
+    others: [Ref; 4],
     epsilon: f32,
-) -> Result<(), TileError> {
+}
+
+impl Layer {
+    /// Of a node that is one.
+    pub fn of(scene: &Scene<'_>, node: Node) -> Option<Self> {
+        let data = &scene.graph.nodes()[node];
+        let [out, x] = [data.outputs[0], data.inputs[0]].map(|v| scene.place(v));
+        let [mut scale, mut bias] = [1, 2].map(|i| scene.place(data.inputs[i]));
+        let rank = x.shape.len();
+        let (axes, epsilon) = match &data.op {
+            Op::LayerNormalization(op) => ((op.axis..rank).collect::<Vec<_>>(), op.epsilon),
+            // Each channel of each image over its spatial dimensions.
+            Op::InstanceNormalization(op) => {
+                for place in [&mut scale, &mut bias] {
+                    place.shape.extend(std::iter::repeat_n(1, rank - 2));
+                    place.strides.extend(std::iter::repeat_n(0, rank - 2));
+                }
+                ((2..rank).collect(), op.epsilon)
+            }
+            _ => return None,
+        };
+        let others: Vec<usize> = (0..rank).filter(|d| !axes.contains(d)).collect();
+        let mut inner = axes;
+        inner.sort_by_key(|&d| std::cmp::Reverse(x.strides[d].abs()));
+        let (scale, bias) = (scale.broadcast(&x.shape), bias.broadcast(&x.shape));
+        let all = [out, x, scale, bias];
+        Some(Self {
+            others: all.each_ref().map(|r| r.permuted(&others)),
+            all,
+            inner,
+            epsilon,
+        })
+    }
+
+    /// The rows that the kernel can go over; `None` unless they have no gaps, and the same scale and bias each.
+    pub fn rows(&self) -> Option<Rows> {
+        let within = self.all.each_ref().map(|r| r.permuted(&self.inner));
+        let [(size, steps)] = &nest::levels(&within.each_ref())[..] else {
+            return None;
+        };
+        let still = self.others[2..]
+            .iter()
+            .all(|r| r.strides.iter().zip(&r.shape).all(|(&s, &n)| s == 0 || n == 1));
+        if *size < ROW || steps.iter().any(|&s| s != 1) || !still {
+            return None;
+        }
+        Rows::over(*size, &self.others.each_ref())
+    }
+
+    /// The kernel's calls.
+    fn call(&self, rows: &Rows, tasks: Tasks) -> FuncBuilder {
+        let mut b = FuncBuilder::new();
+        rows.emit(&mut b, tasks, |b, repetition, (begin, end)| {
+            let view = |i: usize| Some(rows.view(i, &self.others[i], &repetition));
+            b.kernel(KernelCall {
+                kernel: "layer_norm_f32".to_owned(),
+                params: vec![
+                    rows.columns,
+                    rows.strides[1],
+                    rows.strides[0],
+                    self.epsilon.to_bits().into(),
+                ],
+                operands: vec![view(1), view(2), view(3), view(0)],
+                begin,
+                end,
+            });
+        });
+        b
+    }
+}
+
+/// Lowers an instance or layer normalisation.
+pub fn lower(cx: &mut Lowering<'_>, node: Node, algorithm: Algorithm, tasks: Tasks) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     if cx.dtype(data.inputs[0]) != DType::F32 {
         return Err(cx.unsupported(node, "only f32 is supported"));
     }
-    let (x, out) = (cx.place(data.inputs[0]), cx.place(data.outputs[0]));
-    let (scale, bias) = (scale.broadcast(&x.shape), bias.broadcast(&x.shape));
-    let others: Vec<usize> = (0..x.shape.len()).filter(|d| !axes.contains(d)).collect();
-    let mut inner: Vec<usize> = axes.to_vec();
-    inner.sort_by_key(|&d| std::cmp::Reverse(x.strides[d].abs()));
+    // From now on constants are in buffers.
+    for &v in &data.inputs {
+        cx.place(v);
+    }
+    let layer = Layer::of(&cx.scene, node).ok_or_else(|| cx.unsupported(node, "it is no normalisation"))?;
+    let [out, x, scale, bias] = layer.all.clone();
+    if algorithm != Algorithm::Loops {
+        let rows = layer
+            .rows()
+            .ok_or_else(|| cx.unsupported(node, "its rows have gaps, or a scale and a bias of their own"))?;
+        let b = layer.call(&rows, tasks);
+        cx.push_func(b, data.origins.clone());
+        return Ok(());
+    }
+    let (inner, refs, epsilon) = (layer.inner, layer.others, layer.epsilon);
     let reduced: Vec<(usize, i64)> = inner.iter().map(|&d| (x.shape[d], x.strides[d])).collect();
     let count: usize = reduced.iter().map(|&(size, _)| size).product();
     let along = reduced.last().is_some_and(|&(_, stride)| stride == 1);
     let (lanes, fold) = if along {
-        (1, cx.options.lanes)
+        (1, cx.widths.lanes)
     } else {
-        (cx.options.lanes, 1)
+        (cx.widths.lanes, 1)
     };
-    let all = [&out, &x, &scale, &bias];
-    let refs = all.map(|r| r.permuted(&others));
-    if let Some(b) = rows_call(all, &refs.each_ref(), &inner, epsilon) {
-        cx.ctx.remark(
-            RULE,
-            &data.origins,
-            format!("rows of {count} elements, in the widest vectors"),
-        );
-        cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
-        return Ok(());
-    }
-    let reason = format!("a loop: no rows of {ROW} elements or more with a scale and a bias for each");
-    cx.ctx.not_done(RULE, &data.origins, reason);
     let sum = Reduction {
         kind: ReduceKind::Sum,
         x: &x,
         axes: &reduced,
     };
     let mut b = FuncBuilder::new();
-    nest::emit(
-        &mut b,
-        &refs.each_ref(),
-        lanes,
-        4 * count,
-        &mut |b, lanes, access| {
-            let ty = Ty::vector(DType::F32, lanes);
-            let n = b.f32(lanes, count as f32);
-            let total = sum.emit(b, ty, &access[1].index, 0, fold);
-            let mean = b.div(total, n);
-            let squares = sum.emit_mapped(b, ty, &access[1].index, 0, fold, &mut |b, x| {
-                let mean = widened(b, mean, x);
-                let centred = b.sub(x, mean);
-                b.mul(centred, centred)
-            });
-            let variance = b.div(squares, n);
-            let eps = b.f32(lanes, epsilon);
-            let variance = b.add(variance, eps);
-            let deviation = b.arith1(Arith1::Sqrt, variance);
-            let one = b.f32(lanes, 1.0);
-            let inverse = b.div(one, deviation);
-            let at: Vec<Affine> = access.iter().map(|a| a.index.clone()).collect();
-            let loops = Results {
-                refs: [&out, &x, &scale, &bias],
-                inner: &inner,
-                splat: [access[2].splat, access[3].splat],
-                mean,
-                inverse,
-            };
-            loops.emit(b, &at, 0, lanes, if along { fold } else { lanes });
-        },
-    );
-    cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
-    Ok(())
-}
-
-/// The kernel's call on result, operand, scale and bias, `others` being them without the dimensions `inner`; `None` unless these are
-/// rows without gaps, the same scale and bias for each.
-fn rows_call(all: [&Ref; 4], others: &[&Ref; 4], inner: &[usize], epsilon: f32) -> Option<FuncBuilder> {
-    let within = all.map(|r| r.permuted(inner));
-    let [(size, steps)] = &nest::levels(&within.each_ref())[..] else {
-        return None;
-    };
-    let still = others[2..]
-        .iter()
-        .all(|r| r.strides.iter().zip(&r.shape).all(|(&s, &n)| s == 0 || n == 1));
-    if *size < ROW || steps.iter().any(|&s| s != 1) || !still {
-        return None;
-    }
-    let rows = Rows::over(*size, others)?;
-    let mut b = FuncBuilder::new();
-    rows.emit(&mut b, TASK, |b, repetition, (begin, end)| {
-        let view = |i: usize| Some(rows.view(i, others[i], &repetition));
-        b.kernel(KernelCall {
-            kernel: "layer_norm_f32".to_owned(),
-            params: vec![
-                rows.columns,
-                rows.strides[1],
-                rows.strides[0],
-                epsilon.to_bits().into(),
-            ],
-            operands: vec![view(1), view(2), view(3), view(0)],
-            begin,
-            end,
+    nest::emit(&mut b, &refs.each_ref(), lanes, tasks, &mut |b, lanes, access| {
+        let ty = Ty::vector(DType::F32, lanes);
+        let n = b.f32(lanes, count as f32);
+        let total = sum.emit(b, ty, &access[1].index, 0, fold);
+        let mean = b.div(total, n);
+        let squares = sum.emit_mapped(b, ty, &access[1].index, 0, fold, &mut |b, x| {
+            let mean = widened(b, mean, x);
+            let centred = b.sub(x, mean);
+            b.mul(centred, centred)
         });
+        let variance = b.div(squares, n);
+        let eps = b.f32(lanes, epsilon);
+        let variance = b.add(variance, eps);
+        let deviation = b.arith1(Arith1::Sqrt, variance);
+        let one = b.f32(lanes, 1.0);
+        let inverse = b.div(one, deviation);
+        let at: Vec<Affine> = access.iter().map(|a| a.index.clone()).collect();
+        let loops = Results {
+            refs: [&out, &x, &scale, &bias],
+            inner: &inner,
+            splat: [access[2].splat, access[3].splat],
+            mean,
+            inverse,
+        };
+        loops.emit(b, &at, 0, lanes, if along { fold } else { lanes });
     });
-    Some(b)
+    cx.push_func(b, data.origins.clone());
+    Ok(())
 }
 
 /// A value repeated to as many lanes as another has.

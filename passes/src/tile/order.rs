@@ -6,6 +6,7 @@ use super::{Lowering, TileError};
 use sdc_ir::DType;
 use sdc_ir::graph::Node;
 use sdc_ir::graph::op::{ArgMax, Cumulative, ReduceKind, TopK};
+use sdc_ir::schedule::Tasks;
 use sdc_ir::tile::{Affine, Arith2, CompareOp, FuncBuilder, Ty, Val};
 
 const INDEX: Ty = Ty::scalar(DType::I64);
@@ -21,20 +22,20 @@ fn load(b: &mut FuncBuilder, x: &Ref, dtype: DType, lanes: u8, at: Affine) -> Va
 }
 
 /// Lowers a running sum or product.
-pub fn cumulative(cx: &mut Lowering<'_>, node: Node, op: &Cumulative) -> Result<(), TileError> {
+pub fn cumulative(cx: &mut Lowering<'_>, node: Node, op: &Cumulative, tasks: Tasks) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let dtype = cx.dtype(data.inputs[0]);
     let (x, out) = (cx.place(data.inputs[0]), cx.place(data.outputs[0]));
     let kept = others(x.shape.len(), op.axis);
     let (size, x_step, out_step) = (x.shape[op.axis], x.strides[op.axis], out.strides[op.axis]);
-    let lanes = if dtype == DType::F32 { cx.options.lanes } else { 1 };
+    let lanes = if dtype == DType::F32 { cx.widths.lanes } else { 1 };
     let (kept_x, kept_out) = (x.permuted(&kept), out.permuted(&kept));
     let mut b = FuncBuilder::new();
     nest::emit(
         &mut b,
         &[&kept_out, &kept_x],
         lanes,
-        size,
+        tasks,
         &mut |b, lanes, access| {
             let ty = Ty::vector(compute_dtype(dtype), lanes);
             let neutral = if op.kind == ReduceKind::Sum { 0.0 } else { 1.0 };
@@ -58,7 +59,7 @@ pub fn cumulative(cx: &mut Lowering<'_>, node: Node, op: &Cumulative) -> Result<
             });
         },
     );
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
@@ -96,7 +97,7 @@ fn index_mask(b: &mut FuncBuilder, op: CompareOp, x: Val, y: Val) -> Val {
 }
 
 /// Lowers the position of an extremum.
-pub fn arg_max(cx: &mut Lowering<'_>, node: Node, op: &ArgMax) -> Result<(), TileError> {
+pub fn arg_max(cx: &mut Lowering<'_>, node: Node, op: &ArgMax, tasks: Tasks) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let dtype = cx.dtype(data.inputs[0]);
     let (x, out) = (cx.place(data.inputs[0]), cx.place(data.outputs[0]));
@@ -110,7 +111,7 @@ pub fn arg_max(cx: &mut Lowering<'_>, node: Node, op: &ArgMax) -> Result<(), Til
         (true, true) => CompareOp::Le,
     };
     let mut b = FuncBuilder::new();
-    nest::emit(&mut b, &[&kept_out, &kept_x], 1, size, &mut |b, _, access| {
+    nest::emit(&mut b, &[&kept_out, &kept_x], 1, tasks, &mut |b, _, access| {
         let ty = Ty::scalar(compute_dtype(dtype));
         let (none, first) = (worst(b, ty, op.smallest), b.int(INDEX, 0));
         let found = b.for_carried(0, size, 1, &[none, first], |b, i, v| {
@@ -124,13 +125,13 @@ pub fn arg_max(cx: &mut Lowering<'_>, node: Node, op: &ArgMax) -> Result<(), Til
         });
         b.store(out.buffer, access[0].index.clone(), found[1]);
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
 /// Lowers the k largest elements: each pass over the dimension finds the largest that comes after the one before it, in
 /// the order by value and then index. No memory is needed but the result's.
-pub fn top_k(cx: &mut Lowering<'_>, node: Node, op: &TopK) -> Result<(), TileError> {
+pub fn top_k(cx: &mut Lowering<'_>, node: Node, op: &TopK, tasks: Tasks) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let dtype = cx.dtype(data.inputs[0]);
     let (x, out) = (cx.place(data.inputs[0]), cx.place(data.outputs[0]));
@@ -143,7 +144,7 @@ pub fn top_k(cx: &mut Lowering<'_>, node: Node, op: &TopK) -> Result<(), TileErr
         (CompareOp::Gt, CompareOp::Lt)
     };
     let mut b = FuncBuilder::new();
-    nest::emit(&mut b, &[&kept_out, &kept_x], 1, size, &mut |b, _, access| {
+    nest::emit(&mut b, &[&kept_out, &kept_x], 1, tasks, &mut |b, _, access| {
         let ty = Ty::scalar(compute_dtype(dtype));
         let (start, none) = (worst(b, ty, !op.smallest), worst(b, ty, op.smallest));
         let (nowhere, end) = (b.int(INDEX, -1), b.int(INDEX, size as i64));
@@ -175,7 +176,7 @@ pub fn top_k(cx: &mut Lowering<'_>, node: Node, op: &TopK) -> Result<(), TileErr
             vec![found[0], next]
         });
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -81,13 +81,13 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Pad, rows: Range<usize>) ->
             segments(op.mode, op.before[d], x.shape[d], range)
         })
         .collect();
-    let lanes = if dtype == DType::F32 { cx.options.lanes } else { 1 };
+    let lanes = if dtype == DType::F32 { cx.widths.lanes } else { 1 };
     let mut b = FuncBuilder::new();
     regions(&mut b, &per_dim, &x, &out, &mut |b, part, source| match source {
         Some(source) => movement::emit_part(b, &source, &part, dtype, lanes),
         None => movement::emit_fill(b, &part, dtype, lanes, op.value.into()),
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

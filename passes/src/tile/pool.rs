@@ -2,57 +2,49 @@
 
 use super::nest::Ref;
 use super::pool_calls::{What, Windows};
-use super::{Lowering, TileError, elementwise};
+use super::{Lowering, TileError, elementwise, split};
 use sdc_ir::graph::op::{AveragePool, QLinearAveragePool};
 use sdc_ir::graph::{Node, Op};
 use sdc_ir::registry::requantise::shifted;
+use sdc_ir::schedule::{Algorithm, Tasks};
 use sdc_ir::tile::{Affine, Bound, FuncBuilder, Ty, Val};
 use sdc_ir::{DType, Tensor};
 use std::ops::Range;
 
-/// A window over the two spatial dimensions.
-struct Pool<'a> {
-    kernel: &'a [usize],
-    strides: &'a [usize],
-    pads: &'a [usize],
-    dilations: &'a [usize],
+/// A window over the two spatial dimensions, and what is computed of it.
+pub struct Pool {
+    kernel: Vec<usize>,
+    strides: Vec<usize>,
+    pads: Vec<usize>,
+    dilations: Vec<usize>,
+    /// The mean, or the largest element.
+    average: Option<AveragePool>,
+    /// Of integers.
+    integer: bool,
     /// Whether every window lies inside the input.
     unpadded: [bool; 2],
 }
-
-/// What a tap costs, in multiply-accumulates of a kernel.
-const LOOP_COST: usize = 16;
 
 /// Longest window side that is written out tap by tap.
 const UNROLLED: usize = 4;
 
 /// Lowers output rows `rows`. Without a kernel: loops over images, rows, columns, channels, then the taps inside the input.
-pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<(), TileError> {
+pub fn lower(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    rows: Range<usize>,
+    algorithm: Algorithm,
+    tasks: Tasks,
+) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
-    let window;
-    let (mut pool, average) = match &data.op {
-        Op::MaxPool(op) => {
-            let pool = Pool {
-                kernel: &op.kernel,
-                strides: &op.strides,
-                pads: &op.pads,
-                dilations: &op.dilations,
-                unpadded: [false; 2],
-            };
-            (pool, None)
-        }
-        Op::AveragePool(op) => (Pool::of(op), Some(op)),
-        Op::QLinearAveragePool(op) => {
-            window = op.window();
-            (Pool::of(&window), Some(&window))
-        }
-        other => return Err(cx.unsupported(node, format!("{} is not a pooling operator", other.name()))),
-    };
+    let not = || cx.unsupported(node, format!("{} is not a pooling operator", data.op.name()));
+    let mut pool = Pool::of(&data.op).ok_or_else(not)?;
     let dtype = cx.dtype(data.inputs[0]);
     let (x, y) = (cx.place(data.inputs[0]), cx.place(data.outputs[0]));
     if x.shape.len() != 4 {
         return Err(cx.unsupported(node, "only two spatial dimensions are supported"));
     }
+    let average = pool.average.clone();
     let integer = match &data.op {
         Op::QLinearAveragePool(op) => Some(op),
         _ => None,
@@ -62,26 +54,19 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
         return Err(cx.unsupported(node, format!("{dtype} elements are not supported")));
     }
     let mut b = FuncBuilder::new();
-    let windows = Windows {
-        kernel: pool.kernel,
-        strides: pool.strides,
-        dilations: pool.dilations,
-        pads: pool.pads,
-        what: match average {
-            Some(op) => What::Mean { counted: &op.counted },
-            None => What::Max,
-        },
-    };
-    if integer.is_none() && windows.has_kernel(dtype, &x, &y) {
-        windows.emit(&mut b, dtype, &x, &y, &rows);
-        cx.push_func(b, data.origins.clone(), &y, &[]);
+    if algorithm != Algorithm::Loops {
+        if pool.kernel(dtype, &x, &y) != algorithm.kernel() {
+            return Err(cx.unsupported(node, "the kernel does not fit these operands"));
+        }
+        pool.windows().emit(&mut b, dtype, &x, &y, &rows, tasks);
+        cx.push_func(b, data.origins.clone());
         return Ok(());
     }
     pool.unpadded = [0, 1].map(|d| {
         let last = y.shape[2 + d].saturating_sub(1) * pool.strides[d];
         pool.pads[d] == 0 && last + (pool.kernel[d] - 1) * pool.dilations[d] < x.shape[2 + d]
     });
-    let divisor = match average {
+    let divisor = match &average {
         Some(op) => Some(Divisor::of(
             cx,
             node,
@@ -91,11 +76,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
         )?),
         None => None,
     };
-    let chunks = super::conv::chunks(
-        &rows,
-        LOOP_COST * y.shape[1..].iter().product::<usize>() * pool.kernel.iter().product::<usize>(),
-    );
-    super::conv::for_images(&mut b, x.shape[0], &chunks, &rows, |b, image, range| {
+    split::for_parts(&mut b, x.shape[0], tasks, &rows, &mut |b, image, _, range| {
         b.for_range(range.start, range.end, 1, |b, oy| {
             b.for_range(0, y.shape[3], 1, |b, ox| {
                 b.for_range(0, x.shape[1], 1, |b, c| {
@@ -112,18 +93,62 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, rows: Range<usize>) -> Result<()
             });
         });
     });
-    cx.push_func(b, data.origins.clone(), &y, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
-impl<'a> Pool<'a> {
-    fn of(op: &'a AveragePool) -> Self {
-        Self {
-            kernel: &op.kernel,
-            strides: &op.strides,
-            pads: &op.pads,
-            dilations: &op.dilations,
+impl Pool {
+    /// The window of a pooling operator; `None` for another.
+    pub fn of(op: &Op) -> Option<Self> {
+        let average = match op {
+            Op::MaxPool(op) => {
+                return Some(Self {
+                    kernel: op.kernel.clone(),
+                    strides: op.strides.clone(),
+                    pads: op.pads.clone(),
+                    dilations: op.dilations.clone(),
+                    average: None,
+                    integer: false,
+                    unpadded: [false; 2],
+                });
+            }
+            Op::AveragePool(op) => op.clone(),
+            Op::QLinearAveragePool(op) => op.window(),
+            _ => return None,
+        };
+        Some(Self {
+            kernel: average.kernel.clone(),
+            strides: average.strides.clone(),
+            pads: average.pads.clone(),
+            dilations: average.dilations.clone(),
+            average: Some(average),
+            integer: matches!(op, Op::QLinearAveragePool(_)),
             unpadded: [false; 2],
+        })
+    }
+
+    /// Elements of a window.
+    pub fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
+    /// The kernel for these elements, from `x` to `y`.
+    pub fn kernel(&self, dtype: DType, x: &Ref, y: &Ref) -> Option<&'static str> {
+        (!self.integer)
+            .then(|| self.windows().kernel(dtype, x, y))
+            .flatten()
+    }
+
+    fn windows(&self) -> Windows<'_> {
+        Windows {
+            kernel: &self.kernel,
+            strides: &self.strides,
+            dilations: &self.dilations,
+            pads: &self.pads,
+            what: match &self.average {
+                Some(op) => What::Mean { counted: &op.counted },
+                None => What::Max,
+            },
         }
     }
 

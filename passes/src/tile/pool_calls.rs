@@ -1,19 +1,21 @@
-//! Calls of the pooling kernels, and how their work is cut.
+//! Calls of the pooling kernels.
 
 use super::nest::Ref;
-use super::split::{self, MACS_PER_TASK, Split};
+use super::split;
 use sdc_ir::DType;
+use sdc_ir::schedule::Tasks;
 use sdc_ir::tile::{Affine, Bound, FuncBuilder, KernelCall, View};
 use std::ops::Range;
 
-/// What reading an element of a window costs, in multiply-accumulates of a kernel.
-const COST: usize = 8;
-
-/// Most tasks of one function.
-const MOST: usize = 8;
-
-/// Channels of a part are a multiple of this: whole vectors of every instruction set.
-const CHANNELS: usize = 16;
+/// What is pooled: images of so many output rows, columns and channels, and elements of a window.
+#[derive(Clone, Copy, Debug)]
+pub struct Pooling {
+    pub images: usize,
+    pub rows: usize,
+    pub columns: usize,
+    pub channels: usize,
+    pub taps: usize,
+}
 
 /// Windows over channels-last data of two spatial dimensions.
 pub struct Windows<'a> {
@@ -35,28 +37,28 @@ pub enum What<'a> {
 }
 
 impl Windows<'_> {
-    /// Whether there is a kernel for these elements, from `x` to `y`.
-    pub fn has_kernel(&self, dtype: DType, x: &Ref, y: &Ref) -> bool {
-        let elements = match self.what {
-            What::Max => matches!(dtype, DType::F32 | DType::U8 | DType::I8),
-            What::Mean { .. } => dtype == DType::F32,
+    /// The kernel for these elements, from `x` to `y`, if there is one.
+    pub fn kernel(&self, dtype: DType, x: &Ref, y: &Ref) -> Option<&'static str> {
+        let kernel = match (self.what, dtype) {
+            (_, DType::F32) => "pool2d_f32",
+            (What::Max, DType::U8 | DType::I8) => "max_pool2d_i8",
+            _ => return None,
         };
-        elements && x.strides[1] == 1 && y.strides[1] == 1
+        (x.strides[1] == 1 && y.strides[1] == 1).then_some(kernel)
     }
 
-    /// Emits output rows `rows` of all images: of `x` `[N, C, H, W]`, into `y`.
-    pub fn emit(&self, b: &mut FuncBuilder, dtype: DType, x: &Ref, y: &Ref, rows: &Range<usize>) {
-        let channels = x.shape[1];
-        let taps: usize = self.kernel.iter().product();
-        let elements = rows.len() * y.shape[3] * channels * taps;
-        // A byte takes a fourth of the time of four.
-        let split = cut(
-            rows.len(),
-            channels,
-            COST * elements / (4 / dtype.size().clamp(1, 4)),
-        );
-        let part = channels / split.channel_parts;
-        split::for_parts(b, x.shape[0], &split, rows, &mut |b, image, at, range| {
+    /// Emits output rows `rows` of all images: of `x` `[N, C, H, W]`, into `y`. The channels of a part are whole vectors.
+    pub fn emit(
+        &self,
+        b: &mut FuncBuilder,
+        dtype: DType,
+        x: &Ref,
+        y: &Ref,
+        rows: &Range<usize>,
+        tasks: Tasks,
+    ) {
+        let part = x.shape[1] / split::grid(tasks, rows.len()).channel_parts;
+        split::for_parts(b, x.shape[0], tasks, rows, &mut |b, image, at, range| {
             let first = at * part as i64;
             b.kernel(self.call(dtype, x, y, &image, (&first, part), range));
         });
@@ -103,41 +105,5 @@ impl Windows<'_> {
             begin: range.start,
             end: range.end,
         }
-    }
-}
-
-/// Tasks of rows; where there are fewer rows than tasks that are worth it, of channels too.
-fn cut(rows: usize, channels: usize, cost: usize) -> Split {
-    let rows = rows.max(1);
-    let wanted = (cost / MACS_PER_TASK).clamp(1, MOST);
-    let per_part = rows.div_ceil(wanted);
-    let row_parts = rows.div_ceil(per_part);
-    let whole = |parts: &usize| channels.is_multiple_of(parts * CHANNELS);
-    Split {
-        rows: per_part,
-        row_parts,
-        channel_parts: (1..=wanted / row_parts).rev().find(whole).unwrap_or(1),
-        rows_inside: false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn few_rows_are_cut_by_channels_into_whole_vectors() {
-        let tasks = |rows, channels, cost| {
-            let split = cut(rows, channels, cost * MACS_PER_TASK);
-            assert!(split.rows * split.row_parts >= rows && split.rows * (split.row_parts - 1) < rows);
-            assert_eq!(channels % split.channel_parts, 0);
-            (split.row_parts, split.channel_parts)
-        };
-        assert_eq!(tasks(1, 2048, 5), (1, 4));
-        assert_eq!(tasks(3, 96, 8), (3, 2));
-        assert_eq!(tasks(56, 64, 100), (8, 1));
-        // Neither is there work for two, nor can 24 channels be halved.
-        assert_eq!(tasks(1, 2048, 1), (1, 1));
-        assert_eq!(tasks(1, 24, 100), (1, 1));
     }
 }

@@ -1,12 +1,11 @@
 //! Integer convolution: kernel calls on channels-last bytes.
 
-use super::conv::{DEPTHWISE_COST, chunks};
 use super::nest::Ref;
-use super::split::{self, Layer, MACS_PER_TASK, Split};
-use super::{Lowering, TileError, quantised_weights, rebuild};
+use super::{Lowering, TileError, quantised_weights, rebuild, split};
 use sdc_ir::graph::op::QLinearConv;
-use sdc_ir::graph::{Node, Value};
+use sdc_ir::graph::{Graph, Node, Value};
 use sdc_ir::registry::conv2d_i8::{BLOCK, LANES};
+use sdc_ir::schedule::{Form, Tasks};
 use sdc_ir::tile::{Affine, Bound, Buffer, FuncBuilder, KernelCall, View};
 use sdc_ir::{DType, Tensor};
 use std::ops::Range;
@@ -28,6 +27,8 @@ pub fn lower(
     node: Node,
     op: &QLinearConv,
     rows: Range<usize>,
+    weights: Option<Form>,
+    tasks: Tasks,
 ) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let (input, result) = (data.inputs[0], data.outputs[0]);
@@ -51,10 +52,15 @@ pub fn lower(
         let scale = k.multipliers(cx, node, k.multiplier.clone(), &name("scale"))?;
         (w, 0, 1, vec![bias, scale])
     } else {
-        let planes = 1 + usize::from(k.weights.iter().any(|w| !(-128..=127).contains(w)));
+        let planes = planes(cx.graph, data.inputs[1]);
         let w_len = packed_len(k.shape, op.group, planes) / op.group;
-        let w = match quantised_weights::panels(cx, node, data.inputs[1], k.shape, op.group) {
-            Some(panels) => panels,
+        let w = match weights.filter(|form| form.is_compressed()) {
+            Some(form) => {
+                let streamed = form == Form::Streamed;
+                quantised_weights::panels(cx, node, data.inputs[1], k.shape, op.group, streamed).ok_or_else(
+                    || cx.unsupported(node, "the weights cannot be rebuilt in the kernel's order"),
+                )?
+            }
             None => constant(cx, node, packed(&k, op.group, planes), &name("packed"))?,
         };
         let sums: Vec<i32> = k
@@ -68,31 +74,12 @@ pub fn lower(
         (w, w_len, planes, vec![bias, sums, scale])
     };
 
-    let split = if depthwise {
-        let macs = y.shape[1..].iter().product::<usize>() * taps;
-        let (row_parts, rows) = chunks(&rows, DEPTHWISE_COST * macs);
-        Split {
-            rows,
-            row_parts,
-            channel_parts: 1,
-            rows_inside: false,
-        }
-    } else {
-        // Four products of bytes take the time, and their weights the room, of one of f32.
-        Split::of(&Layer {
-            rows: rows.len(),
-            columns: y.shape[3],
-            reduction: c.div_ceil(4) * taps * planes,
-            per_task: MACS_PER_TASK / 4,
-            channels: out_c,
-            groups: op.group,
-            block: BLOCK,
-            input: x.shape[1..].iter().product::<usize>() / 4,
-            entry: 0,
-        })
-    };
+    let cut = split::grid(tasks, rows.len());
+    if cut.channel_parts != 1 && (op.group != 1 || !out_c.is_multiple_of(cut.channel_parts * BLOCK)) {
+        return Err(cx.unsupported(node, "parts of the channels are not whole blocks"));
+    }
     // Parts of the channels are whole blocks, which follow one another.
-    let part = out_c / split.channel_parts;
+    let part = out_c / cut.channel_parts;
     let part_w = part * w_len / out_c.next_multiple_of(LANES);
 
     let signed = |v: Value| i64::from(cx.dtype(v) == DType::I8);
@@ -150,14 +137,14 @@ pub fn lower(
         }
     };
     let mut b = FuncBuilder::new();
-    split::for_parts(&mut b, x.shape[0], &split, &rows, &mut |b, image, at, range| {
+    split::for_parts(&mut b, x.shape[0], tasks, &rows, &mut |b, image, at, range| {
         if depthwise || op.group == 1 {
             b.kernel(call(&image, &0.into(), &at, range));
         } else {
             b.for_range(0, op.group, 1, |b, g| b.kernel(call(&image, &g, &at, range)));
         }
     });
-    cx.push_func(b, data.origins.clone(), &y, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
@@ -168,7 +155,7 @@ fn constants(cx: &Lowering<'_>, node: Node, inputs: &[Value]) -> Result<Constant
             .ok_or_else(|| cx.unsupported(node, format!("{what} that are not constant are not supported")))
     };
     let fail = |e: sdc_ir::tensor::TensorError| cx.unsupported(node, e.to_string());
-    let weights = match rebuild::Weights::any(cx, inputs[1]) {
+    let weights = match rebuild::Weights::any(cx.graph, inputs[1]) {
         Some(weights) => {
             let rebuilt = weights.stored().rebuild();
             rebuilt.map_err(|e| cx.unsupported(node, e.to_string()))?.0
@@ -217,6 +204,16 @@ fn spread<T: Copy + Default>(all: &[T], out_c: usize, padded: usize) -> Vec<T> {
         result.resize(result.len() + padded - group.len(), T::default());
     }
     result
+}
+
+/// Bytes per weight: two if some do not fit one.
+pub fn planes(graph: &Graph, weights: Value) -> usize {
+    let wide = |w: &i64| !(-128..=127).contains(w);
+    let all = graph
+        .constant(weights)
+        .filter(|t| t.dtype() != DType::I8)
+        .and_then(Tensor::to_i64_vec);
+    1 + usize::from(all.is_some_and(|all| all.iter().any(wide)))
 }
 
 /// Elements of the packed weights of all groups.

@@ -4,13 +4,15 @@
 //! [`root`] says which values are computed by such a kernel, so that they are not taken into a loop of their consumer's.
 
 use super::nest::{Ref, Rows};
+use super::storage::Scene;
 use super::{Lowering, TileError};
 use crate::quantise::Grid;
 use sdc_ir::DType;
 use sdc_ir::graph::op::{Clip, QLinearAdd, QLinearMul};
 use sdc_ir::graph::{BinaryOp, Graph, Node, NodeData, Op, Origin, UnaryOp, Value};
 use sdc_ir::registry::add_i8::SCALES;
-use sdc_ir::tile::{Affine, Bound, FuncBuilder, KernelCall, View};
+use sdc_ir::schedule::Tasks;
+use sdc_ir::tile::{Affine, FuncBuilder, KernelCall, View};
 
 /// A sum of dequantised tensors, quantised.
 pub struct Sum {
@@ -122,35 +124,62 @@ fn sum(graph: &Graph, quantised: Value, output: Grid, inner: &dyn Fn(Value) -> b
     fits.then_some(sum)
 }
 
-/// Lowers a node to a kernel call. `None` if there is no kernel for it, or if its operands do not lie in rows.
-pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Option<Result<(), TileError>> {
-    let graph = cx.graph;
-    let data = &graph.nodes()[node];
-    let root = root(graph, node, &|v| cx.storage.is_inlined(v))?;
+/// A kernel's operands in memory.
+struct Call<'g> {
+    root: Root<'g>,
+    /// What it reads.
+    reads: Vec<Value>,
+}
+
+/// The kernel's operands for this node, if it reads them from memory.
+fn call<'g>(scene: &Scene<'g>, node: Node) -> Option<Call<'g>> {
+    let data = &scene.graph.nodes()[node];
+    let root = root(scene.graph, node, &|v| scene.is_inlined(v))?;
     let reads: Vec<Value> = match &root {
         Root::Sum(sum) => sum.terms.iter().map(|t| t.0).collect(),
         Root::Quantize(_) => vec![data.inputs[0]],
         Root::Add(_) | Root::Mul(_) => data.inputs.clone(),
     };
-    if reads.iter().any(|&v| cx.storage.is_inlined(v)) {
-        return None;
-    }
+    let stored = reads.iter().all(|&v| !scene.is_inlined(v));
+    stored.then_some(Call { root, reads })
+}
+
+/// The kernel for this node, and the rows that it goes over. `None` if there is none, or if its operands do not lie in rows.
+pub fn kernel(scene: &Scene<'_>, node: Node) -> Option<(&'static str, Rows)> {
+    let call = call(scene, node)?;
+    let out = scene.place(scene.graph.nodes()[node].outputs[0]);
+    let places: Vec<Ref> = call
+        .reads
+        .iter()
+        .map(|&v| scene.place(v).broadcast(&out.shape))
+        .collect();
+    let kernel = match &call.root {
+        Root::Quantize(_) => return Some(("quantize_f32", quantisation(&places[0], &out)?.0)),
+        Root::Sum(_) | Root::Add(_) => "add_i8",
+        Root::Mul(_) => "mul_i8",
+    };
+    let refs: Vec<&Ref> = std::iter::once(&out).chain(&places).collect();
+    Some((kernel, Rows::of(&refs)?))
+}
+
+/// Lowers a node to a kernel call.
+pub fn lower(cx: &mut Lowering<'_>, node: Node, tasks: Tasks) -> Result<(), TileError> {
+    let graph = cx.graph;
+    let data = &graph.nodes()[node];
+    let (Some(Call { root, reads }), Some((kernel, rows))) =
+        (call(&cx.scene, node), self::kernel(&cx.scene, node))
+    else {
+        return Err(refused(cx, node));
+    };
     let out = cx.place(data.outputs[0]);
     let places: Vec<Ref> = reads.iter().map(|&v| cx.place(v).broadcast(&out.shape)).collect();
     let signed = |v: Value| i64::from(graph.ty(v).dtype == DType::I8);
     let y_signed = signed(data.outputs[0]);
     let bits = |scale: f32| i64::from(scale.to_bits());
     let mut origins = data.origins.clone();
-    if let Root::Quantize(grid) = &root {
-        let call = quantisation(&places[0], &out, [y_signed, grid.zero, bits(grid.scale)])?;
-        cx.push_func(call, origins, &out, &[]);
-        return Some(Ok(()));
-    }
-    let refs: Vec<&Ref> = std::iter::once(&out).chain(&places).collect();
-    let rows = Rows::of(&refs)?;
     let [y, a, b] = [0, 1, 2].map(|i| rows.strides.get(i).copied().unwrap_or(0));
     let mut params = vec![rows.columns, a, b, y];
-    let kernel = match &root {
+    match &root {
         Root::Sum(sum) => {
             params.push(i64::from(sum.terms.len() > 1));
             for i in 0..2 {
@@ -163,7 +192,6 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Option<Result<(), TileError>>
                 let inner = graph.def_node(v).map_or(&[][..], |n| &graph.nodes()[n].origins);
                 add_origins(&mut origins, inner);
             }
-            "add_i8"
         }
         Root::Add(op) => {
             params.push(i64::from(reads.len() > 1));
@@ -172,23 +200,27 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Option<Result<(), TileError>>
                 params.extend(term.unwrap_or_default());
             }
             params.extend([y_signed, op.y_zero, op.min, op.max, op.shift as i64, 0]);
-            "add_i8"
         }
         Root::Mul(op) => {
             let terms = [0, 1].map(|i| [signed(reads[i]), op.zeros[i]]);
             params.extend(terms.concat());
             params.push(op.multiplier);
             params.extend([y_signed, op.y_zero, op.min, op.max, op.shift as i64]);
-            "mul_i8"
         }
-        Root::Quantize(_) => return None,
-    };
+        Root::Quantize(grid) => {
+            let grid = [y_signed, grid.zero, bits(grid.scale)];
+            let b = quantise(&places[0], &out, grid, tasks).ok_or_else(|| refused(cx, node))?;
+            cx.push_func(b, origins);
+            return Ok(());
+        }
+    }
+    let refs: Vec<&Ref> = std::iter::once(&out).chain(&places).collect();
     let view = |r: &Ref, stride: i64, first: &Affine| View {
         buffer: r.buffer,
         offset: first.clone() * stride + r.offset,
     };
     let mut b = FuncBuilder::new();
-    rows.emit(&mut b, TASK, |b, first, range| {
+    rows.emit(&mut b, tasks, |b, first, range| {
         let mut operands: Vec<Option<View>> = (1..refs.len())
             .map(|i| Some(view(refs[i], rows.outer[i], &first)))
             .collect();
@@ -202,8 +234,15 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node) -> Option<Result<(), TileError>>
             end: range.1,
         });
     });
-    cx.push_func(b, origins, &out, &places);
-    Some(Ok(()))
+    cx.push_func(b, origins);
+    Ok(())
+}
+
+fn refused(cx: &Lowering<'_>, node: Node) -> TileError {
+    cx.unsupported(
+        node,
+        "there is no kernel for these operands, or they do not lie in rows",
+    )
 }
 
 fn add_origins(all: &mut Vec<Origin>, more: &[Origin]) {
@@ -214,34 +253,14 @@ fn add_origins(all: &mut Vec<Origin>, more: &[Origin]) {
     }
 }
 
-/// Elements worth a task of their own.
-const TASK: i64 = 64 * 1024;
-
-/// Quantisation of images, or of anything without gaps. `grid` is signed, zero point, bits of the scale.
-fn quantisation(x: &Ref, y: &Ref, grid: [i64; 3]) -> Option<FuncBuilder> {
-    let mut b = FuncBuilder::new();
-    let call =
-        |times: Affine, strides: [i64; 2], layout: [i64; 7], (begin, end): (Bound, Bound)| KernelCall {
-            kernel: "quantize_f32".to_owned(),
-            params: layout.into_iter().chain(grid).collect(),
-            operands: [(x, strides[0]), (y, strides[1])]
-                .map(|(r, stride)| {
-                    Some(View {
-                        buffer: r.buffer,
-                        offset: times.clone() * stride + r.offset,
-                    })
-                })
-                .to_vec(),
-            begin,
-            end,
-        };
+/// Rows of images, or of anything without gaps, and their layout: columns, channels, and the strides of the kernel's parameters, before
+/// the grid; per operand the distance of repetitions.
+fn quantisation(x: &Ref, y: &Ref) -> Option<(Rows, [i64; 7], [i64; 2])> {
     if let Some(rows) = Rows::of(&[y, x]) {
-        rows.emit(&mut b, TASK, |b, times, range| {
-            let n = rows.columns;
-            let layout = [1, n, rows.strides[1], n, 1, rows.strides[0], n];
-            b.kernel(call(times, [rows.outer[1], rows.outer[0]], layout, range));
-        });
-        return Some(b);
+        let n = rows.columns;
+        let layout = [1, n, rows.strides[1], n, 1, rows.strides[0], n];
+        let outer = [rows.outer[1], rows.outer[0]];
+        return Some((rows, layout, outer));
     }
     let (&[n, c, h, w], &[xs_n, xs_c, xs_h, xs_w]) = (&y.shape[..], &x.strides[..]) else {
         return None;
@@ -256,9 +275,28 @@ fn quantisation(x: &Ref, y: &Ref, grid: [i64; 3]) -> Option<FuncBuilder> {
         times: n as i64,
         outer: Vec::new(),
     };
-    rows.emit(&mut b, TASK, |b, image, range| {
-        let layout = [w as i64, c as i64, xs_h, xs_w, xs_c, y.strides[2], y.strides[3]];
-        b.kernel(call(image, [xs_n, y.strides[0]], layout, range));
+    let layout = [w as i64, c as i64, xs_h, xs_w, xs_c, y.strides[2], y.strides[3]];
+    Some((rows, layout, [xs_n, y.strides[0]]))
+}
+
+/// Quantisation to a grid: signed, zero point, bits of the scale.
+fn quantise(x: &Ref, y: &Ref, grid: [i64; 3], tasks: Tasks) -> Option<FuncBuilder> {
+    let (rows, layout, outer) = quantisation(x, y)?;
+    let mut b = FuncBuilder::new();
+    rows.emit(&mut b, tasks, |b, times, (begin, end)| {
+        let view = |r: &Ref, stride: i64| {
+            Some(View {
+                buffer: r.buffer,
+                offset: times.clone() * stride + r.offset,
+            })
+        };
+        b.kernel(KernelCall {
+            kernel: "quantize_f32".to_owned(),
+            params: layout.into_iter().chain(grid).collect(),
+            operands: vec![view(x, outer[0]), view(y, outer[1])],
+            begin,
+            end,
+        });
     });
     Some(b)
 }

@@ -6,12 +6,18 @@ use sdc_ir::DType;
 use sdc_ir::graph::Node;
 use sdc_ir::graph::op::{QLinearInstanceNormalization, QLinearSoftmax};
 use sdc_ir::registry::requantise::shifted;
+use sdc_ir::schedule::Tasks;
 use sdc_ir::tile::{Affine, Arith2, CompareOp, FuncBuilder, Ty, Val};
 
 const WIDE: Ty = Ty::scalar(DType::I64);
 
 /// Lowers a softmax: for each position of the other dimensions the maximum, the sum of table entries, the results.
-pub fn softmax(cx: &mut Lowering<'_>, node: Node, op: &QLinearSoftmax) -> Result<(), TileError> {
+pub fn softmax(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    op: &QLinearSoftmax,
+    tasks: Tasks,
+) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let dtype = Ty::scalar(cx.dtype(data.inputs[0]));
     let [x, table] = [0, 1].map(|i| cx.place(data.inputs[i]));
@@ -24,7 +30,7 @@ pub fn softmax(cx: &mut Lowering<'_>, node: Node, op: &QLinearSoftmax) -> Result
         &mut b,
         &[&out_others, &x_others],
         1,
-        4 * size,
+        tasks,
         &mut |b, _, access| {
             let (to, from) = (&access[0].index, &access[1].index);
             let load = |b: &mut FuncBuilder, i: &Affine| {
@@ -59,7 +65,7 @@ pub fn softmax(cx: &mut Lowering<'_>, node: Node, op: &QLinearSoftmax) -> Result
             });
         },
     );
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
@@ -68,6 +74,7 @@ pub fn instance(
     cx: &mut Lowering<'_>,
     node: Node,
     op: &QLinearInstanceNormalization,
+    tasks: Tasks,
 ) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let dtype = Ty::scalar(cx.dtype(data.inputs[0]));
@@ -84,7 +91,7 @@ pub fn instance(
         per_channel(&bias),
     ];
     let mut b = FuncBuilder::new();
-    nest::emit(&mut b, &operands.each_ref(), 1, 4 * count, &mut |b, _, access| {
+    nest::emit(&mut b, &operands.each_ref(), 1, tasks, &mut |b, _, access| {
         let at = |r: &Ref, which: usize, y: &Affine, x: &Affine| {
             access[which].index.clone() + y.clone() * r.strides[2] + x.clone() * r.strides[3]
         };
@@ -128,7 +135,7 @@ pub fn instance(
             });
         });
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

@@ -7,49 +7,71 @@ use super::Lowering;
 use super::quantised_conv::packed_len;
 use super::rebuild::{Matrices, Place, Weights, merged, push_prepare};
 use sdc_ir::DType;
-use sdc_ir::graph::{Node, Value};
+use sdc_ir::graph::{Graph, Node, Value};
 use sdc_ir::registry::conv2d_i8::{BLOCK, LANES};
-use sdc_ir::sd::Stored;
+use sdc_ir::sd::{Decomposed, Stored};
 use sdc_ir::tile::{Buffer, BufferData, BufferKind, FuncBuilder, Ty, View};
 
-/// A buffer with the packed weights of all groups, if they are decomposed and their order is one the kernel can write. Plain integers
-/// take no less room in their own order, and are packed at compile time.
+/// Where the entries of a filter lie, by the width of its block.
+struct Order<'w> {
+    decomposed: &'w Decomposed,
+    shape: [usize; 4],
+}
+
+impl<'w> Order<'w> {
+    /// The order of decomposed weights, if it is one the kernel of rebuilding can write.
+    fn of(weights: &'w Weights, shape: [usize; 4]) -> Option<Self> {
+        let Stored::Sd(decomposed) = weights.stored() else {
+            return None;
+        };
+        let order = Self { decomposed, shape };
+        let c = shape[1];
+        let whole = c.div_ceil(4) == 1 || c.is_multiple_of(4);
+        (decomposed.geometry.filter_dims == [0] && whole && order.digits(LANES).is_some()).then_some(order)
+    }
+
+    /// A filter's entry by channel (quad and place in it), row and column, given the width of its block.
+    fn digits(&self, width: usize) -> Option<[(usize, usize); 3]> {
+        let [_, c, kh, kw] = self.shape;
+        let quads = c.div_ceil(4);
+        let parts = self
+            .decomposed
+            .geometry
+            .vector_dims
+            .iter()
+            .flat_map(|&d| match d {
+                1 if quads == 1 => vec![(c, 1)],
+                1 => vec![(quads, 4 * width), (4, 1)],
+                2 => vec![(kh, kw * quads * 4 * width)],
+                _ => vec![(kw, quads * 4 * width)],
+            });
+        let parts = merged(parts);
+        let mut digits = [(1, 0); 3];
+        let unused = digits.len().checked_sub(parts.len())?;
+        digits[unused..].copy_from_slice(&parts);
+        Some(digits)
+    }
+}
+
+/// Whether weights `[M, C/group, kh, kw]` are decomposed and their order is one the kernel can write. Plain integers take no less room
+/// in their own order, and are packed at compile time.
+pub fn fits(graph: &Graph, value: Value, shape: [usize; 4]) -> bool {
+    Weights::any(graph, value).is_some_and(|weights| Order::of(&weights, shape).is_some())
+}
+
+/// A buffer with the packed weights of all groups; `None` unless they [`fits`].
 pub fn panels(
     cx: &mut Lowering<'_>,
     node: Node,
     value: Value,
     shape: [usize; 4],
     groups: usize,
+    streamed: bool,
 ) -> Option<Buffer> {
-    let weights = Weights::any(cx, value)?;
-    let Stored::Sd(decomposed) = weights.stored() else {
-        return None;
-    };
+    let weights = Weights::any(cx.graph, value)?;
+    let order = Order::of(&weights, shape)?;
     let [m, c, kh, kw] = shape;
-    let geometry = &decomposed.geometry;
-    if geometry.filter_dims != [0] {
-        return None;
-    }
     let (filters, quads, taps) = (m / groups, c.div_ceil(4), kh * kw);
-    // A filter's entry by channel (quad and place in it), row and column, given the width of its block.
-    let digits = |width: usize| {
-        let parts = geometry.vector_dims.iter().flat_map(|&d| match d {
-            1 if quads == 1 => vec![(c, 1)],
-            1 => vec![(quads, 4 * width), (4, 1)],
-            2 => vec![(kh, kw * quads * 4 * width)],
-            _ => vec![(kw, quads * 4 * width)],
-        });
-        let parts = merged(parts);
-        let mut digits = [(1, 0); 3];
-        let unused = digits.len().checked_sub(parts.len())?;
-        digits[unused..].copy_from_slice(&parts);
-        Some(digits)
-    };
-    if quads > 1 && !c.is_multiple_of(4) {
-        return None;
-    }
-    digits(LANES)?;
-
     let key = (
         weights.packed().digest(),
         Matrices {
@@ -63,7 +85,6 @@ pub fn panels(
         return Some(buffer);
     }
     let len = packed_len(shape, groups, 1);
-    let streamed = cx.options.streamed;
     let buffer = cx.module.buffers.push(BufferData {
         dtype: DType::I8,
         len,
@@ -88,7 +109,7 @@ pub fn panels(
             let place = Place {
                 filter0: group * filters + first,
                 filters: count,
-                digits: digits(count.next_multiple_of(LANES))?,
+                digits: order.digits(count.next_multiple_of(LANES))?,
                 block: count,
                 lanes: 1,
                 strides: Some((4, 1)),

@@ -4,9 +4,9 @@
 //! [`panels`] or, streamed, block by block from a scratch buffer. Whatever else reads a `Rebuild` gets the dense tensor, in prepared memory
 //! in both modes. All ways give the bits of the dense constant.
 
-use super::{Lowering, TileError, for_each_buffer, pack};
-use sdc_ir::entity::EntityId;
-use sdc_ir::graph::{Node, Op, Origin, Value};
+use super::{Lowering, TileError, pack};
+use sdc_ir::graph::{Graph, Node, Op, Origin, Value};
+use sdc_ir::schedule::Storage;
 use sdc_ir::sd::{Decomposed, Index, Int8, Packing, Stored, sizes, stored_rows};
 use sdc_ir::tensor::row_major_strides;
 use sdc_ir::tile::{
@@ -91,29 +91,31 @@ pub(super) struct Place {
 impl Weights {
     /// The weights behind a value, if it is a `Rebuild` of a constant whose filters are numbered by the dimensions `filter_dims` and that
     /// the kernels can address.
-    pub fn of(cx: &Lowering<'_>, value: Value, filter_dims: &[usize]) -> Option<Self> {
-        let weights = Self::any(cx, value)?;
+    pub fn of(graph: &Graph, value: Value, filter_dims: &[usize]) -> Option<Self> {
+        let weights = Self::any(graph, value)?;
         let geometry = weights.stored.geometry();
         (geometry.filter_dims == filter_dims).then_some(weights)
     }
 
     /// The weights behind the right operand of a matrix product, `[K, N]` or a transposed `[N, K]`, and the steps of their dimensions.
-    pub fn of_product(cx: &Lowering<'_>, value: Value) -> Option<(Self, Vec<usize>)> {
-        let node = &cx.graph.nodes()[cx.graph.def_node(value)?];
+    pub fn of_product(graph: &Graph, value: Value) -> Option<(Self, Vec<usize>)> {
+        let node = &graph.nodes()[graph.def_node(value)?];
         match &node.op {
-            Op::Transpose(t) if t.perm == [1, 0] => Some((Self::of(cx, node.inputs[0], &[0])?, vec![0, 1])),
-            _ => Some((Self::of(cx, value, &[1])?, vec![1, 0])),
+            Op::Transpose(t) if t.perm == [1, 0] => {
+                Some((Self::of(graph, node.inputs[0], &[0])?, vec![0, 1]))
+            }
+            _ => Some((Self::of(graph, value, &[1])?, vec![1, 0])),
         }
         .filter(|(weights, _)| weights.stored.geometry().shape.len() == 2)
     }
 
     /// The weights behind a value, if it is a `Rebuild` of a valid constant.
-    pub fn any(cx: &Lowering<'_>, value: Value) -> Option<Self> {
-        let node = &cx.graph.nodes()[cx.graph.def_node(value)?];
+    pub fn any(graph: &Graph, value: Value) -> Option<Self> {
+        let node = &graph.nodes()[graph.def_node(value)?];
         let Op::Rebuild(op) = &node.op else { return None };
-        let packed = cx.graph.constant(node.inputs[0])?.clone();
+        let packed = graph.constant(node.inputs[0])?.clone();
         let stored = Stored::unpack(packed.bytes()).ok()?;
-        (stored.geometry().shape == cx.graph.ty(value).sizes()).then(|| Self {
+        (stored.geometry().shape == graph.ty(value).sizes()).then(|| Self {
             stored,
             packed,
             name: value.to_string(),
@@ -230,13 +232,18 @@ pub(super) fn merged(digits: impl Iterator<Item = (usize, usize)>) -> Vec<(usize
 }
 
 /// A read-only buffer of rebuilt matrices: prepared, or filled by a function of its own just before the next one.
-pub fn panels(cx: &mut Lowering<'_>, origins: &[Origin], weights: &Weights, matrices: &Matrices) -> Buffer {
+pub fn panels(
+    cx: &mut Lowering<'_>,
+    origins: &[Origin],
+    weights: &Weights,
+    matrices: &Matrices,
+    streamed: bool,
+) -> Buffer {
     let key = (weights.packed.digest(), matrices.clone());
     if let Some(&buffer) = cx.rebuilt.get(&key) {
         return buffer;
     }
     let one = weights.matrix_len(matrices);
-    let streamed = cx.options.streamed;
     let buffer = cx.module.buffers.push(BufferData {
         dtype: DType::F32,
         len: one * matrices.groups,
@@ -295,26 +302,18 @@ pub fn check(cx: &Lowering<'_>, node: Node) -> Result<(), TileError> {
     Ok(())
 }
 
-/// Fills the dense tensors that some function reads, when all functions are there; before those that prepare something from them.
+/// Fills the dense tensors that are in prepared memory.
 pub fn fill_dense(cx: &mut Lowering<'_>) {
-    let mut read = vec![false; cx.module.buffers.len()];
-    let others = cx.module.prepare.len();
-    for func in cx.module.prepare.iter().chain(&cx.module.funcs) {
-        for_each_buffer(&func.body, &mut |b| read[b.index()] = true);
-    }
-    for (_, data) in cx.graph.nodes().iter() {
-        let value = data.outputs[0];
-        let Some(weights) = Weights::any(cx, value) else {
+    for (value, storage) in cx.schedule.storage.iter() {
+        if *storage != Storage::Prepared {
             continue;
-        };
-        let Some(buffer) = cx.storage.get(value).map(|r| r.buffer) else {
-            continue;
-        };
-        if read.get(buffer.index()) == Some(&true) {
-            fill(cx, &weights, buffer, &data.origins);
+        }
+        let node = cx.graph.def_node(value).map(|n| &cx.graph.nodes()[n]);
+        if let (Some(weights), Some(node)) = (Weights::any(cx.graph, value), node) {
+            let buffer = cx.place(value).buffer;
+            fill(cx, &weights, buffer, &node.origins);
         }
     }
-    cx.module.prepare.rotate_left(others);
 }
 
 fn fill(cx: &mut Lowering<'_>, weights: &Weights, buffer: Buffer, origins: &[Origin]) {

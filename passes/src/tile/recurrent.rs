@@ -3,10 +3,12 @@
 
 use super::conv::activation_params;
 use super::nest::Ref;
+use super::storage::Scene;
 use super::{Lowering, TileError, math, pack};
 use sdc_ir::DType;
 use sdc_ir::graph::op::{Activation, Cell, Recurrent};
 use sdc_ir::graph::{Node, UnaryOp, Value};
+use sdc_ir::schedule::Algorithm;
 use sdc_ir::tile::{Affine, Buffer, BufferData, BufferKind, FuncBuilder, KernelCall, Ty, Val, View};
 
 /// Operands and sizes of one layer.
@@ -58,7 +60,12 @@ struct Past<'a> {
 }
 
 /// Lowers a recurrent layer.
-pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Recurrent) -> Result<(), TileError> {
+pub fn lower(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    op: &Recurrent,
+    algorithm: Algorithm,
+) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let dtype = cx.dtype(data.inputs[0]);
     if !matches!(dtype, DType::F32 | DType::F64) {
@@ -68,11 +75,11 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Recurrent) -> Result<(), Ti
     let peephole = data.inputs.get(4).map(|&v| cx.place(v));
     let out = cx.place(data.outputs[0]);
     let (steps, batch, hidden) = (out.shape[0], out.shape[2], out.shape[3]);
-    let product = match packed(cx, node, op, data.inputs[1], &bias)? {
-        Some(weights) => Product::Kernel {
-            weights,
-            block: cx.options.block,
-            lanes: cx.options.kernel_lanes,
+    let product = match algorithm {
+        Algorithm::Kernel(_) => Product::Kernel {
+            weights: packed(cx, node, op, data.inputs[1])?,
+            block: cx.widths.block,
+            lanes: cx.widths.kernel_lanes,
             sums: temp(
                 cx,
                 dtype,
@@ -80,7 +87,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Recurrent) -> Result<(), Ti
                 format!("sums of {}", data.outputs[0]),
             ),
         },
-        None => Product::Loops(cx.place(data.inputs[1])),
+        _ => Product::Loops(cx.place(data.inputs[1])),
     };
     let unit = |r: &Ref| r.strides.last() == Some(&1);
     let plain = match &product {
@@ -101,7 +108,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Recurrent) -> Result<(), Ti
         batch,
         hidden,
         dtype,
-        lanes: if vectors { cx.options.lanes } else { 1 },
+        lanes: if vectors { cx.widths.lanes } else { 1 },
         out: out.clone(),
     };
     let previous = Ref {
@@ -122,7 +129,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Recurrent) -> Result<(), Ti
         };
         layer.step(b, &t, &past);
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
@@ -136,37 +143,34 @@ fn temp(cx: &mut Lowering<'_>, dtype: DType, len: usize, name: String) -> Buffer
     })
 }
 
-/// The recurrent weights for `gemm_f32`, if they are constants and multiplied with the state alone, all gates at once.
-fn packed(
-    cx: &mut Lowering<'_>,
-    node: Node,
-    op: &Recurrent,
-    r: Value,
-    bias: &Ref,
-) -> Result<Option<Buffer>, TileError> {
-    let Some(weights) = cx
+/// Whether the recurrent weights are constants and multiplied with the state alone, all gates at once.
+pub fn is_packed(scene: &Scene<'_>, node: Node, op: &Recurrent) -> bool {
+    let inputs = &scene.graph.nodes()[node].inputs;
+    let weights = scene.graph.constant(inputs[1]);
+    op.cell != Cell::Gru
+        && weights.is_some_and(|w| w.dtype() == DType::F32 && w.shape().len() == 2)
+        && scene.place(inputs[2]).strides == [1]
+}
+
+/// The recurrent weights for `gemm_f32`.
+fn packed(cx: &mut Lowering<'_>, node: Node, op: &Recurrent, r: Value) -> Result<Buffer, TileError> {
+    let weights = cx
         .graph
         .constant(r)
-        .filter(|w| op.cell != Cell::Gru && w.dtype() == DType::F32)
-        .cloned()
-    else {
-        return Ok(None);
+        .filter(|_| is_packed(&cx.scene, node, op))
+        .cloned();
+    let Some(weights) = weights else {
+        return Err(cx.unsupported(node, "the kernel does not fit its recurrent weights"));
     };
-    let &[rows, columns] = weights.shape() else {
-        return Ok(None);
-    };
-    if bias.strides != [1] {
-        return Ok(None);
-    }
-    let elements = weights
-        .elements::<f32>()
-        .map_err(|e| cx.unsupported(node, e.to_string()))?;
-    let (block, lanes) = (cx.options.block, cx.options.kernel_lanes);
-    let packed = pack::columns(rows, columns, block, lanes, |row, column| {
+    let columns = weights.shape()[1];
+    let fail = |e: sdc_ir::tensor::TensorError| cx.unsupported(node, e.to_string());
+    let elements = weights.elements::<f32>().map_err(fail)?;
+    let (block, lanes) = (cx.widths.block, cx.widths.kernel_lanes);
+    let packed = pack::columns(weights.shape()[0], columns, block, lanes, |row, column| {
         elements[row * columns + column]
     })
-    .map_err(|e| cx.unsupported(node, e.to_string()))?;
-    Ok(Some(cx.constant(packed, &format!("{r} packed"))))
+    .map_err(fail)?;
+    Ok(cx.constant(packed, &format!("{r} packed")))
 }
 
 impl Layer<'_> {

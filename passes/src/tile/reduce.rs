@@ -1,11 +1,13 @@
 //! Reductions over any set of dimensions.
 
 use super::nest::{self, Ref};
-use super::pool_calls::{What, Windows};
+use super::pool_calls::{Pooling, What, Windows};
+use super::storage::Scene;
 use super::{Lowering, TileError, elementwise};
 use sdc_ir::DType;
 use sdc_ir::graph::Node;
 use sdc_ir::graph::op::{Reduce, ReduceKind};
+use sdc_ir::schedule::{Algorithm, Tasks};
 use sdc_ir::tile::{Affine, Arith2, CompareOp, FoldOp, FuncBuilder, Ty, Val};
 
 /// Lowers a reduction: a call of the pooling kernel where it fits, else a nest over the kept dimensions, with a loop per reduced
@@ -13,27 +15,33 @@ use sdc_ir::tile::{Affine, Arith2, CompareOp, FoldOp, FuncBuilder, Ty, Val};
 ///
 /// Sums are taken dimension by dimension (each inner loop starts from zero), which keeps the error of long sums near
 /// that of a tree.
-pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Reduce) -> Result<(), TileError> {
+pub fn lower(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    op: &Reduce,
+    algorithm: Algorithm,
+    tasks: Tasks,
+) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let dtype = cx.dtype(data.inputs[0]);
     if matches!(dtype, DType::F16 | DType::BF16 | DType::Bool) {
         return Err(cx.unsupported(node, format!("{dtype} elements are not supported")));
     }
-    let (x, out) = (cx.place(data.inputs[0]), cx.place(data.outputs[0]));
-    // Both operands in the kept dimensions only.
-    let kept: Vec<usize> = (0..x.shape.len()).filter(|d| !op.axes.contains(d)).collect();
-    let kept_x = x.permuted(&kept);
-    let kept_out = if op.keepdims {
-        out.permuted(&kept)
-    } else {
-        out.clone()
-    };
-    let mut axes: Vec<(usize, i64)> = op.axes.iter().map(|&d| (x.shape[d], x.strides[d])).collect();
-    axes.sort_by_key(|&(_, stride)| std::cmp::Reverse(stride.abs()));
-    if dtype == DType::F32
-        && let Some(b) = pooled(op.kind, &x.permuted(&kept), &kept_out, &axes)
-    {
-        cx.push_func(b, data.origins.clone(), &out, &[]);
+    let x = cx.place(data.inputs[0]);
+    let Reduced {
+        x: kept_x,
+        out: kept_out,
+        axes,
+    } = Reduced::of(&cx.scene, node, op);
+    let out = cx.place(data.outputs[0]);
+    if algorithm != Algorithm::Loops {
+        let pooled = Reduced::of(&cx.scene, node, op)
+            .pooled(op.kind)
+            .filter(|_| dtype == DType::F32)
+            .ok_or_else(|| cx.unsupported(node, "it is no pooling of channels side by side"))?;
+        let mut b = FuncBuilder::new();
+        pooled.emit(&mut b, tasks);
+        cx.push_func(b, data.origins.clone());
         return Ok(());
     }
     let count: usize = axes.iter().map(|&(size, _)| size).product();
@@ -44,17 +52,17 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Reduce) -> Result<(), TileE
     };
     let across = axes.last().is_some_and(|&(_, stride)| stride == 1) && dtype == DType::F32;
     let lanes = if dtype == DType::F32 && !across {
-        cx.options.lanes
+        cx.widths.lanes
     } else {
         1
     };
-    let fold_lanes = if across { cx.options.lanes } else { 1 };
+    let fold_lanes = if across { cx.widths.lanes } else { 1 };
     let mut b = FuncBuilder::new();
     nest::emit(
         &mut b,
         &[&kept_out, &kept_x],
         lanes,
-        count,
+        tasks,
         &mut |b, lanes, access| {
             let ty = Ty::vector(dtype, lanes);
             let value = reduction.emit(b, ty, &access[1].index, 0, fold_lanes);
@@ -67,52 +75,105 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Reduce) -> Result<(), TileE
             b.store(out.buffer, access[0].index.clone(), value);
         },
     );
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 
-/// The mean or largest element over one or two dimensions of images of channels side by side, as pooling with one window. `x` and `y` have the
-/// kept dimensions only.
-fn pooled(kind: ReduceKind, x: &Ref, y: &Ref, axes: &[(usize, i64)]) -> Option<FuncBuilder> {
-    let what = match kind {
-        ReduceKind::Mean => What::Mean { counted: &[0; 4] },
-        ReduceKind::Max => What::Max,
-        _ => return None,
-    };
-    let channels = (0..x.shape.len()).find(|&d| x.strides[d] == 1 && y.strides[d] == 1 && x.shape[d] > 1)?;
-    let images: Vec<usize> = (0..x.shape.len())
-        .filter(|&d| d != channels && x.shape[d] > 1)
-        .collect();
-    let window = match *axes {
-        [rows] => [rows, (1, 0)],
-        [rows, columns] => [rows, columns],
-        _ => return None,
-    };
-    let spread = |r: &Ref, inner: [(usize, i64); 2]| {
-        let outer = match *images {
-            [] => (1, 0),
-            [image] => (r.shape[image], r.strides[image]),
+/// The operands of a reduction in the kept dimensions only.
+pub struct Reduced {
+    x: Ref,
+    out: Ref,
+    /// Size and stride of each reduced dimension, outermost first.
+    axes: Vec<(usize, i64)>,
+}
+
+/// A reduction as pooling with one window.
+pub struct Pooled {
+    window: [(usize, i64); 2],
+    x: Ref,
+    y: Ref,
+    kind: ReduceKind,
+}
+
+impl Reduced {
+    /// Of a node.
+    pub fn of(scene: &Scene<'_>, node: Node, op: &Reduce) -> Self {
+        let data = &scene.graph.nodes()[node];
+        let (x, out) = (scene.place(data.inputs[0]), scene.place(data.outputs[0]));
+        let kept: Vec<usize> = (0..x.shape.len()).filter(|d| !op.axes.contains(d)).collect();
+        let mut axes: Vec<(usize, i64)> = op.axes.iter().map(|&d| (x.shape[d], x.strides[d])).collect();
+        axes.sort_by_key(|&(_, stride)| std::cmp::Reverse(stride.abs()));
+        Self {
+            x: x.permuted(&kept),
+            out: if op.keepdims { out.permuted(&kept) } else { out },
+            axes,
+        }
+    }
+
+    /// The mean or largest element over one or two dimensions of images of channels side by side, as pooling with one window.
+    pub fn pooled(&self, kind: ReduceKind) -> Option<Pooled> {
+        let (x, y) = (&self.x, &self.out);
+        if !matches!(kind, ReduceKind::Mean | ReduceKind::Max) {
+            return None;
+        }
+        let side_by_side = |&d: &usize| x.strides[d] == 1 && y.strides[d] == 1 && x.shape[d] > 1;
+        let channels = (0..x.shape.len()).find(side_by_side)?;
+        let images: Vec<usize> = (0..x.shape.len())
+            .filter(|&d| d != channels && x.shape[d] > 1)
+            .collect();
+        let window = match *self.axes {
+            [rows] => [rows, (1, 0)],
+            [rows, columns] => [rows, columns],
             _ => return None,
         };
-        let dims = [outer, (r.shape[channels], 1), inner[0], inner[1]];
-        Some(Ref {
-            buffer: r.buffer,
-            offset: r.offset,
-            strides: dims.map(|d| d.1).to_vec(),
-            shape: dims.map(|d| d.0).to_vec(),
+        let spread = |r: &Ref, inner: [(usize, i64); 2]| {
+            let outer = match *images {
+                [] => (1, 0),
+                [image] => (r.shape[image], r.strides[image]),
+                _ => return None,
+            };
+            let dims = [outer, (r.shape[channels], 1), inner[0], inner[1]];
+            Some(Ref {
+                buffer: r.buffer,
+                offset: r.offset,
+                strides: dims.map(|d| d.1).to_vec(),
+                shape: dims.map(|d| d.0).to_vec(),
+            })
+        };
+        Some(Pooled {
+            window,
+            x: spread(x, window)?,
+            y: spread(y, [(1, 0); 2])?,
+            kind,
         })
-    };
-    let (x, y) = (spread(x, window)?, spread(y, [(1, 0); 2])?);
-    let windows = Windows {
-        kernel: &window.map(|d| d.0),
-        strides: &[1; 2],
-        dilations: &[1; 2],
-        pads: &[0; 2],
-        what,
-    };
-    let mut b = FuncBuilder::new();
-    windows.emit(&mut b, DType::F32, &x, &y, &(0..1));
-    Some(b)
+    }
+}
+
+impl Pooled {
+    /// The cut into tasks.
+    pub fn shape(&self) -> Pooling {
+        Pooling {
+            images: self.x.shape[0],
+            rows: 1,
+            columns: 1,
+            channels: self.x.shape[1],
+            taps: self.window[0].0 * self.window[1].0,
+        }
+    }
+
+    fn emit(&self, b: &mut FuncBuilder, tasks: Tasks) {
+        let windows = Windows {
+            kernel: &self.window.map(|d| d.0),
+            strides: &[1; 2],
+            dilations: &[1; 2],
+            pads: &[0; 2],
+            what: match self.kind {
+                ReduceKind::Mean => What::Mean { counted: &[0; 4] },
+                _ => What::Max,
+            },
+        };
+        windows.emit(b, DType::F32, &self.x, &self.y, &(0..1), tasks);
+    }
 }
 
 /// Loops over reduced dimensions.

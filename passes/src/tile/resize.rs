@@ -133,7 +133,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Resize, rows: Range<usize>)
     let vector =
         dtype == DType::F32 && tables.iter().all(|t| t.dim != 1) && x.strides[1] == 1 && out.strides[1] == 1;
     let lanes = if vector && x.shape.len() > 1 {
-        cx.options.lanes
+        cx.widths.lanes
     } else {
         1
     };
@@ -155,7 +155,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Resize, rows: Range<usize>)
         dtype,
         &mut vec![Affine::default(); out.shape.len()],
     );
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

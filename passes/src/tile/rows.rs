@@ -3,35 +3,10 @@
 //! All spatial operators follow `input row = output row * stride - padding + tap * dilation` or its transpose. One map
 //! serves execution by strips, patches and carried rows alike.
 
+use sdc_ir::analysis::Window;
 use sdc_ir::graph::op::{ConvTranspose, Resize};
 use sdc_ir::graph::{Graph, Node, Op};
 use std::ops::Range;
-
-/// A window along one dimension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// Elements.
-    pub kernel: usize,
-    /// Step between windows.
-    pub stride: usize,
-    /// Distance between elements.
-    pub dilation: usize,
-    /// Padding before.
-    pub before: usize,
-}
-
-impl Window {
-    /// Input indices that outputs `out` need, clipped to `0..size`. Empty if all of them lie in the padding.
-    pub fn demand(&self, out: Range<usize>, size: usize) -> Range<usize> {
-        if out.is_empty() || self.kernel == 0 {
-            return 0..0;
-        }
-        let first = (out.start * self.stride).saturating_sub(self.before);
-        let last = (out.end - 1) * self.stride + (self.kernel - 1) * self.dilation;
-        let end = (last + 1).saturating_sub(self.before).min(size);
-        first.min(end)..end
-    }
-}
 
 /// Rows (dimension 2) of a node's first operand that rows `out` of its result need; `None` if the operator is not
 /// spatial.

@@ -39,7 +39,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, mode: ScatterMode) -> Result<(),
             b.store_at(out.buffer, at, offset, value);
         });
     });
-    cx.push_func(b, data.origins.clone(), &out, &[]);
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }
 

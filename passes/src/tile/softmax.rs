@@ -3,26 +3,33 @@
 use super::elementwise::constant;
 use super::nest::{self, Ref, Rows};
 use super::reduce::Reduction;
+use super::storage::Scene;
 use super::{Lowering, TileError, math};
 use sdc_ir::DType;
 use sdc_ir::graph::Node;
 use sdc_ir::graph::op::{ReduceKind, Softmax};
+use sdc_ir::schedule::{Algorithm, Tasks};
 use sdc_ir::tile::{FoldOp, FuncBuilder, KernelCall, Ty, Val};
 
-/// Rule of the remarks.
-const RULE: &str = "softmax";
+/// The rows that the kernel can go over, result first; `None` if they have gaps.
+pub fn rows(scene: &Scene<'_>, node: Node, op: &Softmax) -> Option<Rows> {
+    let data = &scene.graph.nodes()[node];
+    let (x, out) = (scene.place(data.inputs[0]), scene.place(data.outputs[0]));
+    let others = without(op.axis, x.shape.len());
+    let contiguous = x.strides[op.axis] == 1 && out.strides[op.axis] == 1;
+    contiguous
+        .then(|| Rows::over(x.shape[op.axis], &[&out.permuted(&others), &x.permuted(&others)]))
+        .flatten()
+}
 
-/// Fewest elements for which the kernel is called: below, the code of a loop is smaller and as quick.
-const ELEMENTS: usize = 64;
+fn without(axis: usize, rank: usize) -> Vec<usize> {
+    (0..rank).filter(|&d| d != axis).collect()
+}
 
-/// Elements worth a task of their own.
-const TASK: i64 = 8 * 1024;
-
-/// The kernel's call for rows of `size` elements of the result and the operand, both seen without the rows' dimension.
-fn call(size: usize, out: &Ref, x: &Ref, log: bool) -> Option<FuncBuilder> {
-    let rows = Rows::over(size, &[out, x])?;
+/// The kernel's calls for rows of the result and the operand, both seen without the rows' dimension.
+fn call(rows: &Rows, out: &Ref, x: &Ref, log: bool, tasks: Tasks) -> FuncBuilder {
     let mut b = FuncBuilder::new();
-    rows.emit(&mut b, TASK, |b, repetition, (begin, end)| {
+    rows.emit(&mut b, tasks, |b, repetition, (begin, end)| {
         b.kernel(KernelCall {
             kernel: "softmax_f32".to_owned(),
             params: vec![rows.columns, rows.strides[1], rows.strides[0], log.into()],
@@ -34,19 +41,25 @@ fn call(size: usize, out: &Ref, x: &Ref, log: bool) -> Option<FuncBuilder> {
             end,
         });
     });
-    Some(b)
+    b
 }
 
 /// Lowers a softmax: for each position of the other dimensions the maximum, the sum of exponentials, the results.
-pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), TileError> {
+pub fn lower(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    op: &Softmax,
+    algorithm: Algorithm,
+    tasks: Tasks,
+) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let dtype = cx.dtype(data.inputs[0]);
     if !matches!(dtype, DType::F32 | DType::F64) {
         return Err(cx.unsupported(node, "only f32 and f64 are supported"));
     }
-    let lanes = if dtype == DType::F32 { cx.options.lanes } else { 1 };
+    let lanes = if dtype == DType::F32 { cx.widths.lanes } else { 1 };
     let (x, out) = (cx.place(data.inputs[0]), cx.place(data.outputs[0]));
-    let others: Vec<usize> = (0..x.shape.len()).filter(|&d| d != op.axis).collect();
+    let others = without(op.axis, x.shape.len());
     let (size, stride) = (x.shape[op.axis], x.strides[op.axis]);
     let contiguous = stride == 1 && out.strides[op.axis] == 1;
     // Either the lanes run along the axis, or they run across it.
@@ -59,30 +72,20 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), Tile
         axes: &axes,
     };
     let (x_others, out_others) = (x.permuted(&others), out.permuted(&others));
-    if dtype == DType::F32 && x.shape.iter().product::<usize>() >= ELEMENTS {
-        match contiguous
-            .then(|| call(size, &out_others, &x_others, op.log))
-            .flatten()
-        {
-            Some(b) => {
-                cx.ctx.remark(
-                    RULE,
-                    &data.origins,
-                    format!("rows of {size} elements, in the widest vectors"),
-                );
-                cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
-                return Ok(());
-            }
-            None => cx.ctx.not_done(RULE, &data.origins, "a loop: its rows have gaps"),
-        }
+    if algorithm != Algorithm::Loops {
+        let rows = rows(&cx.scene, node, op)
+            .filter(|_| dtype == DType::F32)
+            .ok_or_else(|| cx.unsupported(node, "its rows have gaps, or are not f32"))?;
+        let b = call(&rows, &out_others, &x_others, op.log, tasks);
+        cx.push_func(b, data.origins.clone());
+        return Ok(());
     }
     let mut b = FuncBuilder::new();
     nest::emit(
         &mut b,
         &[&out_others, &x_others],
         across,
-        // Finding the maximum, exponentials, scaling.
-        4 * size,
+        tasks,
         &mut |b, lanes, access| {
             let ty = Ty::vector(dtype, lanes);
             let (to, from) = (&access[0].index, &access[1].index);
@@ -160,6 +163,6 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Softmax) -> Result<(), Tile
     );
     // The maximum of a row is known before the first element of it is written, and each element is read just before its
     // own place is: the result may lie over the operand.
-    cx.push_func(b, data.origins.clone(), &out, std::slice::from_ref(&x));
+    cx.push_func(b, data.origins.clone());
     Ok(())
 }

@@ -6,8 +6,10 @@ use sdc_interp::compare;
 use sdc_ir::graph::{Graph, Op, Origin, TensorType, Value};
 use sdc_ir::{DType, Tensor};
 use sdc_passes::layout::AssignLayouts;
+use sdc_passes::pass::Remark;
 use sdc_passes::pass::{Ctx, Pass};
-use sdc_passes::tile::{TileOptions, lower, lower_cut};
+use sdc_passes::schedule::{ScheduleOptions, schedule_cut};
+use sdc_passes::tile::{Lowered, TileError};
 
 /// A small generator of reproducible numbers.
 pub struct Lcg(u64);
@@ -90,16 +92,50 @@ pub fn laid_out(g: &Graph) -> Graph {
     laid
 }
 
+/// Lowers a graph with its layouts; its schedule verifies, and reads back from its text.
+pub fn lower(g: &Graph, options: &ScheduleOptions) -> Result<Lowered, Vec<TileError>> {
+    lower_cut(g, options, &|_| Vec::new())
+}
+
+/// As [`lower`], spatial nodes in intervals of rows.
+pub fn lower_cut(
+    g: &Graph,
+    options: &ScheduleOptions,
+    cuts: &dyn Fn(sdc_ir::graph::Node) -> Vec<usize>,
+) -> Result<Lowered, Vec<TileError>> {
+    lower_with_remarks(g, options, cuts).map(|(lowered, _)| lowered)
+}
+
+/// As [`lower_cut`], with what was chosen and what not.
+pub fn lower_with_remarks(
+    g: &Graph,
+    options: &ScheduleOptions,
+    cuts: &dyn Fn(sdc_ir::graph::Node) -> Vec<usize>,
+) -> Result<(Lowered, Vec<Remark>), Vec<TileError>> {
+    let (schedule, remarks) = schedule_cut(g, options, cuts);
+    let faults = sdc_ir::schedule::verify::verify(g, &schedule);
+    assert!(faults.is_empty(), "{faults:#?}");
+    let scheduled = sdc_ir::text::Scheduled {
+        graph: g,
+        schedule: &schedule,
+    };
+    let text = scheduled.to_string();
+    let (_, parsed) =
+        sdc_ir::text::parse_schedule(&text, &g.weights).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    assert_eq!(parsed, schedule, "{text}");
+    Ok((sdc_passes::tile::lower(g, &schedule)?, remarks))
+}
+
 /// Several targets: block sizes of the packed weights.
-const TARGETS: [TileOptions; 2] = [
-    TileOptions {
+const TARGETS: [ScheduleOptions; 2] = [
+    ScheduleOptions {
         lanes: 4,
         block: 8,
         kernel_lanes: 4,
         streamed: false,
         winograd: false,
     },
-    TileOptions {
+    ScheduleOptions {
         lanes: 4,
         block: 16,
         kernel_lanes: 8,
@@ -212,7 +248,7 @@ pub fn bits_of_ways(dense: &Graph, compressed: &Graph, seed: u64, packed: usize)
         let lowered = lower(&laid_out(dense), target).unwrap_or_else(|e| panic!("{e:?}"));
         let bits = run(&lowered.module, dense, &inputs);
         for streamed in [false, true] {
-            let target = TileOptions { streamed, ..*target };
+            let target = ScheduleOptions { streamed, ..*target };
             let lowered = lower(&laid_out(compressed), &target).unwrap_or_else(|e| panic!("{e:?}"));
             let module = lowered.module;
             assert_eq!(

@@ -1,12 +1,12 @@
 //! What becomes a call of the kernels for element-wise programs and for rows, and that it computes what the graph computes.
 
-use crate::common::{Lcg, check, constant, input, laid_out, one};
+use crate::common::{Lcg, check, constant, input, laid_out, lower_with_remarks, one};
 use proptest::prelude::*;
 use sdc_ir::Tensor;
 use sdc_ir::graph::op::*;
 use sdc_ir::graph::{BinaryOp, Graph, Op, UnaryOp, Value};
 use sdc_ir::tile::Stmt;
-use sdc_passes::tile::{TileOptions, lower};
+use sdc_passes::schedule::ScheduleOptions;
 
 fn scalar(g: &mut Graph, x: f32) -> Value {
     let tensor = Tensor::from_elements::<f32>(vec![1], vec![x]).expect("one element");
@@ -32,12 +32,14 @@ fn choices(g: &Graph) -> (Vec<String>, Vec<String>) {
             }
         }
     }
-    let lowered = lower(&laid_out(g), &TileOptions::default()).expect("has a lowering");
+    let options = ScheduleOptions::default();
+    let lowered = lower_with_remarks(&laid_out(g), &options, &|_| Vec::new());
+    let (lowered, remarks) = lowered.expect("has a lowering");
     let mut found = Vec::new();
     for func in &lowered.module.funcs {
         calls(&func.body, &mut found);
     }
-    (found, lowered.remarks.iter().map(|r| r.reason.clone()).collect())
+    (found, remarks.iter().map(|r| r.reason.clone()).collect())
 }
 
 /// `0.5 x (1 + tanh(0.8 (x + 0.04 x^3)))`

@@ -123,7 +123,7 @@ fn kernels(build: impl FnOnce(&mut Graph, &mut Lcg, [Value; 2]) -> Value) -> Vec
     });
     let y = build(&mut g, rng, x);
     g.add_output("y", y);
-    let lowered = sdc_passes::tile::lower(&g, &Default::default()).unwrap();
+    let lowered = crate::common::lower(&g, &Default::default()).unwrap();
     fn called(stmts: &[Stmt]) -> String {
         let kernel = |s: &Stmt| match s {
             Stmt::Kernel(call) => Some(call.kernel.clone()),

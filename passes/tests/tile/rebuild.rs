@@ -224,7 +224,7 @@ fn a_broken_payload_is_refused() {
     );
     g.add_output("w", w);
     assert!(sdc_interp::run_graph(&g, &[]).is_err());
-    let errors = sdc_passes::tile::lower(&g, &Default::default()).unwrap_err();
+    let errors = crate::common::lower(&g, &Default::default()).unwrap_err();
     assert_eq!(errors[0].op, "Rebuild");
     assert_eq!(errors[0].origins[0].name, "Rebuild");
 }

@@ -1,13 +1,14 @@
 //! Convolutions by Winograd's filtering: that they are chosen, compute what the graph computes, and do not depend on cuts.
 
-use crate::common::{Lcg, constant, input, inputs, laid_out, one, run};
+use crate::common::{Lcg, constant, input, inputs, laid_out, lower, lower_cut, lower_with_remarks, one, run};
 use proptest::prelude::*;
 use sdc_interp::compare::{self, Class};
 use sdc_ir::graph::op::{Activation, Conv};
 use sdc_ir::graph::{Graph, Node};
-use sdc_passes::tile::{Lowered, TileOptions, lower, lower_cut};
+use sdc_passes::schedule::ScheduleOptions;
+use sdc_passes::tile::Lowered;
 
-const TARGET: TileOptions = TileOptions {
+const TARGET: ScheduleOptions = ScheduleOptions {
     lanes: 4,
     block: 16,
     kernel_lanes: 8,
@@ -95,20 +96,22 @@ proptest! {
 #[test]
 fn it_is_chosen_where_it_pays_and_forbidden_where_the_user_says_so() {
     let pays = laid_out(&graph(1, [16, 16], (32, 32), [1; 4], true, 1));
-    let lowered = lower(&pays, &TARGET).unwrap();
+    let whole = |_: Node| Vec::new();
+    let (lowered, remarks) = lower_with_remarks(&pays, &TARGET, &whole).unwrap();
     assert_eq!(calls(&lowered), 1);
-    let remark = &lowered.remarks[0];
+    let remark = &remarks[0];
     assert!(remark.done && remark.reason.contains("tiles of 4x4"), "{remark}");
-    let forbidden = TileOptions {
+    let forbidden = ScheduleOptions {
         winograd: false,
         ..TARGET
     };
-    let direct = lower(&pays, &forbidden).unwrap();
-    assert_eq!((calls(&direct), direct.remarks.len()), (0, 0));
+    let (direct, remarks) = lower_with_remarks(&pays, &forbidden, &whole).unwrap();
+    assert_eq!((calls(&direct), remarks.len()), (0, 0));
 
-    let small = lower(&laid_out(&graph(1, [2, 2], (64, 64), [1; 4], false, 1)), &TARGET).unwrap();
+    let small = laid_out(&graph(1, [2, 2], (64, 64), [1; 4], false, 1));
+    let (small, remarks) = lower_with_remarks(&small, &TARGET, &whole).unwrap();
     assert_eq!(calls(&small), 0);
-    assert!(!small.remarks[0].done, "{}", small.remarks[0]);
+    assert!(!remarks[0].done, "{}", remarks[0]);
 }
 
 /// Several images share at most so many scratch buffers.

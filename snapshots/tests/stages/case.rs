@@ -2,8 +2,8 @@
 //!
 //! Options are lines `#@ KEY VALUES`:
 //! - `dim NAME=N ...`: values of symbolic dimensions;
-//! - `stages NAME ...`: the stages to keep a snapshot of; by default `import simplify fuse layout tile plan` (every stage but `decompose`
-//!   is checked nevertheless);
+//! - `stages NAME ...`: the stages to keep a snapshot of beside `object`, by default all but `legalise`, `quantise`, `header` and
+//!   `decompose` (every stage but `decompose` is checked nevertheless);
 //! - `integer`: the stages are those of the integer network it is turned into, `import` being that network;
 //! - `fails`: the model cannot be compiled, and the snapshot is the list of reasons;
 //! - `cut N`: only the first N bytes of the encoded model are given.
@@ -24,17 +24,21 @@ pub enum Stage {
     Decompose,
     Quantise,
     Layout,
+    Schedule,
     Tile,
     Plan,
     Header,
+    /// Digests of the objects.
+    Object,
     Errors,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 11] = {
+    pub const ALL: [Stage; 13] = {
         use Stage::*;
         [
-            Import, Legalise, Simplify, Fuse, Decompose, Quantise, Layout, Tile, Plan, Header, Errors,
+            Import, Legalise, Simplify, Fuse, Decompose, Quantise, Layout, Schedule, Tile, Plan, Header,
+            Object, Errors,
         ]
     };
 
@@ -48,9 +52,11 @@ impl Stage {
             Stage::Decompose => "decompose",
             Stage::Quantise => "quantise",
             Stage::Layout => "layout",
+            Stage::Schedule => "schedule",
             Stage::Tile => "tile",
             Stage::Plan => "plan",
             Stage::Header => "header",
+            Stage::Object => "object",
             Stage::Errors => "errors",
         }
     }
@@ -107,6 +113,9 @@ impl Case {
                 "cut" => cut = Some(values.parse().map_err(|_| wrong())?),
                 _ => return Err(wrong()),
             }
+        }
+        if !stages.contains(&Stage::Errors) {
+            stages.insert(Stage::Object);
         }
         let mut model = onnx_text::parse(text)?.encode_to_vec();
         if let Some(cut) = cut {

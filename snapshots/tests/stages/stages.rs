@@ -6,6 +6,7 @@ use sdc_interp::compare::{self, compare};
 use sdc_interp::{TileOptions as RunOptions, run_graph, run_tile, run_tile_planned, run_tile_with};
 use sdc_ir::Tensor;
 use sdc_ir::graph::Graph;
+use sdc_ir::schedule::Schedule;
 use sdc_ir::text;
 use sdc_ir::tile::Module;
 use sdc_passes::decompose::synthetic::Synthetic;
@@ -13,7 +14,8 @@ use sdc_passes::driver::{CheckInputs, Observer};
 use sdc_passes::integer;
 use sdc_passes::pipeline::{self, Compiled, PipelineError, PipelineOptions};
 use sdc_passes::plan::{self, Plan, report::report};
-use sdc_passes::tile::{Lowered, TileOptions};
+use sdc_passes::schedule::ScheduleOptions;
+use sdc_passes::tile::Lowered;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
@@ -73,19 +75,12 @@ pub fn refusal(case: &Case) -> Result<String, String> {
     }
 }
 
-/// What the passes made of a graph.
-pub struct Outcome {
-    pub compiled: Compiled,
-    /// Text of each stage up to the plan.
-    pub texts: BTreeMap<Stage, String>,
-}
-
-/// Runs the passes, the interpreter before and after each, and checks texts and plan on the way.
-pub fn compile(graph: &Graph, tile: TileOptions) -> Result<Outcome, String> {
+/// Runs the passes, the interpreter before and after each, and checks texts and plan on the way. The text of each stage up to the plan.
+pub fn compile(graph: &Graph, schedule: ScheduleOptions) -> Result<BTreeMap<Stage, String>, String> {
     let mut watch = Watch::default();
     let options = PipelineOptions {
         check_each_pass: Some(INPUTS),
-        tile,
+        schedule,
         ..PipelineOptions::default()
     };
     let compiled = pipeline::compile_pipeline(graph, &options, &mut watch).map_err(|e| e.to_string())?;
@@ -102,10 +97,7 @@ pub fn compile(graph: &Graph, tile: TileOptions) -> Result<Outcome, String> {
     }
     check_plan(&compiled)?;
     check_runs(graph, &compiled)?;
-    Ok(Outcome {
-        compiled,
-        texts: watch.texts,
-    })
+    Ok(watch.texts)
 }
 
 /// Keeps the text of each stage, and finds fault with it.
@@ -147,6 +139,17 @@ impl Observer for Watch {
         self.round_trip(pass, graph, text::parse_graph(&text, &graph.weights));
         self.keep(pass, text);
     }
+    fn scheduled(&mut self, graph: &Graph, schedule: &Schedule) {
+        let text = text::Scheduled { graph, schedule }.to_string();
+        match text::parse_schedule(&text, &graph.weights) {
+            Ok((again, parsed)) if again == *graph && parsed == *schedule => {}
+            Ok(_) => self
+                .faults
+                .push(format!("the schedule reads back as something else:\n{text}")),
+            Err(error) => self.faults.push(format!("the schedule does not parse: {error}")),
+        }
+        self.keep("schedule", text);
+    }
     fn lowered(&mut self, lowered: &Lowered) {
         let text = lowered.module.to_string();
         self.round_trip(
@@ -162,8 +165,8 @@ impl Observer for Watch {
 }
 
 fn check_plan(compiled: &Compiled) -> Result<(), String> {
-    let Lowered { module, in_place, .. } = &compiled.lowered;
-    let faults = plan::check::check(module, in_place, &compiled.plan);
+    let module = &compiled.lowered.module;
+    let faults = plan::check::check(module, &compiled.plan);
     let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     if faults.is_empty() {
         Ok(())

@@ -7,22 +7,19 @@ use crate::EvalError;
 use crate::values::{count, from_ints, int_range, with_room};
 use sdc_ir::graph::TensorType;
 use sdc_ir::graph::op::{QLinearAdd, QLinearAveragePool, QLinearInstanceNormalization, QLinearMul};
+use sdc_ir::integer::{Requantise, average_multiplier};
 use sdc_ir::{DType, Tensor};
 
-/// Where results lie.
-pub(super) struct Output {
-    pub shift: usize,
-    pub zero: i64,
-    pub min: i64,
-    pub max: i64,
-}
-
-impl Output {
-    /// `clamp(zero + ((scaled + 2^(shift-1)) >> shift), min, max)`.
-    pub(super) fn of(&self, scaled: i128) -> i128 {
-        let rounded = (scaled + (1 << (self.shift - 1))) >> self.shift;
-        (rounded + i128::from(self.zero)).clamp(self.min.into(), self.max.into())
-    }
+/// Requantises sums of 64 bits.
+pub(super) fn requantiser(shift: usize, zero: i64, min: i64, max: i64) -> impl Fn(i128) -> i128 {
+    let shift = shift as u32;
+    let out = Requantise {
+        shift,
+        zero,
+        min,
+        max,
+    };
+    move |sum| out.of(sum as i64).into()
 }
 
 pub(super) fn add(op: &QLinearAdd, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, EvalError> {
@@ -33,29 +30,19 @@ pub(super) fn add(op: &QLinearAdd, inputs: &[&Tensor], ty: &TensorType) -> Resul
             *sum += (x - i128::from(zero)) * i128::from(multiplier);
         }
     }
-    let out = Output {
-        shift: op.shift,
-        zero: op.y_zero,
-        min: op.min,
-        max: op.max,
-    };
-    let y: Vec<i128> = sums.into_iter().map(|sum| out.of(sum)).collect();
+    let out = requantiser(op.shift, op.y_zero, op.min, op.max);
+    let y: Vec<i128> = sums.into_iter().map(|sum| out(sum)).collect();
     from_ints(ty.dtype, ty.sizes().to_vec(), &y)
 }
 
 pub(super) fn mul(op: &QLinearMul, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, EvalError> {
     let [a, b] = [0, 1].map(|i| ints("QLinearMul", &expand(inputs[i], ty.sizes())?));
-    let out = Output {
-        shift: op.shift,
-        zero: op.y_zero,
-        min: op.min,
-        max: op.max,
-    };
+    let out = requantiser(op.shift, op.y_zero, op.min, op.max);
     let [a_zero, b_zero] = [0, 1].map(|i| i128::from(op.zeros[i]));
     let y: Vec<i128> = a?
         .into_iter()
         .zip(b?)
-        .map(|(a, b)| out.of((a - a_zero) * (b - b_zero) * i128::from(op.multiplier)))
+        .map(|(a, b)| out((a - a_zero) * (b - b_zero) * i128::from(op.multiplier)))
         .collect();
     from_ints(ty.dtype, ty.sizes().to_vec(), &y)
 }
@@ -76,19 +63,12 @@ pub(super) fn average_pool(
         .map(|d| divisors(&pool, x.shape(), ty.sizes(), d))
         .collect();
     let (min, max) = int_range(op.to);
-    let out = Output {
-        shift: op.shift,
-        zero: op.y_zero,
-        min: min as i64,
-        max: max as i64,
-    };
+    let out = requantiser(op.shift, op.y_zero, min as i64, max as i64);
     let (height, width) = (ty.sizes()[2], ty.sizes()[3]);
     let mut y = with_room(sums.len())?;
     for (i, sum) in sums.into_iter().enumerate() {
         let divisor = (along[0][i / width % height] * along[1][i % width]) as i64;
-        // A window without elements gives the zero point, as a sum of nothing does.
-        let multiplier = (op.multiplier + divisor / 2).checked_div(divisor).unwrap_or(0);
-        y.push(out.of(sum * i128::from(multiplier)));
+        y.push(out(sum * i128::from(average_multiplier(op.multiplier, divisor))));
     }
     from_ints(ty.dtype, ty.sizes().to_vec(), &y)
 }
@@ -127,12 +107,7 @@ pub(super) fn instance(
     let plane = count(&ty.sizes()[2..])?;
     let bits = QLinearInstanceNormalization::root_bits(plane);
     let n = plane as i128;
-    let out = Output {
-        shift: op.shift,
-        zero: op.y_zero,
-        min: op.min,
-        max: op.max,
-    };
+    let out = requantiser(op.shift, op.y_zero, op.min, op.max);
     let mut y = with_room(x.len())?;
     for (i, x) in x.chunks_exact(plane.max(1)).enumerate() {
         let channel = i % ty.sizes()[1];
@@ -143,7 +118,7 @@ pub(super) fn instance(
         let root = square.isqrt();
         for x in centred() {
             let deviation = ((n * x - sum) << (16 + bits)) / root;
-            y.push(out.of(deviation * multiplier[channel] + bias[channel]));
+            y.push(out(deviation * multiplier[channel] + bias[channel]));
         }
     }
     from_ints(ty.dtype, ty.sizes().to_vec(), &y)

@@ -3,7 +3,7 @@
 //! Unlike other float operators these compute in `f32`, step by step: results are integers, which have to be equal
 //! everywhere.
 
-use super::integer::Output;
+use super::integer::requantiser;
 use super::movement::expand;
 use crate::EvalError;
 use crate::values::{Values, count, from_floats, from_ints, int_range, no_such_type, read, with_room};
@@ -67,7 +67,7 @@ pub(super) fn dequantize(inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, 
 /// What sums are multiplied by: ONNX's arithmetic, or sdc's own.
 enum Multiplier {
     Real(Vec<f32>),
-    Integer(Vec<i128>, Output),
+    Integer(Vec<i128>),
 }
 
 pub(super) fn conv(op: &QLinearConv, inputs: &[&Tensor], ty: &TensorType) -> Result<Tensor, EvalError> {
@@ -80,14 +80,9 @@ pub(super) fn conv(op: &QLinearConv, inputs: &[&Tensor], ty: &TensorType) -> Res
     let multiplier = if op.shift == 0 {
         Multiplier::Real(singles(inputs[3]))
     } else {
-        let out = Output {
-            shift: op.shift,
-            zero: op.y_zero,
-            min: op.min,
-            max: op.max,
-        };
-        Multiplier::Integer(ints(name, inputs[3])?, out)
+        Multiplier::Integer(ints(name, inputs[3])?)
     };
+    let requantise = requantiser(op.shift, op.y_zero, op.min, op.max);
     let [channels, height, width] = [1, 2, 3].map(|d| inputs[0].shape()[d]);
     let [group_channels, kh, kw] = [1, 2, 3].map(|d| inputs[1].shape()[d]);
     let [filters, rows, columns] = [1, 2, 3].map(|d| ty.sizes()[d]);
@@ -121,7 +116,7 @@ pub(super) fn conv(op: &QLinearConv, inputs: &[&Tensor], ty: &TensorType) -> Res
                         let scaled = acc as f32 * all[m];
                         saturate(scaled, op.y_zero as f32, op.min as f32, op.max as f32)
                     }
-                    Multiplier::Integer(all, out) => out.of(i128::from(acc) * all[m]),
+                    Multiplier::Integer(all) => requantise(i128::from(acc) * all[m]),
                 });
             }
         }

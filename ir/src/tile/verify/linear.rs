@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// `constant + sum(coefficient * variable)`, without zero coefficients.
 #[derive(Clone)]
-pub(super) struct Linear {
+pub(in crate::tile) struct Linear {
     pub terms: BTreeMap<Var, i128>,
     pub constant: i128,
 }
@@ -68,7 +68,7 @@ impl Linear {
 
 /// A number known modulo `modulus`: exactly if that is 0, not at all if it is 1.
 #[derive(Clone, Copy)]
-pub(super) struct Residue {
+pub(in crate::tile) struct Residue {
     pub modulus: i128,
     pub value: i128,
 }

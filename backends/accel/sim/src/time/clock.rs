@@ -1,0 +1,215 @@
+//! When instructions start and complete: queues, tokens and the DRAM channel in time (specification, 6.1).
+
+use sdc_accel_isa::{Engine, Instr, Op};
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// What an engine does in a cycle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    Busy,
+    /// Waits for a token of this engine.
+    Wait(Engine),
+    /// Waits for the DRAM channel.
+    Channel,
+    Idle,
+}
+
+/// How long an instruction occupies its engine, and how much later it is complete.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Duration {
+    pub busy: u64,
+    pub latency: u64,
+    /// It occupies the DRAM channel too.
+    pub channel: bool,
+}
+
+/// When an instruction ran.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Span {
+    pub instr: usize,
+    pub engine: Engine,
+    pub start: u64,
+    /// When its engine was free again.
+    pub free: u64,
+    /// When it was complete.
+    pub end: u64,
+}
+
+/// Queues and tokens of one part of a program in time, from cycle 0 on.
+pub(crate) struct Clock<'a> {
+    code: &'a [Instr],
+    rest: Range<usize>,
+    depth: usize,
+    /// Instructions and the cycles they were queued in.
+    queues: [VecDeque<(usize, u64)>; 4],
+    /// When tokens from the first engine to the second can be taken.
+    tokens: [[VecDeque<u64>; 4]; 4],
+    engines: [Unit; 4],
+    channel: u64,
+    /// The first cycle in which the next instruction can be queued.
+    next_issue: u64,
+    /// Completion of the last instruction.
+    pub end: u64,
+}
+
+/// One engine.
+#[derive(Clone, Copy, Default)]
+struct Unit {
+    /// From when on it is not occupied.
+    free: u64,
+    /// The first cycle in which it can start another instruction.
+    next: u64,
+    /// The last cycle in which its queue got room.
+    room: u64,
+    /// Up to where its states are told.
+    told: u64,
+}
+
+/// An instruction that can start, and when.
+#[derive(Clone, Copy)]
+pub(crate) struct Start {
+    pub instr: usize,
+    pub engine: Engine,
+    at: u64,
+    queued: u64,
+    /// The last token it waited for.
+    token: Option<(u64, Engine)>,
+}
+
+impl<'a> Clock<'a> {
+    pub fn new(code: &'a [Instr], part: Range<usize>, depth: u32) -> Self {
+        let mut clock = Self {
+            code,
+            rest: part,
+            depth: depth as usize,
+            queues: Default::default(),
+            tokens: Default::default(),
+            engines: Default::default(),
+            channel: 0,
+            next_issue: 0,
+            end: 0,
+        };
+        clock.issue();
+        clock
+    }
+
+    /// Queues what has room: one instruction a cycle, in program order.
+    fn issue(&mut self) {
+        while let Some(instr) = self.code[self.rest.clone()].first() {
+            let engine = instr.engine.index();
+            if self.queues[engine].len() >= self.depth {
+                return;
+            }
+            let at = self.next_issue.max(self.engines[engine].room);
+            self.queues[engine].push_back((self.rest.start, at));
+            self.next_issue = at + 1;
+            self.rest.start += 1;
+            if instr.op == Op::Halt {
+                self.rest.start = self.rest.end;
+            }
+        }
+    }
+
+    /// The instruction that starts next: the earliest of all engines, in their order.
+    pub fn next(&self, uses_channel: impl Fn(&Op) -> bool) -> Option<Start> {
+        let starts = Engine::ALL.into_iter().filter_map(|engine| {
+            let unit = &self.engines[engine.index()];
+            let &(instr, queued) = self.queues[engine.index()].front()?;
+            let mut token: Option<(u64, Engine)> = None;
+            for from in self.code[instr].wait.iter() {
+                let &at = self.tokens[from.index()][engine.index()].front()?;
+                token = token.filter(|&(last, _)| last >= at).or(Some((at, from)));
+            }
+            let channel = if uses_channel(&self.code[instr].op) {
+                self.channel
+            } else {
+                0
+            };
+            let times = [
+                unit.free,
+                unit.next,
+                queued + 1,
+                token.map_or(0, |t| t.0),
+                channel,
+            ];
+            Some(Start {
+                instr,
+                engine,
+                at: times.into_iter().fold(0, u64::max),
+                queued,
+                token,
+            })
+        });
+        starts.min_by_key(|s| s.at)
+    }
+
+    /// Starts it. `tell(engine, state, from, to)` hears what the engine did since its last instruction, and does with this one.
+    pub fn start(
+        &mut self,
+        start: &Start,
+        duration: Duration,
+        mut tell: impl FnMut(Engine, State, u64, u64),
+    ) -> Span {
+        let (engine, at) = (start.engine, start.at);
+        let unit = &mut self.engines[engine.index()];
+        let mut told = unit.told;
+        let mut until = |state, to: u64| {
+            if to > told {
+                tell(engine, state, told, to);
+                told = to;
+            }
+        };
+        until(State::Idle, (start.queued + 1).min(at));
+        if let Some((token, from)) = start.token {
+            until(State::Wait(from), token.min(at));
+        }
+        until(
+            if duration.channel {
+                State::Channel
+            } else {
+                State::Idle
+            },
+            at,
+        );
+        until(State::Busy, at + duration.busy);
+        unit.told = told;
+        unit.free = at + duration.busy;
+        unit.next = at + 1;
+        unit.room = at;
+        if duration.channel {
+            self.channel = at + duration.busy;
+        }
+        let end = at + duration.busy + duration.latency;
+        self.queues[engine.index()].pop_front();
+        let instr = &self.code[start.instr];
+        for from in instr.wait.iter() {
+            self.tokens[from.index()][engine.index()].pop_front();
+        }
+        // What takes no time at all is seen in the next cycle.
+        for to in instr.signal.iter() {
+            self.tokens[engine.index()][to.index()].push_back(end.max(at + 1));
+        }
+        if instr.op != Op::Halt {
+            self.end = self.end.max(end);
+        }
+        self.issue();
+        Span {
+            instr: start.instr,
+            engine,
+            start: at,
+            free: at + duration.busy,
+            end,
+        }
+    }
+
+    /// Tells the engines' states up to the end of the part.
+    pub fn finish(&mut self, mut tell: impl FnMut(Engine, State, u64, u64)) {
+        for engine in Engine::ALL {
+            let told = self.engines[engine.index()].told;
+            if told < self.end {
+                tell(engine, State::Idle, told, self.end);
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What each function of a compiled model computes and touches, for profiles.
+
+use sdc_ir::analysis::macs;
+use sdc_ir::graph::Origin;
+use sdc_ir::tile::{Buffer, Func, Inst, Stmt};
+use sdc_passes::pipeline::Compiled;
+use std::collections::BTreeSet;
+
+/// One function of the compiled model.
+#[derive(Debug, Clone)]
+pub struct Function {
+    /// Its name in the tile IR.
+    pub name: String,
+    /// The user's nodes it comes from.
+    pub origins: Vec<Origin>,
+    /// Kernels it calls; none if it is made of loops.
+    pub kernels: Vec<String>,
+    /// Multiply-accumulates by ONNX's definition of its operators.
+    pub macs: u64,
+    /// Bytes of the buffers it touches, each counted once.
+    pub bytes: u64,
+    /// Tasks that may run concurrently.
+    pub tasks: u64,
+}
+
+/// The functions of a model, in the order they run.
+pub fn of(compiled: &Compiled) -> Vec<Function> {
+    let module = &compiled.lowered.module;
+    module
+        .funcs
+        .iter()
+        .map(|func| {
+            let (mut buffers, mut kernels) = (BTreeSet::new(), BTreeSet::new());
+            touched(&func.body, &mut buffers, &mut kernels);
+            let bytes = buffers.iter().map(|&b: &Buffer| {
+                let data = &module.buffers[b];
+                (data.len * data.dtype.size()) as u64
+            });
+            Function {
+                name: func.name.clone(),
+                origins: func.origins.clone(),
+                kernels: kernels.into_iter().collect(),
+                macs: macs_of(compiled, func),
+                bytes: bytes.sum(),
+                tasks: sdc_lower::tasks(func).unwrap_or(1),
+            }
+        })
+        .collect()
+}
+
+/// Work of the node the function was made from: the one with the same origins.
+fn macs_of(compiled: &Compiled, func: &Func) -> u64 {
+    let nodes = compiled.graph.nodes().values();
+    let work = nodes
+        .filter(|n| n.origins == func.origins)
+        .map(|n| macs::of(&compiled.graph, n));
+    work.max().unwrap_or(0)
+}
+
+fn touched(stmts: &[Stmt], buffers: &mut BTreeSet<Buffer>, kernels: &mut BTreeSet<String>) {
+    for stmt in stmts {
+        match stmt {
+            Stmt::Let(_, Inst::Load { buffer, .. } | Inst::LoadSplat { buffer, .. })
+            | Stmt::Store { buffer, .. } => {
+                buffers.insert(*buffer);
+            }
+            Stmt::Let(..) => {}
+            Stmt::For(f) => touched(&f.body, buffers, kernels),
+            Stmt::Kernel(call) => {
+                kernels.insert(call.kernel.clone());
+                buffers.extend(call.operands.iter().flatten().map(|view| view.buffer));
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! From a float network to one that computes in integers, and what became of it.
+
+use crate::calibration::Calibration;
+use crate::error::Result;
+use crate::images::Preprocessing;
+use crate::observe::Observer;
+use sdc_ir::graph::Graph;
+use sdc_passes::decompose::Samples;
+use sdc_passes::decompose::synthetic::Synthetic;
+use sdc_passes::integer::listing::{Line, listing};
+use sdc_passes::integer::{self, Options};
+use sdc_passes::pass::origin_text;
+use serde::Serialize;
+
+/// Seed of made-up inputs.
+const SEED: u64 = 1;
+
+/// What computes in integers and what does not.
+#[derive(Debug, Clone, Serialize)]
+pub struct IntegerReport {
+    /// Inputs that the ranges were read from.
+    pub inputs: usize,
+    /// They were made up.
+    pub made_up: bool,
+    /// The share by which some range still grew over the second half of them.
+    pub drift: f64,
+    /// What stayed in floating point: node and reason.
+    pub left: Vec<Left>,
+    /// Every operator.
+    pub operators: Vec<Line>,
+}
+
+/// A node that stayed in floating point.
+#[derive(Debug, Clone, Serialize)]
+pub struct Left {
+    /// The user's nodes.
+    pub node: String,
+    /// Why it stayed.
+    pub reason: String,
+}
+
+/// Converts a graph after [`fuse`](crate::compress::fuse). It is shown at most `limit` inputs; without a calibration made-up ones, such as
+/// the preprocessing makes of photographs.
+///
+/// # Errors
+/// A network that computes in integers already, or that the interpreter cannot run; inputs that cannot be read.
+pub fn to_integers(
+    fused: &Graph,
+    calibration: Option<&Calibration>,
+    preprocessing: &Preprocessing,
+    limit: usize,
+    observer: &dyn Observer,
+) -> Result<(Graph, IntegerReport)> {
+    let (mean, deviation) = preprocessing.statistics().unwrap_or((0.0, 1.0));
+    let made_up = Synthetic::new(fused, limit, mean, deviation, SEED);
+    let samples = calibration.map_or(&made_up as &dyn Samples, |c| c);
+    let options = Options { samples, limit };
+    let converted = integer::run(fused, &options, &mut |p| {
+        let moved = format!("ranges moved by {:.1} %", 100.0 * p.drift);
+        observer.at(p.done, p.total, &moved);
+    })?;
+    let report = IntegerReport {
+        inputs: samples.count().min(limit),
+        made_up: calibration.is_none(),
+        drift: converted.drift,
+        left: converted
+            .left
+            .iter()
+            .map(|left| Left {
+                node: origin_text(&left.origins),
+                reason: left.reason.clone(),
+            })
+            .collect(),
+        operators: listing(&converted.graph),
+    };
+    Ok((converted.graph, report))
+}

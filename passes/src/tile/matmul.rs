@@ -58,6 +58,37 @@ impl Rows {
     pub fn m(&self) -> usize {
         self.a.shape[0]
     }
+
+    /// The call for all blocks of columns.
+    fn call(&self, op: &MatMul, widths: &Widths, w: Buffer, bias: Option<&Ref>) -> KernelCall {
+        let mut params: Vec<i64> = [self.m(), self.n, self.k].map(|n| n as i64).to_vec();
+        params.extend([self.a.strides[0], self.a.strides[1], self.out.strides[0]]);
+        params.push(self.residual.as_ref().map_or(0, |r| r.strides[0]));
+        params.extend([widths.block as i64, widths.kernel_lanes as i64]);
+        params.extend([i64::from(op.bias), i64::from(op.residual)]);
+        params.extend(activation_params(op.act));
+        let view = |r: &Ref| View {
+            buffer: r.buffer,
+            offset: r.offset.into(),
+        };
+        let weights = View {
+            buffer: w,
+            offset: 0.into(),
+        };
+        KernelCall {
+            kernel: "gemm_f32".to_owned(),
+            params,
+            operands: vec![
+                Some(view(&self.a)),
+                Some(weights),
+                bias.map(view),
+                self.residual.as_ref().map(view),
+                Some(view(&self.out)),
+            ],
+            begin: 0.into(),
+            end: self.n.div_ceil(widths.block).into(),
+        }
+    }
 }
 
 /// Compressed weights as the kernel reads them.
@@ -98,33 +129,12 @@ fn constant(
     let (bias, _) = (o.bias.map(|v| cx.place(v)), o.residual.map(|v| cx.place(v)));
     let refused = || cx.unsupported(node, "the kernel does not fit these operands");
     let rows = Rows::of(&cx.scene, node, op).ok_or_else(refused)?;
-    let (block, lanes, n) = (cx.widths.block, cx.widths.kernel_lanes, rows.n);
-    let mut params: Vec<i64> = [rows.m(), n, rows.k].map(|n| n as i64).to_vec();
-    params.extend([rows.a.strides[0], rows.a.strides[1], rows.out.strides[0]]);
-    params.push(rows.residual.as_ref().map_or(0, |r| r.strides[0]));
-    params.extend([block as i64, lanes as i64]);
-    params.extend([i64::from(op.bias), i64::from(op.residual)]);
-    params.extend(activation_params(op.act));
-    let view = |r: &Ref| View {
-        buffer: r.buffer,
-        offset: r.offset.into(),
-    };
-    let operands = vec![
-        Some(view(&rows.a)),
-        Some(View {
-            buffer: w,
-            offset: 0.into(),
-        }),
-        bias.as_ref().map(view),
-        rows.residual.as_ref().map(view),
-        Some(view(&rows.out)),
-    ];
+    let (block, n) = (cx.widths.block, rows.n);
+    let whole = rows.call(op, &cx.widths, w, bias.as_ref());
     let call = |begin: Bound, end: Bound| KernelCall {
-        kernel: "gemm_f32".to_owned(),
-        params: params.clone(),
-        operands: operands.clone(),
         begin,
         end,
+        ..whole.clone()
     };
     let mut b = FuncBuilder::new();
     if let (Some((weights, matrices)), Form::Blocks) = (&compressed, form) {

@@ -36,28 +36,95 @@ pub fn lower(
     if (x.strides[1] != 1 && x.shape[1] != 1) || (y.strides[1] != 1 && y.shape[1] != 1) {
         return Err(cx.unsupported(node, "operands are not channels-last"));
     }
-    let k = constants(cx, node, &data.inputs)?;
     let depthwise = op.group > 1 && op.group == x.shape[1] && op.group == y.shape[1];
-    let [m, c, kh, kw] = k.shape;
-    let (out_c, taps) = (m / op.group, kh * kw);
-    // Filters of one group, rounded up: what the vectors of per-filter numbers hold per group.
-    let padded = out_c.next_multiple_of(LANES);
-    let name = |what: &str| format!("{} {what}", data.inputs[1]);
-    let (w, w_len, planes, vectors) = if depthwise {
+    let packed = if depthwise {
+        Packed::depthwise(cx, node)?
+    } else {
+        Packed::dense(cx, node, op, weights)?
+    };
+    let cut = split::grid(tasks, rows.len());
+    let out_c = packed.shape[0] / op.group;
+    if cut.channel_parts != 1 && (op.group != 1 || !out_c.is_multiple_of(cut.channel_parts * BLOCK)) {
+        return Err(cx.unsupported(node, "parts of the channels are not whole blocks"));
+    }
+    let signed = [input, result].map(|v| i64::from(cx.dtype(v) == DType::I8));
+    let call = Call {
+        op,
+        packed: &packed,
+        x: &x,
+        y: &y,
+        depthwise,
+        // Parts of the channels are whole blocks, which follow one another.
+        part: out_c / cut.channel_parts,
+        signed,
+    };
+    let mut b = FuncBuilder::new();
+    split::for_parts(&mut b, x.shape[0], tasks, &rows, &mut |b, image, at, range| {
+        if depthwise || op.group == 1 {
+            b.kernel(call.on(&image, &0.into(), &at, range));
+        } else {
+            b.for_range(0, op.group, 1, |b, g| {
+                b.kernel(call.on(&image, &g, &at, range));
+            });
+        }
+    });
+    cx.push_func(b, data.origins.clone());
+    Ok(())
+}
+
+/// The constant operands in buffers.
+struct Packed {
+    /// `[M, C/group, kh, kw]`
+    shape: [usize; 4],
+    weights: Buffer,
+    /// Elements of a group's weights.
+    len: usize,
+    /// Bytes per weight.
+    planes: usize,
+    /// Numbers per filter: of depthwise bias and scale, else bias, sum of the weights and scale.
+    vectors: Vec<Buffer>,
+}
+
+impl Packed {
+    fn depthwise(cx: &mut Lowering<'_>, node: Node) -> Result<Self, TileError> {
+        let inputs = &cx.graph.nodes()[node].inputs;
+        let k = constants(cx, node, inputs)?;
+        let name = |what: &str| format!("{} {what}", inputs[1]);
+        let [m, _, kh, kw] = k.shape;
+        let taps = kh * kw;
         let moved: Vec<i16> = (0..taps * m)
             .map(|i| k.weights[i % m * taps + i / m] as i16)
             .collect();
-        let w = constant(cx, node, moved, &name("taps-major"))?;
+        let weights = constant(cx, node, moved, &name("taps-major"))?;
         let bias = constant(cx, node, k.bias.clone(), &name("bias"))?;
         let scale = k.multipliers(cx, node, k.multiplier.clone(), &name("scale"))?;
-        (w, 0, 1, vec![bias, scale])
-    } else {
-        let planes = planes(cx.graph, data.inputs[1]);
-        let w_len = packed_len(k.shape, op.group, planes) / op.group;
-        let w = match weights.filter(|form| form.is_compressed()) {
+        Ok(Self {
+            shape: k.shape,
+            weights,
+            len: 0,
+            planes: 1,
+            vectors: vec![bias, scale],
+        })
+    }
+
+    fn dense(
+        cx: &mut Lowering<'_>,
+        node: Node,
+        op: &QLinearConv,
+        form: Option<Form>,
+    ) -> Result<Self, TileError> {
+        let inputs = &cx.graph.nodes()[node].inputs;
+        let k = constants(cx, node, inputs)?;
+        let name = |what: &str| format!("{} {what}", inputs[1]);
+        let [m, c, kh, kw] = k.shape;
+        let out_c = m / op.group;
+        // Filters of one group, rounded up: what the vectors of per-filter numbers hold per group.
+        let padded = out_c.next_multiple_of(LANES);
+        let planes = planes(cx.graph, inputs[1]);
+        let weights = match form.filter(|form| form.is_compressed()) {
             Some(form) => {
                 let streamed = form == Form::Streamed;
-                quantised_weights::panels(cx, node, data.inputs[1], k.shape, op.group, streamed).ok_or_else(
+                quantised_weights::panels(cx, node, inputs[1], k.shape, op.group, streamed).ok_or_else(
                     || cx.unsupported(node, "the weights cannot be rebuilt in the kernel's order"),
                 )?
             }
@@ -65,87 +132,87 @@ pub fn lower(
         };
         let sums: Vec<i32> = k
             .weights
-            .chunks_exact(c * taps)
+            .chunks_exact(c * kh * kw)
             .map(|filter| filter.iter().sum::<i64>() as i32)
             .collect();
         let bias = constant(cx, node, spread(&k.bias, out_c, padded), &name("bias"))?;
         let sums = constant(cx, node, spread(&sums, out_c, padded), &name("sums"))?;
         let scale = k.multipliers(cx, node, spread(&k.multiplier, out_c, padded), &name("scale"))?;
-        (w, w_len, planes, vec![bias, sums, scale])
-    };
-
-    let cut = split::grid(tasks, rows.len());
-    if cut.channel_parts != 1 && (op.group != 1 || !out_c.is_multiple_of(cut.channel_parts * BLOCK)) {
-        return Err(cx.unsupported(node, "parts of the channels are not whole blocks"));
+        Ok(Self {
+            shape: k.shape,
+            weights,
+            len: packed_len(k.shape, op.group, planes) / op.group,
+            planes,
+            vectors: vec![bias, sums, scale],
+        })
     }
-    // Parts of the channels are whole blocks, which follow one another.
-    let part = out_c / cut.channel_parts;
-    let part_w = part * w_len / out_c.next_multiple_of(LANES);
+}
 
-    let signed = |v: Value| i64::from(cx.dtype(v) == DType::I8);
-    let mut params: Vec<i64> = [
-        x.shape[2],
-        x.shape[3],
-        if depthwise { x.shape[1] } else { c },
-        y.shape[3],
-    ]
-    .map(|n| n as i64)
-    .to_vec();
-    if !depthwise {
-        params.push(part as i64);
-    }
-    let window = [
-        kh,
-        kw,
-        op.strides[0],
-        op.strides[1],
-        op.dilations[0],
-        op.dilations[1],
-    ];
-    params.extend(window.map(|n| n as i64));
-    params.extend([op.pads[0] as i64, op.pads[1] as i64]);
-    params.extend([x.strides[2], x.strides[3], 0, y.strides[2], y.strides[3], 0]);
-    if !depthwise {
-        params.push(planes as i64);
-    }
-    params.extend([
-        signed(input),
-        op.x_zero,
-        signed(result),
-        op.y_zero,
-        op.min,
-        op.max,
-        op.shift as i64,
-    ]);
+/// A call of the kernel, but for the image, the group, the part of the channels, and the rows.
+struct Call<'a> {
+    op: &'a QLinearConv,
+    packed: &'a Packed,
+    x: &'a Ref,
+    y: &'a Ref,
+    depthwise: bool,
+    /// Channels of a part.
+    part: usize,
+    /// Whether operand and result are signed.
+    signed: [i64; 2],
+}
 
-    let call = |image: &Affine, group: &Affine, at: &Affine, range: Range<Bound>| {
+impl Call<'_> {
+    fn params(&self) -> Vec<i64> {
+        let (op, x, y) = (self.op, self.x, self.y);
+        let [_, c, kh, kw] = self.packed.shape;
+        let in_c = if self.depthwise { x.shape[1] } else { c };
+        let mut params: Vec<i64> = [x.shape[2], x.shape[3], in_c, y.shape[3]]
+            .map(|n| n as i64)
+            .to_vec();
+        if !self.depthwise {
+            params.push(self.part as i64);
+        }
+        let ([sh, sw], [dh, dw]) = ([0, 1].map(|d| op.strides[d]), [0, 1].map(|d| op.dilations[d]));
+        params.extend([kh, kw, sh, sw, dh, dw].map(|n| n as i64));
+        params.extend([op.pads[0] as i64, op.pads[1] as i64]);
+        params.extend([x.strides[2], x.strides[3], 0, y.strides[2], y.strides[3], 0]);
+        if !self.depthwise {
+            params.push(self.packed.planes as i64);
+        }
+        let [x_signed, y_signed] = self.signed;
+        let shift = op.shift as i64;
+        params.extend([x_signed, op.x_zero, y_signed, op.y_zero, op.min, op.max, shift]);
+        params
+    }
+
+    fn on(&self, image: &Affine, group: &Affine, at: &Affine, range: Range<Bound>) -> KernelCall {
+        let [m, c, ..] = self.packed.shape;
+        let out_c = m / self.op.group;
+        let padded = out_c.next_multiple_of(LANES);
+        let (len, part) = (self.packed.len, self.part);
         let view = |buffer: Buffer, offset: Affine| Some(View { buffer, offset });
         let of = |per_group: usize, per_part: usize| {
             group.clone() * per_group as i64 + at.clone() * per_part as i64
         };
         let tensor =
             |r: &Ref, channel: Affine| view(r.buffer, image.clone() * r.strides[0] + channel + r.offset);
-        let mut operands = vec![tensor(&x, of(c, 0)), view(w, of(w_len, part_w))];
-        operands.extend(vectors.iter().map(|&v| view(v, of(padded, part))));
-        operands.push(tensor(&y, of(out_c, part)));
+        let weights = view(self.packed.weights, of(len, part * len / padded));
+        let mut operands = vec![tensor(self.x, of(c, 0)), weights];
+        operands.extend(self.packed.vectors.iter().map(|&v| view(v, of(padded, part))));
+        operands.push(tensor(self.y, of(out_c, part)));
+        let kernel = if self.depthwise {
+            "depthwise2d_i8"
+        } else {
+            "conv2d_i8"
+        };
         KernelCall {
-            kernel: if depthwise { "depthwise2d_i8" } else { "conv2d_i8" }.to_owned(),
-            params: params.clone(),
+            kernel: kernel.to_owned(),
+            params: self.params(),
             operands,
             begin: range.start,
             end: range.end,
         }
-    };
-    let mut b = FuncBuilder::new();
-    split::for_parts(&mut b, x.shape[0], tasks, &rows, &mut |b, image, at, range| {
-        if depthwise || op.group == 1 {
-            b.kernel(call(&image, &0.into(), &at, range));
-        } else {
-            b.for_range(0, op.group, 1, |b, g| b.kernel(call(&image, &g, &at, range)));
-        }
-    });
-    cx.push_func(b, data.origins.clone());
-    Ok(())
+    }
 }
 
 fn constants(cx: &Lowering<'_>, node: Node, inputs: &[Value]) -> Result<Constants, TileError> {

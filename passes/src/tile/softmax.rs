@@ -9,7 +9,7 @@ use sdc_ir::DType;
 use sdc_ir::graph::Node;
 use sdc_ir::graph::op::{ReduceKind, Softmax};
 use sdc_ir::schedule::{Algorithm, Tasks};
-use sdc_ir::tile::{FoldOp, FuncBuilder, KernelCall, Ty, Val};
+use sdc_ir::tile::{Affine, FoldOp, FuncBuilder, KernelCall, Ty, Val};
 
 /// The rows that the kernel can go over, result first; `None` if they have gaps.
 pub fn rows(scene: &Scene<'_>, node: Node, op: &Softmax) -> Option<Rows> {
@@ -80,89 +80,128 @@ pub fn lower(
         cx.push_func(b, data.origins.clone());
         return Ok(());
     }
+    let softmax = Loops {
+        x: &x,
+        out: &out,
+        axis: op.axis,
+        log: op.log,
+        dtype,
+        along,
+    };
     let mut b = FuncBuilder::new();
-    nest::emit(
-        &mut b,
-        &[&out_others, &x_others],
-        across,
-        tasks,
-        &mut |b, lanes, access| {
-            let ty = Ty::vector(dtype, lanes);
-            let (to, from) = (&access[0].index, &access[1].index);
-            let max = largest.emit(b, ty, from, 0, along);
-            let shift = |b: &mut FuncBuilder, x| {
-                let wide = b.ty(x).lanes;
-                let max = if wide > b.ty(max).lanes {
-                    b.splat(wide, max)
-                } else {
-                    max
-                };
-                b.sub(x, max)
-            };
-            let main = size - size % usize::from(along);
-            // The exponentials wait in the result for their sum.
-            let exponential = |b: &mut FuncBuilder, i: sdc_ir::tile::Affine, wide: u8, sum: Val| {
-                let x = b.load(
-                    Ty::vector(dtype, wide),
-                    x.buffer,
-                    from.clone() + i.clone() * stride,
-                );
-                let shifted = shift(b, x);
-                let e = math::exp(b, shifted);
-                if !op.log {
-                    b.store(out.buffer, to.clone() + i * out.strides[op.axis], e);
-                }
-                vec![b.add(sum, e)]
-            };
-            let mut total = constant(b, ty, 0.0);
-            if main > 0 {
-                let zero = constant(b, Ty::vector(dtype, along.max(lanes)), 0.0);
-                let sums = b.for_carried(0, main, along.into(), &[zero], |b, i, sum| {
-                    exponential(b, i, along.max(lanes), sum[0])
-                })[0];
-                total = if along > 1 {
-                    b.fold(FoldOp::Add, sums)
-                } else {
-                    sums
-                };
-            }
-            if main < size {
-                total = b.for_carried(main, size, 1, &[total], |b, i, sum| {
-                    exponential(b, i, lanes, sum[0])
-                })[0];
-            }
-            let scale = if op.log {
-                math::log(b, total)
-            } else {
-                let one = constant(b, ty, 1.0);
-                b.div(one, total)
-            };
-            let element = |b: &mut FuncBuilder, i: sdc_ir::tile::Affine, wide: u8| {
-                let ty = Ty::vector(dtype, wide);
-                let place = to.clone() + i.clone() * out.strides[op.axis];
-                let scale = if wide > b.ty(scale).lanes {
-                    b.splat(wide, scale)
-                } else {
-                    scale
-                };
-                let y = if op.log {
-                    let x = b.load(ty, x.buffer, from.clone() + i * stride);
-                    let shifted = shift(b, x);
-                    b.sub(shifted, scale)
-                } else {
-                    let e = b.load(ty, out.buffer, place.clone());
-                    b.mul(e, scale)
-                };
-                b.store(out.buffer, place, y);
-            };
-            b.for_range(0, main, along.into(), |b, i| element(b, i, along.max(lanes)));
-            if main < size {
-                b.for_range(main, size, 1, |b, i| element(b, i, lanes));
-            }
-        },
-    );
-    // The maximum of a row is known before the first element of it is written, and each element is read just before its
-    // own place is: the result may lie over the operand.
+    let operands = [&out_others, &x_others];
+    nest::emit(&mut b, &operands, across, tasks, &mut |b, lanes, access| {
+        let (to, from) = (&access[0].index, &access[1].index);
+        let max = largest.emit(b, Ty::vector(dtype, lanes), from, 0, along);
+        let row = Row { to, from, max, lanes };
+        let total = softmax.exponentials(b, &row);
+        softmax.results(b, &row, total);
+    });
     cx.push_func(b, data.origins.clone());
     Ok(())
+}
+
+/// A softmax in loops.
+struct Loops<'a> {
+    x: &'a Ref,
+    out: &'a Ref,
+    axis: usize,
+    log: bool,
+    dtype: DType,
+    /// Lanes along the axis.
+    along: u8,
+}
+
+/// Where a row begins in the result and the operand, or as many rows side by side as there are lanes, and its maximum.
+struct Row<'a> {
+    to: &'a Affine,
+    from: &'a Affine,
+    max: Val,
+    lanes: u8,
+}
+
+impl Loops<'_> {
+    /// Elements of the row, and those of them in whole vectors.
+    fn sizes(&self) -> (usize, usize) {
+        let size = self.x.shape[self.axis];
+        (size, size - size % usize::from(self.along))
+    }
+
+    /// An element less the maximum.
+    fn shifted(&self, b: &mut FuncBuilder, row: &Row<'_>, i: &Affine, wide: u8) -> Val {
+        let at = row.from.clone() + i.clone() * self.x.strides[self.axis];
+        let x = b.load(Ty::vector(self.dtype, wide), self.x.buffer, at);
+        let max = widened(b, row.max, wide);
+        b.sub(x, max)
+    }
+
+    fn place(&self, row: &Row<'_>, i: &Affine) -> Affine {
+        row.to.clone() + i.clone() * self.out.strides[self.axis]
+    }
+
+    /// The sum of the exponentials, which wait in the result for it.
+    fn exponentials(&self, b: &mut FuncBuilder, row: &Row<'_>) -> Val {
+        let (size, main) = self.sizes();
+        let wide = self.along.max(row.lanes);
+        let step = |b: &mut FuncBuilder, i: Affine, wide: u8, sum: Val| {
+            let shifted = self.shifted(b, row, &i, wide);
+            let e = math::exp(b, shifted);
+            if !self.log {
+                b.store(self.out.buffer, self.place(row, &i), e);
+            }
+            vec![b.add(sum, e)]
+        };
+        let mut total = constant(b, Ty::vector(self.dtype, row.lanes), 0.0);
+        if main > 0 {
+            let zero = constant(b, Ty::vector(self.dtype, wide), 0.0);
+            let sums = b.for_carried(0, main, self.along.into(), &[zero], |b, i, sum| {
+                step(b, i, wide, sum[0])
+            })[0];
+            total = if self.along > 1 {
+                b.fold(FoldOp::Add, sums)
+            } else {
+                sums
+            };
+        }
+        if main < size {
+            total = b.for_carried(main, size, 1, &[total], |b, i, sum| step(b, i, row.lanes, sum[0]))[0];
+        }
+        total
+    }
+
+    fn results(&self, b: &mut FuncBuilder, row: &Row<'_>, total: Val) {
+        let (size, main) = self.sizes();
+        let scale = if self.log {
+            math::log(b, total)
+        } else {
+            let one = constant(b, Ty::vector(self.dtype, row.lanes), 1.0);
+            b.div(one, total)
+        };
+        let element = |b: &mut FuncBuilder, i: Affine, wide: u8| {
+            let place = self.place(row, &i);
+            let scale = widened(b, scale, wide);
+            let y = if self.log {
+                let shifted = self.shifted(b, row, &i, wide);
+                b.sub(shifted, scale)
+            } else {
+                let e = b.load(Ty::vector(self.dtype, wide), self.out.buffer, place.clone());
+                b.mul(e, scale)
+            };
+            b.store(self.out.buffer, place, y);
+        };
+        let wide = self.along.max(row.lanes);
+        b.for_range(0, main, self.along.into(), |b, i| element(b, i, wide));
+        if main < size {
+            b.for_range(main, size, 1, |b, i| element(b, i, row.lanes));
+        }
+    }
+}
+
+/// A value in as many lanes.
+fn widened(b: &mut FuncBuilder, x: Val, lanes: u8) -> Val {
+    if lanes > b.ty(x).lanes {
+        b.splat(lanes, x)
+    } else {
+        x
+    }
 }

@@ -57,45 +57,24 @@ pub fn lower(
     let grid = rows.start / tile..rows.end.div_ceil(tile);
     let cut = split::grid(tasks, grid.len());
     cx.check_channels(node, y.shape[1], cut.channel_parts)?;
-    let images = x.shape[0];
-    let each = match tasks {
-        Tasks::Each { rounds, .. } => Some(rounds),
-        _ => None,
-    };
-    let at_once = tiles_at_once(
-        &grid,
-        y.shape[3].div_ceil(tile),
-        if each.is_some() { images } else { 1 },
-        &cut,
-    );
-    let in_rows = cut.rows.min(grid.len()).max(1);
-    let slots = match each {
-        Some(rounds) => images.div_ceil(rounds),
-        None => cut.row_parts * cut.channel_parts,
-    };
-    let band = band.clamp(1, at_once.max(1));
+    let slots = Slots::of(tasks, &grid, &cut, &x, &y, tile);
+    let band = band.clamp(1, slots.tiles.max(1));
     // A whole number of elements per row of tiles, so that where a task's part begins is affine in its first row.
     let per_row = scratch_len(tile, band, x.shape[1], cx.widths.block)
-        .div_ceil(in_rows)
+        .div_ceil(slots.rows)
         .next_multiple_of(16);
-    let slot = per_row * in_rows;
+    let slot = per_row * slots.rows;
     let scratch = cx.module.buffers.push(BufferData {
         dtype: DType::F32,
-        len: slot * slots,
+        len: slot * slots.count,
         kind: BufferKind::Temp,
         name: format!("{} scratch", data.outputs[0]),
     });
+    let part = y.shape[1] / cut.channel_parts;
     let call = Call {
-        params: params(
-            cx,
-            op,
-            &rows,
-            (tile, band),
-            (&x, &y, residual.as_ref()),
-            y.shape[1] / cut.channel_parts,
-        ),
-        part_w: y.shape[1] / cut.channel_parts * (tile + 2).pow(2) * x.shape[1],
-        part: y.shape[1] / cut.channel_parts,
+        params: params(cx, op, &rows, (tile, band), (&x, &y, residual.as_ref()), part),
+        part_w: part * (tile + 2).pow(2) * x.shape[1],
+        part,
         w,
         scratch,
         bias: bias.as_ref(),
@@ -104,9 +83,10 @@ pub fn lower(
         y: &y,
     };
     let mut b = FuncBuilder::new();
-    if let Some(rounds) = each {
+    let images = x.shape[0];
+    if let Tasks::Each { rounds, .. } = tasks {
         let whole = Bound::from(grid.start)..Bound::from(grid.end);
-        b.parallel_for(slots, |b, s| {
+        b.parallel_for(slots.count, |b, s| {
             let first = s.clone() * rounds as i64;
             let end = Bound::of(vec![first.clone() + rounds, images.into()]);
             b.for_range(first, end, 1, |b, image| {
@@ -125,6 +105,30 @@ pub fn lower(
     }
     cx.push_func(b, data.origins.clone());
     Ok(())
+}
+
+/// The parts of the scratch memory: one for each task.
+struct Slots {
+    count: usize,
+    /// Rows of tiles, and tiles, of a task.
+    rows: usize,
+    tiles: usize,
+}
+
+impl Slots {
+    fn of(tasks: Tasks, grid: &Range<usize>, cut: &Grid, x: &Ref, y: &Ref, tile: usize) -> Self {
+        let columns = y.shape[3].div_ceil(tile);
+        // With a task for every so many images, each goes over the whole of its images.
+        let (count, images) = match tasks {
+            Tasks::Each { rounds, .. } => (x.shape[0].div_ceil(rounds), x.shape[0]),
+            _ => (cut.row_parts * cut.channel_parts, 1),
+        };
+        Self {
+            count,
+            rows: cut.rows.min(grid.len()).max(1),
+            tiles: tiles_at_once(grid, columns, images, cut),
+        }
+    }
 }
 
 /// Parameters of the kernel, for parts of `part` channels.

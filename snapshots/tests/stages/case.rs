@@ -4,6 +4,7 @@
 //! - `dim NAME=N ...`: values of symbolic dimensions;
 //! - `stages NAME ...`: the stages to keep a snapshot of beside `object`, by default all but `legalise`, `quantise`, `header` and
 //!   `decompose` (every stage but `decompose` is checked nevertheless);
+//! - `stages accel` alone: the program of the accelerator, which the simulator runs, instead of everything native;
 //! - `integer`: the stages are those of the integer network it is turned into, `import` being that network;
 //! - `fails`: the model cannot be compiled, and the snapshot is the list of reasons;
 //! - `cut N`: only the first N bytes of the encoded model are given.
@@ -31,14 +32,16 @@ pub enum Stage {
     /// Digests of the objects.
     Object,
     Errors,
+    /// The accelerator's program for the integer network. A case that has it has no other.
+    Accel,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 13] = {
+    pub const ALL: [Stage; 14] = {
         use Stage::*;
         [
             Import, Legalise, Simplify, Fuse, Decompose, Quantise, Layout, Schedule, Tile, Plan, Header,
-            Object, Errors,
+            Object, Errors, Accel,
         ]
     };
 
@@ -58,6 +61,7 @@ impl Stage {
             Stage::Header => "header",
             Stage::Object => "object",
             Stage::Errors => "errors",
+            Stage::Accel => "accel",
         }
     }
 
@@ -83,8 +87,8 @@ impl Case {
     pub fn parse(name: &str, text: &str) -> Result<Self, String> {
         // The header says much the same for every model, `legalise` and `quantise` change few: shown where asked for.
         let usual = |s: &Stage| {
-            use Stage::{Decompose, Errors, Header, Legalise, Quantise};
-            !matches!(s, Legalise | Decompose | Quantise | Header | Errors)
+            use Stage::{Accel, Decompose, Errors, Header, Legalise, Quantise};
+            !matches!(s, Legalise | Decompose | Quantise | Header | Errors | Accel)
         };
         let mut stages: BTreeSet<Stage> = Stage::ALL.into_iter().filter(usual).collect();
         let mut dims = BTreeMap::new();
@@ -114,7 +118,7 @@ impl Case {
                 _ => return Err(wrong()),
             }
         }
-        if !stages.contains(&Stage::Errors) {
+        if !stages.contains(&Stage::Errors) && !stages.contains(&Stage::Accel) {
             stages.insert(Stage::Object);
         }
         let mut model = onnx_text::parse(text)?.encode_to_vec();

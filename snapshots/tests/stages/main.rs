@@ -3,6 +3,7 @@
 //!
 //! A change is accepted with `cargo insta review`, or by running the test with `INSTA_UPDATE=always` and reading the diff.
 
+mod accel;
 mod case;
 mod decompose;
 mod native;
@@ -60,6 +61,10 @@ fn run(case: &Case) -> Result<(), String> {
             return Err("two imports give different reasons".to_owned());
         }
         snapshot(case, Stage::Errors, &reasons);
+        return Ok(());
+    }
+    if case.stages.contains(&Stage::Accel) {
+        snapshot(case, Stage::Accel, &accel::text(case)?);
         return Ok(());
     }
     let graph = stages::start(case)?;

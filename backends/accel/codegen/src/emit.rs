@@ -357,11 +357,10 @@ impl<'a> Emitter<'a> {
         let [uy, ux] = conv.strides.map(|u| u as u32);
         let [dy, dx] = conv.dilations.map(|d| d as u32);
         // Row 0 of the instruction is the band's first, row 0 of the view the map's row `first`; taps count from the piece's first.
-        let sign = if conv.flip { -1 } else { 1 };
         let pt = phase.before[0] + first as i64
             - (band.rows.start * conv.strides[0]) as i64
-            - sign * (p.rows.start * conv.dilations[0]) as i64;
-        let pl = phase.before[1] - sign * (p.columns.start * conv.dilations[1]) as i64;
+            - (p.rows.start * conv.dilations[0]) as i64;
+        let pl = phase.before[1] - (p.columns.start * conv.dilations[1]) as i64;
         Geom {
             kh: p.rows.len() as u32,
             kw: p.columns.len() as u32,
@@ -383,7 +382,7 @@ impl<'a> Emitter<'a> {
             ty0: phase.tap_first[0] as u32,
             tx: phase.tap_step[1] as u32,
             tx0: phase.tap_first[1] as u32,
-            flip: conv.flip,
+            flip: false,
         }
     }
 

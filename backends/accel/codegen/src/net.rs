@@ -165,8 +165,6 @@ pub struct Convolution {
     pub group: usize,
     /// Every filter has one channel, its own.
     pub depthwise: bool,
-    /// Places of taps are subtracted: a transposed convolution.
-    pub flip: bool,
     /// Steps between the results of a phase, in the whole.
     pub phase_step: [usize; 2],
     /// Parts of the result.
@@ -180,10 +178,9 @@ impl Convolution {
     pub fn demand(&self, phase: &Phase, out: Range<usize>, size: usize) -> Range<usize> {
         let taps = (self.kernel[0] - phase.tap_first[0].min(self.kernel[0])).div_ceil(phase.tap_step[0]);
         let reach = taps.saturating_sub(1) as i64 * self.dilations[0] as i64;
-        let (low, high) = if self.flip { (-reach, 0) } else { (0, reach) };
         let at = |y: usize| y as i64 * self.strides[0] as i64 - phase.before[0];
         let clip = |v: i64| v.clamp(0, size as i64) as usize;
-        let rows = clip(at(out.start) + low)..clip(at(out.end - 1) + high + 1);
+        let rows = clip(at(out.start))..clip(at(out.end - 1) + reach + 1);
         if rows.is_empty() {
             // All in the padding: any row will do, so that there is a view.
             let row = rows.start.min(size - 1);

@@ -7,6 +7,7 @@
 pub mod classify;
 mod host;
 mod layers;
+mod spread;
 mod values;
 
 pub use host::Boundary;

@@ -1,10 +1,12 @@
 //! What the machine can do, and what the host does instead.
 
+use super::spread::Spread;
 use crate::error::AccelError;
 use sdc_ir::DType;
 use sdc_ir::entity::EntityId;
 use sdc_ir::graph::op::{CoordinateMode, NearestMode, PadMode, QLinearConv, Resize, ResizeMode};
-use sdc_ir::graph::{Graph, NodeData, Op, Value};
+use sdc_ir::graph::{Graph, Node, NodeData, Op, Value};
+use std::collections::BTreeSet;
 
 /// Who computes a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,7 +48,13 @@ pub fn shape_of(graph: &Graph, v: Value) -> Option<[usize; 3]> {
 pub fn classify(graph: &Graph) -> Result<Vec<Who>, Vec<AccelError>> {
     let mut all: Vec<Who> = Vec::new();
     let mut errors = Vec::new();
-    for (_, data) in graph.nodes().iter() {
+    let spread: BTreeSet<Node> = graph
+        .nodes()
+        .ids()
+        .filter_map(|n| Spread::of(graph, n))
+        .flat_map(|s| s.nodes)
+        .collect();
+    for (n, data) in graph.nodes().iter() {
         let constant = |v: &Value| {
             graph
                 .def_node(*v)
@@ -54,6 +62,7 @@ pub fn classify(graph: &Graph) -> Result<Vec<Who>, Vec<AccelError>> {
         };
         let who = match &data.op {
             Op::Constant(_) => Who::Constant,
+            _ if spread.contains(&n) => Who::Machine,
             Op::Rebuild(_) if data.inputs.iter().all(constant) => Who::Constant,
             _ => match able(graph, data) {
                 Ok(()) => Who::Machine,
@@ -71,7 +80,7 @@ pub fn classify(graph: &Graph) -> Result<Vec<Who>, Vec<AccelError>> {
     if !errors.is_empty() {
         return Err(errors);
     }
-    leave_to_host(graph, &mut all);
+    leave_to_host(graph, &mut all, &spread);
     Ok(all)
 }
 
@@ -95,7 +104,7 @@ fn possible(graph: &Graph, data: &NodeData) -> Result<(), String> {
 }
 
 /// Movements between operators of the host stay there.
-fn leave_to_host(graph: &Graph, all: &mut [Who]) {
+fn leave_to_host(graph: &Graph, all: &mut [Who], spread: &BTreeSet<Node>) {
     let uses = graph.uses();
     let moves = |op: &Op| {
         matches!(
@@ -106,12 +115,12 @@ fn leave_to_host(graph: &Graph, all: &mut [Who]) {
     let on_machine =
         |all: &[Who], v: Value| graph.def_node(v).is_some_and(|n| all[n.index()] == Who::Machine);
     let nodes: Vec<_> = graph.nodes().iter().collect();
-    let with_host = |all: &mut [Who], n: sdc_ir::graph::Node, data: &NodeData| {
+    let with_host = |all: &mut [Who], n: Node, data: &NodeData| {
         let reads = data.inputs.iter().any(|&v| on_machine(all, v));
         let read = uses[data.outputs[0].index()]
             .iter()
             .any(|u| all[u.index()] == Who::Machine);
-        if all[n.index()] == Who::Machine && moves(&data.op) && !(reads && read) {
+        if all[n.index()] == Who::Machine && moves(&data.op) && !spread.contains(&n) && !(reads && read) {
             all[n.index()] = Who::Host("its neighbours are with the host".to_owned());
         }
     };

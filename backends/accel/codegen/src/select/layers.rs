@@ -2,6 +2,7 @@
 
 use super::Selector;
 use super::classify::enlarged;
+use super::spread::Spread;
 use crate::net::{Body, Convolution, Link, Operand, Phase, Pointwise, Pooling, Target, Window2};
 use crate::weights::Weights;
 use sdc_accel_isa::Quant;
@@ -165,7 +166,11 @@ impl Selector<'_> {
     fn body(&mut self, data: &NodeData) -> Body {
         let whole = self.shape(data.outputs[0]);
         match &data.op {
-            Op::QLinearConv(op) => Body::Conv(Box::new(self.convolution(data, op))),
+            Op::QLinearConv(op) => {
+                let node = self.graph.def_node(data.outputs[0]);
+                let spread = node.and_then(|n| Spread::of(self.graph, n));
+                Body::Conv(Box::new(self.convolution(data, op, spread)))
+            }
             Op::QLinearAdd(op) => {
                 let second = (data.inputs.len() == 2).then(|| self.addend(data, op, 1));
                 let operands = data.inputs.iter().map(|&v| self.repeated(v, whole)).collect();
@@ -247,16 +252,21 @@ impl Selector<'_> {
         }
     }
 
-    fn convolution(&mut self, data: &NodeData, op: &QLinearConv) -> Convolution {
+    fn convolution(&mut self, data: &NodeData, op: &QLinearConv, spread: Option<Spread>) -> Convolution {
         let weights = self.weights(data.inputs[1]);
         let w = self.graph.ty(data.inputs[1]).sizes().to_vec();
         let mut kernel = [w[2], w[3]];
-        let x = match self.flattened(data, op, &w) {
+        let flat = if spread.is_none() {
+            self.flattened(data, op, &w)
+        } else {
+            None
+        };
+        let x = match flat {
             Some(x) => {
                 kernel = [x.shape[1], x.shape[2]];
                 x
             }
-            None => self.windowed(data.inputs[0]),
+            None => self.windowed(spread.map_or(data.inputs[0], |s| s.x)),
         };
         let [m, e, f] = self.shape(data.outputs[0]);
         let ints = |v: Value| {
@@ -278,15 +288,17 @@ impl Selector<'_> {
             dilations: [op.dilations[0], op.dilations[1]],
             group: op.group,
             depthwise,
-            flip: false,
-            phase_step: [1, 1],
-            phases: vec![Phase {
-                tap_step: [1, 1],
-                tap_first: [0, 0],
-                before: [op.pads[0] as i64, op.pads[1] as i64],
-                size: [e, f],
-                start: [0, 0],
-            }],
+            phase_step: spread.map_or([1, 1], |s| s.steps),
+            phases: match &spread {
+                Some(spread) => spread.phases(op, [e, f]),
+                None => vec![Phase {
+                    tap_step: [1, 1],
+                    tap_first: [0, 0],
+                    before: [op.pads[0] as i64, op.pads[1] as i64],
+                    size: [e, f],
+                    start: [0, 0],
+                }],
+            },
             quant: Quant {
                 z: op.x_zero as i32,
                 mul: 0,

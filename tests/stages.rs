@@ -196,6 +196,6 @@ fn compile_shows_and_checks_passes() {
     );
     let with_ir = dir.path("ir");
     ok(["compile", &model, "-o", &with_ir, "--emit", "header,ir"]);
-    assert!(fs::metadata(dir.path("ir/ir/6_tile.sdir")).is_ok());
+    assert!(fs::metadata(dir.path("ir/ir/7_tile.sdir")).is_ok());
     assert!(fs::metadata(dir.path("ir/libmovements.so")).is_err());
 }

@@ -28,8 +28,8 @@ fn help() -> String {
         "\
 Examples:
   sdc dump model.onnx --after fuse       # the graph after the fuse pass, on standard output
-  sdc dump model.onnx --all stages       # stages/0_import.sdir, stages/1_simplify.sdir, ..., stages/weights.sdw
-  sdc opt stages/1_simplify.sdir --passes fuse
+  sdc dump model.onnx --all stages       # stages/0_import.sdir, stages/1_legalise.sdir, ..., stages/weights.sdw
+  sdc opt stages/2_simplify.sdir --passes fuse
 
 Stages: {}. The text names weights by their digest; --all writes their data to weights.sdw, where `sdc opt` finds it. Same model,
 same sdc, same text.",

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "\
 Examples:
-  sdc opt stages/0_import.sdir --passes simplify,fuse          # the result on standard output
+  sdc opt stages/0_import.sdir --passes legalise,simplify,fuse # the result on standard output
   sdc opt in.sdir --passes layout -o out.sdir                  # with its weights in out.sdw
   sdc opt in.sdir --passes fuse --remarks                      # what was and was not done, and why
 

@@ -12,7 +12,7 @@ use sdc_frontend::{ImportErrors, ImportOptions, Imported, import_model};
 use sdc_interp::compare::{Class, compare};
 use sdc_interp::run_graph;
 use sdc_ir::graph::{Graph, Op};
-use sdc_passes::pipeline::run_passes;
+use sdc_passes::pipeline::{TO_FUSED, run_passes};
 
 fn decode(bytes: &[u8]) -> ModelProto {
     ModelProto::decode(bytes).unwrap()
@@ -24,9 +24,7 @@ fn import(model: ModelProto) -> Result<Imported, ImportErrors> {
 
 fn fused(model: ModelProto) -> Graph {
     let graph = import(model).unwrap().graph;
-    run_passes(&graph, &["simplify", "fuse"], None, &mut ())
-        .unwrap()
-        .graph
+    run_passes(&graph, &TO_FUSED, None, &mut ()).unwrap().graph
 }
 
 /// The packed weights of a graph, in the order of their readers.

@@ -15,26 +15,28 @@ fn stages_are_printed_and_can_be_taken_up_again() {
     let all: Vec<String> = files(&stages).into_iter().map(|(name, _)| name).collect();
     let expected = [
         "0_import.sdir",
-        "1_simplify.sdir",
-        "2_fuse.sdir",
-        "3_quantise.sdir",
-        "4_layout.sdir",
-        "5_schedule.sdir",
-        "6_tile.sdir",
-        "7_plan.txt",
+        "1_legalise.sdir",
+        "2_simplify.sdir",
+        "3_fuse.sdir",
+        "4_quantise.sdir",
+        "5_layout.sdir",
+        "6_schedule.sdir",
+        "7_tile.sdir",
+        "8_plan.txt",
         "weights.sdw",
     ];
     assert_eq!(all, expected);
     let stage = |name: &str| fs::read_to_string(dir.path(&format!("stages/{name}"))).unwrap();
-    assert_eq!(ok(["dump", &model, "--after", "layout"]), stage("4_layout.sdir"));
-    assert_eq!(ok(["dump", &model, "--after", "plan"]), stage("7_plan.txt"));
+    assert_eq!(ok(["dump", &model, "--after", "layout"]), stage("5_layout.sdir"));
+    assert_eq!(ok(["dump", &model, "--after", "plan"]), stage("8_plan.txt"));
 
     // Each graph stage follows from the one before it.
     for (from, pass, to) in [
-        ("0_import.sdir", "simplify", "1_simplify.sdir"),
-        ("1_simplify.sdir", "fuse", "2_fuse.sdir"),
-        ("2_fuse.sdir", "quantise", "3_quantise.sdir"),
-        ("3_quantise.sdir", "layout", "4_layout.sdir"),
+        ("0_import.sdir", "legalise", "1_legalise.sdir"),
+        ("1_legalise.sdir", "simplify", "2_simplify.sdir"),
+        ("2_simplify.sdir", "fuse", "3_fuse.sdir"),
+        ("3_fuse.sdir", "quantise", "4_quantise.sdir"),
+        ("4_quantise.sdir", "layout", "5_layout.sdir"),
     ] {
         let from = dir.path(&format!("stages/{from}"));
         assert_eq!(
@@ -43,9 +45,16 @@ fn stages_are_printed_and_can_be_taken_up_again() {
         );
     }
     let (import, result) = (dir.path("stages/0_import.sdir"), dir.path("result.sdir"));
-    ok(["opt", &import, "--passes", "simplify,fuse", "-o", &result]);
-    assert_eq!(fs::read_to_string(&result).unwrap(), stage("2_fuse.sdir"));
-    assert!(ok(["opt", &import, "--passes", "simplify,fuse", "--remarks"]).contains("fuse/"));
+    ok([
+        "opt",
+        &import,
+        "--passes",
+        "legalise,simplify,fuse",
+        "-o",
+        &result,
+    ]);
+    assert_eq!(fs::read_to_string(&result).unwrap(), stage("3_fuse.sdir"));
+    assert!(ok(["opt", &import, "--passes", "legalise,simplify,fuse", "--remarks"]).contains("fuse/"));
 
     // A graph in text form compiles to the same code.
     let (direct, text) = (dir.path("direct"), dir.path("text"));
@@ -64,9 +73,9 @@ fn stages_are_printed_and_can_be_taken_up_again() {
         let read = |dir: &str| fs::read(format!("{dir}/{file}")).unwrap();
         assert_eq!(read(&direct), read(&text), "{file}");
     }
-    fails(2, ["opt", &dir.path("stages/6_tile.sdir"), "--passes", "fuse"]);
+    fails(2, ["opt", &dir.path("stages/7_tile.sdir"), "--passes", "fuse"]);
     fails(2, ["opt", &import, "--passes", "nothing"]);
-    fails(2, ["opt", &dir.path("stages/4_layout.sdir"), "--passes", "fuse"]);
+    fails(2, ["opt", &dir.path("stages/5_layout.sdir"), "--passes", "fuse"]);
     fs::remove_file(dir.path("stages/weights.sdw")).unwrap();
     let error = fails(2, ["opt", &import, "--passes", "fuse"]);
     assert!(error.contains(".sdw"), "{error}");
@@ -95,7 +104,7 @@ fn a_schedule_is_printed_edited_and_compiled() {
         dir.path("stages"),
     );
     ok(["dump", &model, "--all", &stages, "--cpu", "x86-64-v3"]);
-    let (schedule, out) = (dir.path("stages/5_schedule.sdir"), dir.path("out"));
+    let (schedule, out) = (dir.path("stages/6_schedule.sdir"), dir.path("out"));
     assert_eq!(
         ok(["dump", &model, "--after", "schedule", "--cpu", "x86-64-v3"]),
         fs::read_to_string(&schedule).unwrap()
@@ -143,7 +152,7 @@ fn a_schedule_is_printed_edited_and_compiled() {
         2,
         [
             "compile",
-            &dir.path("stages/4_layout.sdir"),
+            &dir.path("stages/5_layout.sdir"),
             "-o",
             &out,
             "--start-from",
@@ -165,7 +174,7 @@ fn compile_shows_and_checks_passes() {
     assert_eq!(
         names,
         [
-            "simplify", "fuse", "quantise", "layout", "schedule", "tile", "plan"
+            "legalise", "simplify", "fuse", "quantise", "layout", "schedule", "tile", "plan"
         ]
     );
     let stopped = ok(["compile", &model, "--stop-after", "simplify"]);
@@ -187,6 +196,6 @@ fn compile_shows_and_checks_passes() {
     );
     let with_ir = dir.path("ir");
     ok(["compile", &model, "-o", &with_ir, "--emit", "header,ir"]);
-    assert!(fs::metadata(dir.path("ir/ir/5_tile.sdir")).is_ok());
+    assert!(fs::metadata(dir.path("ir/ir/7_tile.sdir")).is_ok());
     assert!(fs::metadata(dir.path("ir/libmovements.so")).is_err());
 }

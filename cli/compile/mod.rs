@@ -37,7 +37,7 @@ Examples:
   sdc compile model.onnx -o out --ram 256K               # exit code 5, and an explanation, if it does not fit
   sdc compile model.onnx -o out --dim batch=1
   sdc compile model.onnx -o out --sd ratio=8 --calib images.npy --scale 0.00392156862745098
-  sdc compile stages/2_fuse.sdir -o out --start-from layout
+  sdc compile stages/3_fuse.sdir -o out --start-from layout
   sdc compile model.onnx -o out --backend accel --emit asm --calib images.npy     # out/model.sdap, out/model.sdas
 
 The header's comment says how to call the model. `sdc run out ...` and `sdc bench out` execute the same files.")]

@@ -4,12 +4,11 @@ use crate::Remark;
 use crate::error::{Code, Fault};
 use crate::narrow::Narrow;
 use crate::options::Limits;
-use crate::relabel;
 use sdc_interp::eval_op;
 use sdc_ir::graph::infer::addressable;
 use sdc_ir::graph::op::Rebuild;
 use sdc_ir::graph::{Graph, Op, Origin, TensorType, Value};
-use sdc_ir::sd::Stored;
+use sdc_ir::sd::{Stored, relabel};
 use sdc_ir::{DType, Tensor};
 use std::collections::BTreeMap;
 
@@ -289,28 +288,4 @@ fn transposed(x: &Tensor) -> Option<Tensor> {
         }
     }
     Tensor::new(x.dtype(), vec![columns, rows], to.into()).ok()
-}
-
-/// A rank-0 tensor of any element type; integers truncate.
-pub(crate) fn scalar_tensor(dtype: DType, value: f64) -> Tensor {
-    match dtype {
-        DType::F64 => Tensor::scalar(value),
-        DType::F32 => Tensor::scalar(value as f32),
-        DType::F16 => Tensor::scalar(half::f16::from_f64(value)),
-        DType::BF16 => Tensor::scalar(half::bf16::from_f64(value)),
-        DType::I64 => Tensor::scalar(value as i64),
-        DType::I32 => Tensor::scalar(value as i32),
-        DType::I16 => Tensor::scalar(value as i16),
-        DType::I8 => Tensor::scalar(value as i8),
-        DType::U64 => Tensor::scalar(value as u64),
-        DType::U32 => Tensor::scalar(value as u32),
-        DType::U16 => Tensor::scalar(value as u16),
-        DType::U8 => Tensor::scalar(value as u8),
-        DType::Bool => bool_scalar(value != 0.0),
-    }
-}
-
-fn bool_scalar(value: bool) -> Tensor {
-    let byte = bytes::Bytes::copy_from_slice(&[u8::from(value)]);
-    Tensor::new(DType::Bool, Vec::new(), byte).expect("one byte is a bool scalar")
 }

@@ -1,9 +1,9 @@
 //! Loops with a number of trips known at compile time, unrolled, and If with a condition known at run time only.
 
-use crate::ctx::NodeCtx;
+use crate::ctx::{Emit, NodeCtx};
 use crate::error::{Code, Fault};
 use crate::nodes::{Importer, Slot, Stop};
-use crate::ops::{join, narrow};
+use crate::ops::join;
 use crate::proto::{GraphProto, NodeProto};
 use sdc_ir::graph::op::Where;
 use sdc_ir::graph::{BinaryOp, Origin, Value};
@@ -371,7 +371,7 @@ impl NodeCtx<'_, '_> {
         if axis >= self.rank(x) || at >= self.shape(x)[axis] {
             return Err(bad("an operand is shorter than the others"));
         }
-        let part = narrow(self, x, axis, at, at + 1)?;
+        let part = self.narrow(x, axis, at, at + 1)?;
         let mut shape = self.shape(part);
         shape.remove(axis);
         self.reshape(part, shape)

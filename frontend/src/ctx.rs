@@ -1,13 +1,14 @@
 //! What a lowering sees of its node: operands, attributes, and the means to emit canonical operators.
 
-use crate::builder::{Builder, scalar_tensor};
+use crate::builder::Builder;
 use crate::error::{Code, Fault};
 use crate::narrow::Narrow;
 use crate::proto::{AttributeProto, NodeProto, TensorProto, attribute_type as at};
 use crate::tensor::to_carrier;
-use sdc_ir::graph::op::{Cast, Concat, Expand, Reshape, Transpose};
-use sdc_ir::graph::{BinaryOp, Op, Origin, TensorType, UnaryOp, Value};
-use sdc_ir::{DType, Tensor};
+use sdc_ir::Tensor;
+pub(crate) use sdc_ir::graph::Emit;
+use sdc_ir::graph::op::{Concat, Reshape};
+use sdc_ir::graph::{Graph, Op, Origin, TensorType, Value};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -25,23 +26,6 @@ pub(crate) struct NodeCtx<'c, 'a> {
     /// For each output of the node: does anything read it?
     read: Vec<bool>,
     asked: RefCell<BTreeSet<&'static str>>,
-}
-
-/// Operators that half types go through in `f32`.
-fn accumulates(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Conv(_)
-            | Op::ConvTranspose(_)
-            | Op::MatMul(_)
-            | Op::Reduce(_)
-            | Op::Softmax(_)
-            | Op::BatchNormalization(_)
-            | Op::InstanceNormalization(_)
-            | Op::LayerNormalization(_)
-            | Op::Recurrent(_)
-            | Op::Resize(_)
-    )
 }
 
 impl<'c, 'a> NodeCtx<'c, 'a> {
@@ -98,15 +82,6 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
     }
     pub fn ty(&self, value: Value) -> TensorType {
         self.builder.graph.ty(value).clone()
-    }
-    pub fn dtype(&self, value: Value) -> DType {
-        self.builder.graph.ty(value).dtype
-    }
-    pub fn shape(&self, value: Value) -> Vec<usize> {
-        self.builder.graph.ty(value).sizes().to_vec()
-    }
-    pub fn rank(&self, value: Value) -> usize {
-        self.builder.graph.ty(value).rank()
     }
 
     /// The operands of the concatenation along the first dimension that makes a value.
@@ -338,79 +313,18 @@ impl<'c, 'a> NodeCtx<'c, 'a> {
         self.builder.set_narrow(copy, Some(narrow));
         Ok(copy)
     }
+}
 
-    // Emission.
+impl Emit for NodeCtx<'_, '_> {
+    type Error = Fault;
 
-    /// A node of one result. Operators that are sums of products, or quotients of sums, compute half types in `f32` and
-    /// round once.
-    pub fn emit(&mut self, op: impl Into<Op>, inputs: &[Value]) -> Lowered {
-        let op = op.into();
-        let first = inputs.first().map(|&x| self.dtype(x));
-        match first {
-            Some(half @ (DType::F16 | DType::BF16)) if accumulates(&op) => {
-                let wide = inputs.iter().map(|&x| match self.dtype(x) {
-                    DType::F16 | DType::BF16 => {
-                        self.builder
-                            .emit(Op::Cast(Cast { to: DType::F32 }), &[x], &self.origin)
-                    }
-                    _ => Ok(x),
-                });
-                let wide = wide.collect::<Result<Vec<_>, _>>()?;
-                let y = self.builder.emit(op, &wide, &self.origin)?;
-                self.cast(y, half)
-            }
-            _ => self.builder.emit(op, inputs, &self.origin),
-        }
+    fn graph(&self) -> &Graph {
+        &self.builder.graph
     }
-    pub fn constant(&mut self, tensor: Tensor) -> Lowered {
+    fn emit(&mut self, op: impl Into<Op>, inputs: &[Value]) -> Lowered {
+        self.builder.emit(op.into(), inputs, &self.origin)
+    }
+    fn constant(&mut self, tensor: Tensor) -> Lowered {
         self.builder.constant(tensor, &self.origin)
-    }
-    /// A rank-0 constant.
-    pub fn scalar(&mut self, dtype: DType, value: f64) -> Lowered {
-        self.constant(scalar_tensor(dtype, value))
-    }
-    /// A rank-1 constant of equal elements, `len` of them.
-    pub fn filled(&mut self, dtype: DType, value: f64, len: usize) -> Lowered {
-        let one = self.scalar(dtype, value)?;
-        self.expand(one, vec![len])
-    }
-    pub fn unary(&mut self, op: UnaryOp, x: Value) -> Lowered {
-        self.emit(op, &[x])
-    }
-    pub fn binary(&mut self, op: BinaryOp, a: Value, b: Value) -> Lowered {
-        self.emit(op, &[a, b])
-    }
-    /// `op(x, value)` with the value in x's element type.
-    pub fn with_scalar(&mut self, op: BinaryOp, x: Value, value: f64) -> Lowered {
-        let scalar = self.scalar(self.dtype(x), value)?;
-        self.binary(op, x, scalar)
-    }
-    /// The value under another shape; itself if it has that shape.
-    pub fn reshape(&mut self, x: Value, shape: Vec<usize>) -> Lowered {
-        if self.builder.graph.ty(x).sizes() == shape {
-            return Ok(x);
-        }
-        self.emit(Reshape { shape }, &[x])
-    }
-    /// The value with dimensions permuted; itself if they stay.
-    pub fn transpose(&mut self, x: Value, perm: Vec<usize>) -> Lowered {
-        if perm.iter().enumerate().all(|(i, &p)| i == p) && perm.len() == self.rank(x) {
-            return Ok(x);
-        }
-        self.emit(Transpose { perm }, &[x])
-    }
-    /// The value in another element type; itself if it has that type.
-    pub fn cast(&mut self, x: Value, to: DType) -> Lowered {
-        if self.dtype(x) == to {
-            return Ok(x);
-        }
-        self.emit(Cast { to }, &[x])
-    }
-    /// The value broadcast to a shape; itself if it has that shape.
-    pub fn expand(&mut self, x: Value, shape: Vec<usize>) -> Lowered {
-        if self.builder.graph.ty(x).sizes() == shape {
-            return Ok(x);
-        }
-        self.emit(Expand { shape }, &[x])
     }
 }

@@ -1,6 +1,6 @@
 //! FlexAttention (domain `ai.onnx.preview`): attention whose scores and probabilities the model's own bodies modify.
 
-use crate::ctx::Lowered;
+use crate::ctx::{Emit, Lowered};
 use crate::error::{Code, Fault};
 use crate::nodes::{Importer, Stop};
 use crate::ops::repeat;

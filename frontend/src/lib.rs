@@ -1,10 +1,11 @@
 //! sdc's ONNX frontend: protobuf types, import into graph IR, one module per operator family.
 //!
-//! [`import`] turns the bytes of a model into a [`sdc_ir::graph::Graph`] of canonical operators with static shapes:
-//! symbolic dimensions are pinned by options, shape computations are folded away, and every problem of the model is
+//! [`import`] turns the bytes of a model into a [`sdc_ir::graph::Graph`] of canonical operators without symbols:
+//! open dimensions are pinned by options, shape computations are folded away, and every problem of the model is
 //! reported in one list. Models are taken to be hostile: sizes are checked before anything is allocated by them.
 //!
-//! Deliberately absent: optimisation (only what is constant is computed here), the file system (external data comes
+//! Deliberately absent: optimisation (only what is constant is computed here), what kernels can and cannot do (the pass
+//! `legalise` knows that), the file system (external data comes
 //! from a loader the caller gives), and training.
 
 mod builder;
@@ -22,7 +23,6 @@ mod ops;
 pub mod options;
 mod order;
 pub mod proto;
-mod relabel;
 mod remedy;
 mod scan;
 mod sd;

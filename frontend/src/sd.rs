@@ -14,10 +14,9 @@ use crate::nodes::is_default_domain;
 use crate::options::ExternalData;
 use crate::order::reads;
 use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto, data_type};
-use crate::relabel;
 use crate::tensor::to_tensor;
 use sdc_ir::graph::Origin;
-use sdc_ir::sd::{Geometry, Stored};
+use sdc_ir::sd::{Geometry, Stored, relabel};
 use sdc_ir::{DType, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 

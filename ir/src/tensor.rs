@@ -124,6 +124,28 @@ impl Tensor {
         }
     }
 
+    /// A rank-0 tensor of any element type; integers truncate, booleans are whether the value is not zero.
+    pub fn scalar_of(dtype: DType, value: f64) -> Self {
+        match dtype {
+            DType::F64 => Self::scalar(value),
+            DType::F32 => Self::scalar(value as f32),
+            DType::F16 => Self::scalar(f16::from_f64(value)),
+            DType::BF16 => Self::scalar(bf16::from_f64(value)),
+            DType::I64 => Self::scalar(value as i64),
+            DType::I32 => Self::scalar(value as i32),
+            DType::I16 => Self::scalar(value as i16),
+            DType::I8 => Self::scalar(value as i8),
+            DType::U64 => Self::scalar(value as u64),
+            DType::U32 => Self::scalar(value as u32),
+            DType::U16 => Self::scalar(value as u16),
+            DType::U8 => Self::scalar(value as u8),
+            DType::Bool => Self {
+                dtype,
+                ..Self::scalar(u8::from(value != 0.0))
+            },
+        }
+    }
+
     /// Element type.
     pub fn dtype(&self) -> DType {
         self.dtype

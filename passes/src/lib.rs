@@ -13,6 +13,7 @@ pub mod driver;
 pub mod fuse;
 pub mod integer;
 pub mod layout;
+pub mod legalise;
 pub mod local;
 pub mod pass;
 pub mod pipeline;

@@ -68,6 +68,18 @@ impl Site<'_> {
             _ => Err("too much work on constants for the compiler".into()),
         }
     }
+    /// The same place with another node.
+    pub fn with<'s>(&'s mut self, op: &'s Op, inputs: &'s [Value], ty: &'s TensorType) -> Site<'s> {
+        Site {
+            graph: self.graph,
+            op,
+            inputs,
+            origins: self.origins,
+            ty,
+            uses: self.uses,
+            budget: self.budget,
+        }
+    }
     /// How many operands and graph outputs of the source are this destination value.
     pub fn uses(&self, value: Value) -> usize {
         self.uses.get(value.index()).copied().unwrap_or(0)

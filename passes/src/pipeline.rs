@@ -3,6 +3,7 @@
 use crate::driver::{CheckInputs, Driver, DriverError, Observer, Timing};
 use crate::fuse::Fuse;
 use crate::layout::AssignLayouts;
+use crate::legalise::Legalise;
 use crate::pass::{Class, Pass, Remark};
 use crate::plan::check::{PlanFault, check};
 use crate::plan::{self, Plan, PlanError, PlanOptions};
@@ -24,9 +25,13 @@ pub const TILE: &str = "tile";
 /// Name of the memory plan.
 pub const PLAN: &str = "plan";
 
+/// The passes that make the graph which weights are compressed in, and which integers are observed in.
+pub const TO_FUSED: [&str; 3] = ["legalise", "simplify", "fuse"];
+
 /// The graph passes in the order of the pipeline.
 pub fn graph_passes() -> Vec<Box<dyn Pass>> {
     vec![
+        Box::new(Legalise),
         Box::new(Simplify),
         Box::new(Fuse),
         Box::new(Quantise),

@@ -186,7 +186,10 @@ fn stopping_and_starting_again_gives_the_same() {
     let mut seen = Seen::default();
     let whole = compile_pipeline(&network(), &PipelineOptions::default(), &mut seen).unwrap();
     let names: Vec<&str> = seen.graphs.iter().map(|g| g.0).collect();
-    assert_eq!(names, ["import", "simplify", "fuse", "quantise", "layout"]);
+    assert_eq!(
+        names,
+        ["import", "legalise", "simplify", "fuse", "quantise", "layout"]
+    );
     assert_eq!((seen.started.len(), seen.planned), (list_passes().len(), 1));
 
     for (at, (pass, graph)) in seen.graphs.iter().enumerate() {
@@ -267,7 +270,7 @@ fn passes_by_name() {
     let error = run_passes(&network(), &["fold"], None, &mut ()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "no pass `fold` here (there are: simplify, fuse, quantise, layout)"
+        "no pass `fold` here (there are: legalise, simplify, fuse, quantise, layout)"
     );
     assert!(!error.is_bug());
     for options in [

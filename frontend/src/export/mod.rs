@@ -15,13 +15,13 @@ mod write;
 
 use crate::proto::{LOCATION_EXTERNAL, ModelProto};
 use crate::tensor::to_tensor;
-use crate::{ExternalData, ImportErrors, Remark, relabel};
+use crate::{ExternalData, ImportErrors, Remark};
 use net::Net;
 use prost::Message;
 use sdc_ir::Tensor;
 use sdc_ir::graph::op::Transpose;
 use sdc_ir::graph::{Graph, NodeData, Op, Origin};
-use sdc_ir::sd::{SdError, Stored};
+use sdc_ir::sd::{SdError, Stored, relabel};
 use site::Site;
 
 /// Key of the metadata that says which form of payloads a model carries, and its only value so far.

@@ -1,7 +1,7 @@
 //! Activation functions. What is not canonical is composed of what is, by the formula in the operator's ONNX page.
 
 use super::elementwise::bounded;
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::DType;
 use sdc_ir::graph::op::{Clip, Elu, HardSigmoid, LeakyRelu, Where};

@@ -1,7 +1,7 @@
 //! Attention and the operators that came with it, as compositions. Half types compute in `f32` throughout.
 
-use super::index::{iota, join, narrow, repeat};
-use crate::ctx::{Lowered, NodeCtx};
+use super::index::{iota, join, repeat};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::DType;
 use sdc_ir::graph::op::{Activation, Conv, MatMul, Pad, PadMode, Reduce, ReduceKind, Softmax, Where};
@@ -295,7 +295,7 @@ pub(super) fn rotary(c: &mut NodeCtx) -> Lowered {
         c.reshape(rows, vec![batch, length, 1, half])
     };
     let (cos, sin) = (angle(c, cos)?, angle(c, sin)?);
-    let rotated = narrow(c, seen, 3, 0, part)?;
+    let rotated = c.narrow(seen, 3, 0, part)?;
     let pick = |c: &mut NodeCtx, k: usize| {
         let mut sizes = c.shape(rotated);
         sizes[3] = half;
@@ -321,7 +321,7 @@ pub(super) fn rotary(c: &mut NodeCtx) -> Lowered {
         join(c, &[real, imaginary], 3)?
     };
     let all = if part < width {
-        let rest = narrow(c, seen, 3, part, width)?;
+        let rest = c.narrow(seen, 3, part, width)?;
         join(c, &[turned, rest], 3)?
     } else {
         turned
@@ -352,7 +352,7 @@ pub(super) fn causal_conv(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
         }
     };
     let all = if kernel > 1 { join(c, &[past, x], 2)? } else { x };
-    let present = narrow(c, all, 2, length, length + kernel - 1)?;
+    let present = c.narrow(all, 2, length, length + kernel - 1)?;
     let computing = computing(dtype);
     // In two dimensions, which is what kernels know.
     let wide = c.cast(all, computing)?;
@@ -460,7 +460,7 @@ pub(super) fn linear_attention(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
     let mut outputs = Vec::new();
     for t in 0..steps {
         // Rows [B,H,1,D] and columns [B,H,D,1].
-        let at = |c: &mut NodeCtx, x: Value| narrow(c, x, 2, t, t + 1);
+        let at = |c: &mut NodeCtx, x: Value| c.narrow(x, 2, t, t + 1);
         let (q, k, mut v) = (at(c, q)?, at(c, k)?, at(c, v)?);
         if let Some(decay) = decay {
             let d = at(c, decay)?;

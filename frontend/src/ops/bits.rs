@@ -1,6 +1,6 @@
 //! Operators on bits.
 
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::tensor::dtype_of;
 use sdc_ir::graph::op::BitCast;
 use sdc_ir::graph::{BinaryOp, UnaryOp};

@@ -1,6 +1,6 @@
 //! Cast and CastLike, also from and to the narrow types that graph IR does not have.
 
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use crate::narrow::{Narrow, Small};
 use crate::tensor::dtype_of;

@@ -1,7 +1,6 @@
 //! Constants, what is known from types alone, and operators that pass their operand through.
 
-use crate::builder::scalar_tensor;
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::Value;
 use sdc_ir::{DType, Tensor};
@@ -58,7 +57,7 @@ pub(super) fn constant_of_shape(c: &mut NodeCtx) -> Lowered {
             )
         }
         Some(_) => return Err(c.bad_attr("value", "is not a single element")),
-        None => (scalar_tensor(DType::F32, 0.0), None),
+        None => (Tensor::scalar_of(DType::F32, 0.0), None),
     };
     let value = c.constant(value)?;
     c.builder.set_narrow(value, narrow);

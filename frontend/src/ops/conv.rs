@@ -1,10 +1,8 @@
 //! Conv and ConvTranspose.
 
-use super::conv_forms::{Spread, conv3d, spread};
-use super::window::{Geometry, Padding, drop_lift, extent, geometry, halves, lift, lift_list, spatial_rank};
-use crate::ctx::{Lowered, NodeCtx};
+use super::window::{Geometry, Padding, extent, geometry, halves, spatial_rank};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
-use sdc_ir::DType;
 use sdc_ir::graph::Value;
 use sdc_ir::graph::op::{Activation, Conv, ConvTranspose};
 
@@ -72,32 +70,7 @@ pub(super) fn conv_of(c: &mut NodeCtx, x: Value, w: Value, bias: Option<Value>) 
         bias_shape(c, b)?;
         operands.push(b);
     }
-    emit_conv(c, op, operands)
-}
-
-/// A convolution in one dimension or more; three are made of two.
-pub(super) fn emit_conv(c: &mut NodeCtx, mut op: Conv, mut operands: Vec<Value>) -> Lowered {
-    let plain = c.known(operands[1]).is_some() && c.dtype(operands[0]) == DType::F32;
-    if op.dilations.iter().any(|&d| d > 1) && !plain {
-        // The kernels dilate constant filters of f32; others get zeros between their elements.
-        for i in 0..op.dilations.len() {
-            operands[1] = spread(c, operands[1], 2 + i, op.dilations[i])?;
-            op.dilations[i] = 1;
-        }
-    }
-    match op.strides.len() {
-        1 => {
-            op.strides = lift_list(&op.strides, 1);
-            op.dilations = lift_list(&op.dilations, 1);
-            op.pads = lift_list(&op.pads, 0);
-            operands[0] = lift(c, operands[0])?;
-            operands[1] = lift(c, operands[1])?;
-            let y = c.emit(op, &operands)?;
-            drop_lift(c, y)
-        }
-        3 => conv3d(c, op, &operands),
-        _ => c.emit(op, &operands),
-    }
+    c.emit(op, &operands)
 }
 
 /// Cropping of a transposed convolution: explicit, or what `output_shape` or SAME padding leave to remove.
@@ -173,17 +146,7 @@ pub(super) fn conv_transpose(c: &mut NodeCtx) -> Lowered {
         None => vec![0; spatial],
     };
     let pads = crops(c, &g, &c.shape(x)[2..], &kernel, &output_padding)?;
-    if c.known(w).is_none() || spatial > 2 || c.dtype(x) == DType::F64 {
-        let spread = Spread {
-            strides: g.strides,
-            dilations: g.dilations,
-            crops: pads,
-            output_padding,
-            group,
-        };
-        return spread.conv(c, x, w, bias);
-    }
-    let mut op = ConvTranspose {
+    let op = ConvTranspose {
         strides: g.strides,
         pads,
         dilations: g.dilations,
@@ -197,15 +160,5 @@ pub(super) fn conv_transpose(c: &mut NodeCtx) -> Lowered {
         bias_shape(c, b)?;
         operands.push(b);
     }
-    if spatial > 1 {
-        return c.emit(op, &operands);
-    }
-    op.strides = lift_list(&op.strides, 1);
-    op.dilations = lift_list(&op.dilations, 1);
-    op.pads = lift_list(&op.pads, 0);
-    op.output_padding = lift_list(&op.output_padding, 0);
-    operands[0] = lift(c, x)?;
-    operands[1] = lift(c, w)?;
-    let y = c.emit(op, &operands)?;
-    drop_lift(c, y)
+    c.emit(op, &operands)
 }

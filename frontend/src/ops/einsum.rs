@@ -1,7 +1,6 @@
 //! Einsum: operands are multiplied in order, each product a batched matrix product over the labels that nobody needs any more.
 
-use super::index::narrow;
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::Value;
 use sdc_ir::graph::op::{Activation, MatMul, Reduce, ReduceKind};
@@ -184,10 +183,10 @@ fn distinct(c: &mut NodeCtx, term: Term, sizes: &BTreeMap<Label, usize>) -> Resu
         value = c.reshape(value, [&outer[..], &[n * n]].concat())?;
         if n > 1 {
             let axis = outer.len();
-            let last = narrow(c, value, axis, n * n - 1, n * n)?;
-            let most = narrow(c, value, axis, 0, n * n - 1)?;
+            let last = c.narrow(value, axis, n * n - 1, n * n)?;
+            let most = c.narrow(value, axis, 0, n * n - 1)?;
             let most = c.reshape(most, [&outer[..], &[n - 1, n + 1]].concat())?;
-            let most = narrow(c, most, axis + 1, 0, 1)?;
+            let most = c.narrow(most, axis + 1, 0, 1)?;
             let most = c.reshape(most, [&outer[..], &[n - 1]].concat())?;
             value = super::join(c, &[most, last], axis)?;
         }

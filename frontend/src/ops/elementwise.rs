@@ -1,9 +1,9 @@
 //! Arithmetic, comparisons, logic, selection and conversion, element by element.
 
-use crate::builder::scalar_tensor;
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::DType;
+use sdc_ir::Tensor;
 use sdc_ir::graph::op::Where;
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
 
@@ -202,7 +202,7 @@ pub(super) fn is_inf(c: &mut NodeCtx) -> Lowered {
         (true, false) => c.with_scalar(BinaryOp::Equal, x, f64::INFINITY),
         (false, true) => c.with_scalar(BinaryOp::Equal, x, f64::NEG_INFINITY),
         (false, false) => {
-            let no = c.constant(scalar_tensor(sdc_ir::DType::Bool, 0.0))?;
+            let no = c.constant(Tensor::scalar_of(sdc_ir::DType::Bool, 0.0))?;
             let shape = c.shape(x);
             c.expand(no, shape)
         }

@@ -1,7 +1,6 @@
 //! Operators that gather and scatter by index tensors: all come down to one Gather or Scatter of rows of a matrix.
 
-use crate::builder::scalar_tensor;
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::op::{Concat, Gather, Scatter, ScatterMode, Slice, Where};
 use sdc_ir::graph::{BinaryOp, Value};
@@ -333,7 +332,7 @@ pub(super) fn tensor_scatter(c: &mut NodeCtx) -> Lowered {
         at = c.binary(BinaryOp::Add, at, start)?;
     }
     if circular {
-        let size = c.constant(scalar_tensor(DType::I64, shape[axis] as f64))?;
+        let size = c.constant(Tensor::scalar_of(DType::I64, shape[axis] as f64))?;
         let turns = c.binary(BinaryOp::Div, at, size)?;
         let whole = c.binary(BinaryOp::Mul, turns, size)?;
         at = c.binary(BinaryOp::Sub, at, whole)?;
@@ -364,16 +363,6 @@ pub(crate) fn repeat(c: &mut NodeCtx, x: Value, axis: usize, times: usize) -> Lo
 /// Operands joined along a dimension.
 pub(crate) fn join(c: &mut NodeCtx, parts: &[Value], axis: usize) -> Lowered {
     c.emit(Concat { axis }, parts)
-}
-
-/// The elements `lo..hi` of one dimension.
-pub(crate) fn narrow(c: &mut NodeCtx, x: Value, axis: usize, lo: usize, hi: usize) -> Lowered {
-    let mut sizes = c.shape(x);
-    let rank = sizes.len();
-    let mut starts = vec![0; rank];
-    (starts[axis], sizes[axis]) = (lo, hi - lo);
-    let steps = vec![1; rank];
-    c.emit(Slice { starts, sizes, steps }, &[x])
 }
 
 /// Positions as a constant list.

@@ -1,6 +1,6 @@
 //! Domain `ai.onnx.ml`: the few operators that are on numbers alone.
 
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use sdc_ir::graph::BinaryOp;
 use sdc_ir::graph::op::Gather;
 

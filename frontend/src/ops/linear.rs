@@ -1,7 +1,6 @@
 //! Det, and MelWeightMatrix.
 
-use super::index::narrow;
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::Tensor;
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
@@ -32,8 +31,8 @@ pub(super) fn det(c: &mut NodeCtx) -> Lowered {
     for row in 0..n {
         let mut elements = Vec::new();
         for column in 0..n {
-            let part = narrow(c, x, rank - 2, row, row + 1)?;
-            let part = narrow(c, part, rank - 1, column, column + 1)?;
+            let part = c.narrow(x, rank - 2, row, row + 1)?;
+            let part = c.narrow(part, rank - 1, column, column + 1)?;
             elements.push(c.reshape(part, outer.to_vec())?);
         }
         let mut next: BTreeMap<u32, Value> = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! Classification losses.
 
 use super::index::take_along;
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::op::{Gather, Reduce, ReduceKind, Softmax, Where};
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};

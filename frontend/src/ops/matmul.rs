@@ -1,6 +1,6 @@
 //! MatMul and Gemm.
 
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::op::{Activation, MatMul};
 use sdc_ir::graph::{BinaryOp, Value};

@@ -3,13 +3,13 @@
 
 use super::activation::{gelu_of, swish_by};
 use super::conv::conv_of;
-use super::index::{join, narrow};
+use super::index::join;
 use super::matmul::matmul_of;
-use super::normalize::{mean_over, rms_of, variance_over};
+use super::normalize::rms_of;
 use super::qlinear::{dequantized, quantized};
 use super::quant::along;
 use super::reshape::unsqueezed;
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::DType;
 use sdc_ir::graph::op::{
@@ -143,7 +143,7 @@ pub(super) fn skip_layer(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
     let y = c.emit(LayerNormalization { axis, epsilon }, &[sum, gamma, beta])?;
     let (mean, deviation) = match c.output_read(1) || c.output_read(2) {
         true => {
-            let (mean, variance) = variance_over(c, sum, vec![axis])?;
+            let (mean, variance) = c.variance_over(sum, vec![axis])?;
             let shifted = c.with_scalar(BinaryOp::Add, variance, epsilon.into())?;
             let root = c.unary(UnaryOp::Sqrt, shifted)?;
             (mean, c.unary(UnaryOp::Reciprocal, root)?)
@@ -237,7 +237,7 @@ pub(super) fn qlinear_global_average(c: &mut NodeCtx) -> Lowered {
     } else {
         (2..rank).collect()
     };
-    let y = mean_over(c, x, axes)?;
+    let y = c.mean_over(x, axes)?;
     result(c, y, 3)
 }
 
@@ -368,7 +368,7 @@ pub(super) fn matmul_n_bits(c: &mut NodeCtx) -> Lowered {
             let row = blocks.div_ceil(per_byte);
             let zero = c.reshape(zero, vec![n, 1, row])?;
             let zero = unpacked(c, zero, bits as u32)?;
-            let zero = narrow(c, zero, 2, 0, blocks)?;
+            let zero = c.narrow(zero, 2, 0, blocks)?;
             let zero = c.reshape(zero, vec![n, blocks, 1])?;
             c.cast(zero, DType::F32)?
         }
@@ -381,7 +381,7 @@ pub(super) fn matmul_n_bits(c: &mut NodeCtx) -> Lowered {
     let codes = c.binary(BinaryOp::Sub, codes, zero)?;
     let b = c.binary(BinaryOp::Mul, codes, scales)?;
     let b = c.reshape(b, vec![n, blocks * block])?;
-    let b = narrow(c, b, 1, 0, k)?;
+    let b = c.narrow(b, 1, 0, k)?;
     let b = c.transpose(b, vec![1, 0])?;
     let dtype = c.dtype(a);
     let a = c.cast(a, DType::F32)?;

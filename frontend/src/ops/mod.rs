@@ -8,7 +8,6 @@ mod bits;
 mod cast;
 mod constant;
 mod conv;
-mod conv_forms;
 mod einsum;
 mod elementwise;
 mod index;
@@ -37,7 +36,7 @@ mod training;
 mod trigonometry;
 mod window;
 
-pub(crate) use index::{join, narrow, repeat};
+pub(crate) use index::{join, repeat};
 
 use crate::ctx::{Lowered, NodeCtx};
 use crate::error::{Code, Fault};

@@ -1,9 +1,8 @@
 //! Normalisations and softmax.
 
 use super::pool::{power_of_magnitude, root};
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
-use sdc_ir::DType;
 use sdc_ir::graph::op::{
     BatchNormalization, InstanceNormalization, LayerNormalization, Reduce, ReduceKind, Softmax, Where,
 };
@@ -44,7 +43,7 @@ fn batch_in_training(c: &mut NodeCtx, epsilon: f32, momentum: f32) -> Result<Vec
         ));
     };
     let axes = (0..shape.len()).filter(|&d| d != 1).collect();
-    let (mean, variance) = variance_over(c, x, axes)?;
+    let (mean, variance) = c.variance_over(x, axes)?;
     let (mean, variance) = (
         c.reshape(mean, vec![channels])?,
         c.reshape(variance, vec![channels])?,
@@ -65,35 +64,8 @@ fn batch_in_training(c: &mut NodeCtx, epsilon: f32, momentum: f32) -> Result<Vec
 
 pub(super) fn instance(c: &mut NodeCtx) -> Lowered {
     let epsilon = c.float("epsilon", 1e-5)?;
-    let operands @ [x, scale, bias] = [c.input(0)?, c.input(1)?, c.input(2)?];
-    let rank = c.rank(x);
-    if c.dtype(x) != DType::F64 || rank < 3 {
-        return c.emit(InstanceNormalization { epsilon }, &operands);
-    }
-    let mut per_channel = vec![1; rank - 1];
-    per_channel[0] = c.shape(x)[1];
-    let (scale, bias) = (
-        c.reshape(scale, per_channel.clone())?,
-        c.reshape(bias, per_channel)?,
-    );
-    normalised(c, x, (2..rank).collect(), epsilon, (scale, bias))
-}
-
-/// `(x - mean) / sqrt(variance + epsilon) * scale + bias`, for the element types that the canonical operators do not have.
-fn normalised(
-    c: &mut NodeCtx,
-    x: Value,
-    axes: Vec<usize>,
-    epsilon: f32,
-    (scale, bias): (Value, Value),
-) -> Lowered {
-    let (mean, variance) = variance_over(c, x, axes)?;
-    let deviation = c.binary(BinaryOp::Sub, x, mean)?;
-    let shifted = c.with_scalar(BinaryOp::Add, variance, epsilon.into())?;
-    let root = c.unary(UnaryOp::Sqrt, shifted)?;
-    let unit = c.binary(BinaryOp::Div, deviation, root)?;
-    let scaled = c.binary(BinaryOp::Mul, unit, scale)?;
-    c.binary(BinaryOp::Add, scaled, bias)
+    let operands = [c.input(0)?, c.input(1)?, c.input(2)?];
+    c.emit(InstanceNormalization { epsilon }, &operands)
 }
 
 /// LayerNormalization; mean and inverse standard deviation are computed beside it where something reads them.
@@ -107,15 +79,11 @@ pub(super) fn layer(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
         Some(bias) => bias,
         None => c.scalar(c.dtype(x), 0.0)?,
     };
-    let y = if c.dtype(x) == DType::F64 {
-        normalised(c, x, (axis..rank).collect(), epsilon, (scale, bias))?
-    } else {
-        c.emit(LayerNormalization { axis, epsilon }, &[x, scale, bias])?
-    };
+    let y = c.emit(LayerNormalization { axis, epsilon }, &[x, scale, bias])?;
     if !c.output_read(1) && !c.output_read(2) {
         return Ok(vec![y]);
     }
-    let (mean, variance) = variance_over(c, x, (axis..rank).collect())?;
+    let (mean, variance) = c.variance_over(x, (axis..rank).collect())?;
     let shifted = c.with_scalar(BinaryOp::Add, variance, f64::from(epsilon))?;
     let root = c.unary(UnaryOp::Sqrt, shifted)?;
     Ok(vec![y, mean, c.unary(UnaryOp::Reciprocal, root)?])
@@ -165,23 +133,6 @@ pub(super) fn group(c: &mut NodeCtx) -> Lowered {
     c.binary(BinaryOp::Add, scaled, bias)
 }
 
-/// Mean and variance over some dimensions, which keep size 1.
-pub(super) fn variance_over(c: &mut NodeCtx, x: Value, axes: Vec<usize>) -> Result<(Value, Value), Fault> {
-    let mean = mean_over(c, x, axes.clone())?;
-    let deviation = c.binary(BinaryOp::Sub, x, mean)?;
-    let square = c.binary(BinaryOp::Mul, deviation, deviation)?;
-    Ok((mean, mean_over(c, square, axes)?))
-}
-
-pub(super) fn mean_over(c: &mut NodeCtx, x: Value, axes: Vec<usize>) -> Lowered {
-    let op = Reduce {
-        kind: ReduceKind::Mean,
-        axes,
-        keepdims: true,
-    };
-    c.emit(op, &[x])
-}
-
 /// RMSNormalization: `x / sqrt(mean(x^2) + epsilon) * scale` over the dimensions from `axis` on.
 pub(super) fn rms(c: &mut NodeCtx) -> Lowered {
     c.ignore(&["stash_type"]);
@@ -195,7 +146,7 @@ pub(super) fn rms_of(c: &mut NodeCtx, x: Value, scale: Value, axis: i64, epsilon
     let rank = c.rank(x);
     let axis = c.axis(axis, rank)?;
     let square = c.binary(BinaryOp::Mul, x, x)?;
-    let mean = mean_over(c, square, (axis..rank).collect())?;
+    let mean = c.mean_over(square, (axis..rank).collect())?;
     let shifted = c.with_scalar(BinaryOp::Add, mean, f64::from(epsilon))?;
     let root = c.unary(UnaryOp::Sqrt, shifted)?;
     let unit = c.binary(BinaryOp::Div, x, root)?;
@@ -208,7 +159,7 @@ pub(super) fn mean_variance(c: &mut NodeCtx) -> Lowered {
     let x = c.input(0)?;
     let axes = c.ints("axes")?.unwrap_or_else(|| vec![0, 2, 3]);
     let axes = c.axes(&axes, c.rank(x))?;
-    let (mean, variance) = variance_over(c, x, axes)?;
+    let (mean, variance) = c.variance_over(x, axes)?;
     let deviation = c.binary(BinaryOp::Sub, x, mean)?;
     let root = c.unary(UnaryOp::Sqrt, variance)?;
     let divisor = c.with_scalar(BinaryOp::Add, root, 1e-9)?;

@@ -1,7 +1,7 @@
 //! Positions of extrema, the k largest, running sums.
 
 use super::index::{iota, take_along};
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::DType;
 use sdc_ir::graph::op::{ArgMax, Cumulative, ReduceKind, TopK};

@@ -1,7 +1,7 @@
 //! Pad.
 
 use super::slice::part;
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::op::{Pad, PadMode};
 

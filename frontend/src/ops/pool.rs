@@ -1,8 +1,8 @@
 //! Pooling over windows and over whole images, and LRN, which is a pooling over channels.
 
 use super::index::iota;
-use super::window::{Padding, drop_lift, extent, geometry, lift, lift_list, spatial_rank};
-use crate::ctx::{Lowered, NodeCtx};
+use super::window::{Padding, extent, geometry, spatial_rank};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::op::{AveragePool, Gather, MaxPool, Reduce, ReduceKind, Where};
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
@@ -83,7 +83,13 @@ pub(super) fn max_pool(c: &mut NodeCtx) -> Result<Vec<Value>, Fault> {
     if c.output_read(1) {
         return with_places(c, x, &p, column_major);
     }
-    Ok(vec![maxima(c, x, p)?])
+    let op = MaxPool {
+        kernel: p.kernel,
+        strides: p.strides,
+        pads: p.pads,
+        dilations: p.dilations,
+    };
+    Ok(vec![c.emit(op, &[x])?])
 }
 
 /// Most elements of a window whose maximum's place is wanted.
@@ -198,38 +204,6 @@ fn with_places(c: &mut NodeCtx, x: Value, p: &Pool, column_major: bool) -> Resul
     Ok(vec![value, place])
 }
 
-fn maxima(c: &mut NodeCtx, x: Value, p: Pool) -> Lowered {
-    let op = MaxPool {
-        kernel: p.kernel,
-        strides: p.strides,
-        pads: p.pads,
-        dilations: p.dilations,
-    };
-    if c.rank(x) > 4 {
-        return by_dimension(c, x, |c, x, part| {
-            let op = MaxPool {
-                kernel: part.of(&op.kernel, 1),
-                strides: part.of(&op.strides, 1),
-                pads: part.ends(&op.pads),
-                dilations: part.of(&op.dilations, 1),
-            };
-            c.emit(op, &[x])
-        });
-    }
-    if c.rank(x) > 3 {
-        return c.emit(op, &[x]);
-    }
-    let op = MaxPool {
-        kernel: lift_list(&op.kernel, 1),
-        strides: lift_list(&op.strides, 1),
-        pads: lift_list(&op.pads, 0),
-        dilations: lift_list(&op.dilations, 1),
-    };
-    let lifted = lift(c, x)?;
-    let y = c.emit(op, &[lifted])?;
-    drop_lift(c, y)
-}
-
 pub(super) fn average_pool(c: &mut NodeCtx) -> Lowered {
     let x = c.input(0)?;
     let include = c.flag("count_include_pad", false)?;
@@ -246,92 +220,7 @@ pub(super) fn average_pool(c: &mut NodeCtx) -> Lowered {
         counted,
         dilations: p.dilations,
     };
-    averages(c, x, op)
-}
-
-/// Means over windows in any number of spatial dimensions.
-fn averages(c: &mut NodeCtx, x: Value, op: AveragePool) -> Lowered {
-    if c.rank(x) > 4 {
-        return by_dimension(c, x, |c, x, part| {
-            let op = AveragePool {
-                kernel: part.of(&op.kernel, 1),
-                strides: part.of(&op.strides, 1),
-                pads: part.ends(&op.pads),
-                counted: part.ends(&op.counted),
-                dilations: part.of(&op.dilations, 1),
-            };
-            c.emit(op, &[x])
-        });
-    }
-    if c.rank(x) > 3 {
-        return c.emit(op, &[x]);
-    }
-    let op = AveragePool {
-        kernel: lift_list(&op.kernel, 1),
-        strides: lift_list(&op.strides, 1),
-        pads: lift_list(&op.pads, 0),
-        counted: lift_list(&op.counted, 0),
-        dilations: lift_list(&op.dilations, 1),
-    };
-    let lifted = lift(c, x)?;
-    let y = c.emit(op, &[lifted])?;
-    drop_lift(c, y)
-}
-
-/// The spatial dimensions that one of several poolings in turn is for.
-struct Part {
-    dims: std::ops::Range<usize>,
-}
-
-impl Part {
-    /// Two-dimensional window attributes: those of this part.
-    fn of(&self, list: &[usize], neutral: usize) -> Vec<usize> {
-        let mut own = list[self.dims.clone()].to_vec();
-        own.resize(2, neutral);
-        own
-    }
-    /// The same for begins and ends.
-    fn ends(&self, list: &[usize]) -> Vec<usize> {
-        let (begins, ends) = list.split_at(list.len() / 2);
-        [self.of(begins, 0), self.of(ends, 0)].concat()
-    }
-}
-
-/// Pooling over three or more spatial dimensions as poolings over one or two each: windows are boxes, so extrema of extrema are
-/// extrema of the whole, and, as each part's divisor depends on its own dimensions only, means of means are means.
-fn by_dimension(
-    c: &mut NodeCtx,
-    x: Value,
-    mut pool: impl FnMut(&mut NodeCtx, Value, &Part) -> Lowered,
-) -> Lowered {
-    let mut shape = c.shape(x);
-    let spatial = shape.len() - 2;
-    let mut x = x;
-    let mut end = spatial;
-    while end > 0 {
-        // The last two, then one at a time: of these the later dimensions, done already, are the columns.
-        let dims = if end == spatial {
-            end - 2..end
-        } else {
-            end - 1..end
-        };
-        let (before, after) = shape.split_at(2 + dims.start);
-        let size = |dims: &[usize]| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        let too_large = || Fault::new(Code::TooLarge, "the input is too large");
-        let rows = size(before).ok_or_else(too_large)?;
-        let columns = size(&after[1..]).ok_or_else(too_large)?;
-        let image = c.reshape(x, vec![rows, 1, after[0], columns])?;
-        let part = Part { dims: dims.clone() };
-        let y = pool(c, image, &part)?;
-        let got = c.shape(y);
-        shape[2 + dims.start] = got[2];
-        if dims.len() == 2 {
-            shape[2 + dims.start + 1] = got[3];
-        }
-        x = c.reshape(y, shape.clone())?;
-        end = dims.start;
-    }
-    Ok(x)
+    c.emit(op, &[x])
 }
 
 /// LpPool: the p-th root of the sum of p-th powers over windows.
@@ -353,7 +242,7 @@ pub(super) fn lp_pool(c: &mut NodeCtx) -> Lowered {
         pads: window.pads,
         dilations: window.dilations,
     };
-    let mean = averages(c, powers, op)?;
+    let mean = c.emit(op, &[powers])?;
     let sum = c.with_scalar(BinaryOp::Mul, mean, elements)?;
     root(c, sum, p)
 }

@@ -4,7 +4,7 @@
 use super::conv::conv_of;
 use super::matmul::matmul_of;
 use super::quant::along;
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::DType;
 use sdc_ir::graph::op::{Clip, DequantizeLinear, QuantizeLinear, Reduce, ReduceKind};

@@ -1,8 +1,8 @@
 //! QuantizeLinear and DequantizeLinear, per tensor, per axis and per block, also of narrow types.
 
 use super::cast::{Element, saturated, widened};
-use super::index::{narrow, repeat};
-use crate::ctx::{Lowered, NodeCtx};
+use super::index::repeat;
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use crate::narrow::Narrow;
 use crate::tensor::dtype_of;
@@ -57,7 +57,7 @@ fn blocked(c: &mut NodeCtx, parameter: Value, x: Value, axis: i64) -> Lowered {
     let each = repeat(c, parameter, axis, size)?;
     match c.shape(each)[axis] == shape[axis] {
         true => Ok(each),
-        false => narrow(c, each, axis, 0, shape[axis]),
+        false => c.narrow(each, axis, 0, shape[axis]),
     }
 }
 

@@ -1,9 +1,9 @@
 //! LSTM, GRU, RNN: the input's part of the gates is one product over all steps, the rest a Recurrent per direction (or, in rarer
 //! forms, what `recurrent_steps` writes out).
 
-use super::index::{iota, join, narrow, reverse_along, take_along};
+use super::index::{iota, join, reverse_along, take_along};
 use super::recurrent_steps::{Act, Operands, Parameters, Special, unrolled};
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::DType;
 use sdc_ir::graph::op::{Activation, Cell, MatMul, Recurrent, Slice, Where};
@@ -130,7 +130,7 @@ impl Layer {
         // Compressed weights of two directions are put together from one each; apart they stay compressed.
         let part = match c.joined(x) {
             Some(parts) if d < parts.len() && parts.iter().all(|&p| c.shape(p)[0] == 1) => parts[d],
-            _ => narrow(c, x, 0, d, d + 1)?,
+            _ => c.narrow(x, 0, d, d + 1)?,
         };
         let shape = c.shape(part)[1..].to_vec();
         c.reshape(part, shape)
@@ -165,7 +165,7 @@ impl Layer {
         let (w, r) = (c.transpose(w, vec![1, 0])?, c.transpose(r, vec![1, 0])?);
         let wide = self.cell.gates() * self.hidden;
         let both = self.optional(c, 3, d, &[2 * wide], false)?;
-        let (input_bias, bias) = (narrow(c, both, 0, 0, wide)?, narrow(c, both, 0, wide, 2 * wide)?);
+        let (input_bias, bias) = (c.narrow(both, 0, 0, wide)?, c.narrow(both, 0, wide, 2 * wide)?);
         let x = if reverse { self.turned(c, self.x)? } else { self.x };
         let width = c.shape(x)[2];
         let rows = c.reshape(x, vec![self.steps * self.batch, width])?;
@@ -203,8 +203,7 @@ impl Layer {
             input_forget: false,
         };
         let canonical = acts.map(Act::canonical);
-        let known = self.special == plain && c.dtype(gates) != DType::F64;
-        let ([Some(f), Some(g), Some(h)], true) = (canonical, known) else {
+        let ([Some(f), Some(g), Some(h)], true) = (canonical, self.special == plain) else {
             return unrolled(c, self, &operands, acts, self.special);
         };
         let op = Recurrent {
@@ -242,10 +241,10 @@ impl Layer {
         let mut last = vec![Vec::new(); self.cell.states()];
         for (&state, &reverse) in states.iter().zip(reverse) {
             for (s, list) in last.iter_mut().enumerate() {
-                let one = narrow(c, state, 1, s, s + 1)?;
+                let one = c.narrow(state, 1, s, s + 1)?;
                 list.push(self.last(c, one)?);
             }
-            let h = narrow(c, state, 1, 0, 1)?;
+            let h = c.narrow(state, 1, 0, 1)?;
             let h = self.masked(c, h)?;
             all.push(if reverse { self.turned(c, h)? } else { h });
         }
@@ -268,7 +267,7 @@ impl Layer {
     fn last(&self, c: &mut NodeCtx, state: Value) -> Lowered {
         let shape = vec![1, self.batch, self.hidden];
         let Some(lengths) = self.lengths else {
-            let last = narrow(c, state, 0, self.steps - 1, self.steps)?;
+            let last = c.narrow(state, 0, self.steps - 1, self.steps)?;
             return c.reshape(last, shape);
         };
         let lengths = c.cast(lengths, DType::I64)?;

@@ -1,9 +1,9 @@
 //! Recurrent layers in forms that the canonical Recurrent does not have (clipped gates, coupled forget gates, other activations):
 //! step after step, written out.
 
-use super::index::{join, narrow};
+use super::index::join;
 use super::recurrent::Layer;
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::op::{Activation, Cell, Elu, HardSigmoid, LeakyRelu, MatMul, Where};
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
@@ -148,14 +148,14 @@ pub(super) fn unrolled(
         all_gates,
         last_gate: match layer.cell {
             Cell::Gru => (
-                narrow(c, operands.r, 1, 2 * h, 3 * h)?,
-                narrow(c, operands.bias, 0, 2 * h, 3 * h)?,
+                c.narrow(operands.r, 1, 2 * h, 3 * h)?,
+                c.narrow(operands.bias, 0, 2 * h, 3 * h)?,
             ),
             _ => all_gates,
         },
         peephole: match operands.peephole {
             Some(p) => (0..3)
-                .map(|k| narrow(c, p, 0, k, k + 1))
+                .map(|k| c.narrow(p, 0, k, k + 1))
                 .collect::<Result<_, _>>()?,
             None => Vec::new(),
         },
@@ -164,12 +164,12 @@ pub(super) fn unrolled(
     };
     let mut states = Vec::new();
     for s in 0..layer.cell.states() {
-        let state = narrow(c, operands.initial, 0, s, s + 1)?;
+        let state = c.narrow(operands.initial, 0, s, s + 1)?;
         states.push(c.reshape(state, vec![n, h])?);
     }
     let mut all = Vec::new();
     for t in 0..layer.steps {
-        let x = narrow(c, operands.gates, 0, t, t + 1)?;
+        let x = c.narrow(operands.gates, 0, t, t + 1)?;
         let x = c.reshape(x, vec![n, layer.cell.gates() * h])?;
         states = steps.step(c, x, &states)?;
         for &state in &states {
@@ -263,7 +263,7 @@ impl Steps<'_> {
 
     fn gate(&self, c: &mut NodeCtx, gates: Value, k: usize) -> Lowered {
         let h = self.layer.hidden;
-        narrow(c, gates, 1, k * h, (k + 1) * h)
+        c.narrow(gates, 1, k * h, (k + 1) * h)
     }
 
     fn peep(&self, c: &mut NodeCtx, sum: Value, k: usize, cell: Value) -> Lowered {

@@ -1,7 +1,6 @@
 //! The Reduce family.
 
-use crate::builder::scalar_tensor;
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::op::{Clip, Reduce, ReduceKind};
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
@@ -62,9 +61,9 @@ fn bound(dtype: DType, largest: bool) -> Tensor {
         DType::U32 => of!(u32),
         DType::U16 => of!(u16),
         DType::U8 => of!(u8),
-        DType::Bool => scalar_tensor(dtype, f64::from(u8::from(largest))),
+        DType::Bool => Tensor::scalar_of(dtype, f64::from(u8::from(largest))),
         DType::F64 | DType::F32 | DType::F16 | DType::BF16 => {
-            scalar_tensor(dtype, if largest { f64::INFINITY } else { f64::NEG_INFINITY })
+            Tensor::scalar_of(dtype, if largest { f64::INFINITY } else { f64::NEG_INFINITY })
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Operators that sample an image at computed places, or put windows back into one: DeformConv, RoiAlign, Col2Im, MaxUnpool.
 
-use super::index::{iota, narrow};
+use super::index::iota;
 use super::matmul::matmul_of;
 use super::window::{extent, geometry};
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::op::{Gather, Pad, PadMode, Reduce, ReduceKind, Scatter, ScatterMode, Where};
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
@@ -136,7 +136,7 @@ pub(super) fn deform_conv(c: &mut NodeCtx) -> Lowered {
     let offset = c.reshape(offset, vec![n * offsets, k, 2, oh, ow])?;
     let mut along = Vec::new();
     for d in 0..2 {
-        let own = narrow(c, offset, 2, d, d + 1)?;
+        let own = c.narrow(offset, 2, d, d + 1)?;
         let own = c.reshape(own, vec![n * offsets, k, oh, ow])?;
         let kernel: Vec<f64> = (0..k)
             .map(|i| ([i / kw, i % kw][d] * g.dilations[d]) as f64 - pads[d] as f64)
@@ -289,10 +289,7 @@ pub(super) fn roi_align(c: &mut NodeCtx) -> Lowered {
     let (mut along, mut inside) = (Vec::new(), None);
     for d in 0..2 {
         // Regions are x1, y1, x2, y2.
-        let (low, high) = (
-            narrow(c, rois, 1, 1 - d, 2 - d)?,
-            narrow(c, rois, 1, 3 - d, 4 - d)?,
-        );
+        let (low, high) = (c.narrow(rois, 1, 1 - d, 2 - d)?, c.narrow(rois, 1, 3 - d, 4 - d)?);
         let mut length = c.binary(BinaryOp::Sub, high, low)?;
         if at_least_one {
             length = c.with_scalar(BinaryOp::Max, length, 1.0)?;
@@ -424,7 +421,7 @@ pub(super) fn col2im(c: &mut NodeCtx) -> Lowered {
         mode: ScatterMode::Add,
     };
     let y = c.emit(op, &[empty, places, rows])?;
-    let y = narrow(c, y, 0, 0, area)?;
+    let y = c.narrow(y, 0, 0, area)?;
     let y = c.transpose(y, vec![1, 0])?;
     c.reshape(y, [&[n, channels][..], &image].concat())
 }

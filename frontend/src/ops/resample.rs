@@ -2,7 +2,7 @@
 //! dimension after the other, a sum of gathered samples with weights known at compile time.
 
 use super::resize::Target;
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::op::{Gather, NearestMode, Resize, ResizeMode, Where};
 use sdc_ir::graph::{BinaryOp, Value};

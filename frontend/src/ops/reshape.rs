@@ -1,6 +1,6 @@
 //! New shapes for the same elements, permutations, and broadcasting.
 
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::Value;
 use sdc_ir::graph::infer::broadcast;

@@ -1,7 +1,7 @@
 //! Resize and its predecessor Upsample.
 
 use super::resample::{Mapping, Resampling, region};
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::DType;
 use sdc_ir::graph::Value;

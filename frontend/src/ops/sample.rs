@@ -1,7 +1,7 @@
 //! GridSample and AffineGrid: pixels gathered at computed positions, and their weighted sums.
 
-use super::index::{iota, narrow};
-use crate::ctx::{Lowered, NodeCtx};
+use super::index::iota;
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::op::{Activation, Gather, MatMul};
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
@@ -65,7 +65,7 @@ pub(super) fn grid_sample(c: &mut NodeCtx) -> Lowered {
     let mut along = Vec::with_capacity(rank);
     for (d, &length) in image.iter().enumerate() {
         // The last coordinate belongs to the first dimension.
-        let part = narrow(c, grid, rank + 1, rank - 1 - d, rank - d)?;
+        let part = c.narrow(grid, rank + 1, rank - 1 - d, rank - d)?;
         let part = c.reshape(part, vec![batch, count])?;
         let at = denormalized(c, part, length, corners)?;
         along.push(taps_along(c, at, taps, length, corners, beyond)?);

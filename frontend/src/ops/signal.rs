@@ -1,6 +1,6 @@
 //! Windows and Fourier transforms, whose lengths are known at compile time: a transform is a product with a constant matrix.
 
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use crate::tensor::dtype_of;
 use sdc_ir::graph::op::{Activation, Gather, MatMul, Pad, PadMode};
@@ -90,7 +90,7 @@ impl Transform {
         }
         let mut x = x;
         if samples > taken {
-            x = super::narrow(c, x, rank - 2, 0, taken)?;
+            x = c.narrow(x, rank - 2, 0, taken)?;
         } else if samples < taken {
             let mut after = vec![0; rank];
             after[rank - 2] = taken - samples;

@@ -1,6 +1,6 @@
 //! Parts of tensors: Slice, Split, Concat, Gather.
 
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::Value;
 use sdc_ir::graph::op::{Concat, Gather, Slice};

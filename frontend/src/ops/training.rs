@@ -1,6 +1,6 @@
 //! Domain `ai.onnx.preview.training`: one step of an optimiser, in its lists of tensors.
 
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::DType;
 use sdc_ir::graph::op::Where;

@@ -1,6 +1,6 @@
 //! Trigonometric and hyperbolic functions beyond the canonical ones, in forms that keep small results exact.
 
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, Lowered, NodeCtx};
 use sdc_ir::graph::op::Where;
 use sdc_ir::graph::{BinaryOp, UnaryOp, Value};
 use std::f64::consts::LN_2;

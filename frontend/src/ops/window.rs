@@ -1,6 +1,6 @@
 //! Window attributes shared by convolutions and pooling: strides, dilations, padding in all its spellings.
 
-use crate::ctx::{Lowered, NodeCtx};
+use crate::ctx::{Emit, NodeCtx};
 use crate::error::{Code, Fault};
 use sdc_ir::graph::Value;
 
@@ -117,23 +117,4 @@ impl Geometry {
         }
         Ok(pads)
     }
-}
-
-/// `[N,C,W]` as `[N,C,1,W]`: one-dimensional windows are lowered to two-dimensional ones.
-pub(super) fn lift(c: &mut NodeCtx, x: Value) -> Lowered {
-    let mut shape = c.shape(x);
-    shape.insert(shape.len() - 1, 1);
-    c.reshape(x, shape)
-}
-
-/// Undoes [`lift`] on the result.
-pub(super) fn drop_lift(c: &mut NodeCtx, x: Value) -> Lowered {
-    let mut shape = c.shape(x);
-    shape.remove(shape.len() - 2);
-    c.reshape(x, shape)
-}
-
-/// One-dimensional window attributes as two-dimensional ones: `neutral` for the new dimension.
-pub(super) fn lift_list<T: Clone>(list: &[T], neutral: T) -> Vec<T> {
-    list.iter().flat_map(|x| [neutral.clone(), x.clone()]).collect()
 }

@@ -11,6 +11,7 @@
 pub mod attr;
 pub mod build;
 pub mod dim;
+pub mod emit;
 pub mod infer;
 pub mod op;
 pub mod types;
@@ -19,6 +20,7 @@ pub mod weights;
 
 pub use attr::{Attr, AttrError};
 pub use dim::{Dim, Shape};
+pub use emit::Emit;
 pub use infer::InferError;
 pub use op::{BinaryOp, Op, UnaryOp};
 pub use types::{Layout, TensorType};

@@ -28,6 +28,18 @@ impl From<BinaryOp> for Op {
     }
 }
 
+impl Activation {
+    /// The operator that does the same, of one operand; `None` for the identity.
+    pub fn op(self) -> Option<Op> {
+        match self {
+            Activation::None => None,
+            Activation::Relu => Some(UnaryOp::Relu.into()),
+            Activation::Clip { min, max } => Some(Clip { min, max }.into()),
+            Activation::LeakyRelu { alpha } => Some(LeakyRelu { alpha }.into()),
+        }
+    }
+}
+
 /// Declares the operators with attributes: a struct each, the `Op` enum, and conversion to and from named attributes.
 macro_rules! operators {
     ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $ty:ty),* $(,)? })*) => {

@@ -20,6 +20,7 @@ mod geometry;
 mod header;
 mod pack;
 mod rebuild;
+pub mod relabel;
 mod sizes;
 mod stored;
 pub mod text;

@@ -2,8 +2,8 @@
 //! between needs a grid.
 
 use sdc_ir::graph::build::Rewrite;
-use sdc_ir::graph::op::{Activation, Clip, LeakyRelu};
-use sdc_ir::graph::{BinaryOp, Graph, InferError, Op, UnaryOp, Value};
+use sdc_ir::graph::op::Activation;
+use sdc_ir::graph::{BinaryOp, Graph, InferError, Op, Value};
 
 /// The graph with residuals, and activations other than Relu and Clip, as nodes of their own.
 ///
@@ -38,13 +38,7 @@ pub fn unfuse(graph: &Graph) -> Result<Graph, InferError> {
         if let Some(other) = other {
             y = rewrite.dst.add1(BinaryOp::Add, &[y, other], origins())?;
         }
-        let act: Option<Op> = match act {
-            Activation::None => None,
-            Activation::Relu => Some(UnaryOp::Relu.into()),
-            Activation::Clip { min, max } => Some(Clip { min, max }.into()),
-            Activation::LeakyRelu { alpha } => Some(LeakyRelu { alpha }.into()),
-        };
-        if let Some(act) = act {
+        if let Some(act) = act.op() {
             y = rewrite.dst.add1(act, &[y], origins())?;
         }
         rewrite.set(data.outputs[0], y);

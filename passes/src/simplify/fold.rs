@@ -2,6 +2,7 @@
 
 use crate::local::{Outcome, Site};
 use crate::pass::merge_origins;
+use sdc_ir::Tensor;
 use sdc_ir::graph::{Op, TensorType};
 use sdc_ir::tensor::element_count;
 
@@ -11,6 +12,23 @@ const MAX_GROWN_BYTES: usize = 1 << 20;
 
 /// A node whose operands are all constants becomes a constant.
 pub fn fold(site: &mut Site<'_>) -> Outcome {
+    let folded = match folded(site) {
+        Ok(Some(folded)) => folded,
+        Ok(None) => return Outcome::NoMatch,
+        Err(reason) => return Outcome::Declined(reason),
+    };
+    let mut origins = site.origins.to_vec();
+    for i in 0..site.inputs.len() {
+        origins = merge_origins(&origins, site.producer(i).map_or(&[], |p| &p.origins));
+    }
+    Outcome::value(site.graph.add_constant(folded, origins))
+}
+
+/// The constant that a node of constants amounts to; `None` for other nodes.
+///
+/// # Errors
+/// Why it is left to run time.
+pub fn folded(site: &mut Site<'_>) -> Result<Option<Tensor>, String> {
     // Dequantised weights stay in eight bits: the pass `quantise` decides which become floating point. Decomposed weights stay packed.
     let weight = match site.op {
         Op::DequantizeLinear(_) => site.ty.rank() > 0,
@@ -18,36 +36,29 @@ pub fn fold(site: &mut Site<'_>) -> Outcome {
         _ => false,
     };
     if weight || matches!(site.op, Op::Constant(_)) || site.inputs.is_empty() {
-        return Outcome::NoMatch;
+        return Ok(None);
     }
     if site.inputs.iter().any(|&v| site.graph.constant(v).is_none()) {
-        return Outcome::NoMatch;
+        return Ok(None);
     }
     let types: Vec<&TensorType> = site.inputs.iter().map(|&v| site.graph.ty(v)).collect();
     let operand_bytes: usize = types.iter().filter_map(|t| t.bytes()).sum();
     let bytes = match site.ty.bytes() {
         Some(n) if n <= operand_bytes.max(MAX_GROWN_BYTES) => n,
-        _ => return Outcome::Declined(format!("the constant {} would be larger than its parts", site.ty)),
+        _ => return Err(format!("the constant {} would be larger than its parts", site.ty)),
     };
     let steps = steps(site.op, &types, site.ty).unwrap_or(usize::MAX);
-    if let Err(reason) = site.spend(bytes, steps) {
-        return Outcome::Declined(reason);
-    }
+    site.spend(bytes, steps)?;
     let constants: Vec<_> = site
         .inputs
         .iter()
         .filter_map(|&v| site.graph.constant(v))
         .collect();
-    let folded = match sdc_interp::eval_op(site.op, &constants) {
-        Ok(mut results) if results.len() == 1 => results.remove(0),
-        Ok(_) => return Outcome::NoMatch,
-        Err(error) => return Outcome::Declined(error.to_string()),
-    };
-    let mut origins = site.origins.to_vec();
-    for i in 0..site.inputs.len() {
-        origins = merge_origins(&origins, site.producer(i).map_or(&[], |p| &p.origins));
+    match sdc_interp::eval_op(site.op, &constants) {
+        Ok(mut results) if results.len() == 1 => Ok(results.pop()),
+        Ok(_) => Ok(None),
+        Err(error) => Err(error.to_string()),
     }
-    Outcome::value(site.graph.add_constant(folded, origins))
 }
 
 /// Elementary steps the interpreter needs, roughly; `None` on overflow.

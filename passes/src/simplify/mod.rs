@@ -6,7 +6,7 @@
 //! Not here: whatever changes rounding (that is `fuse`), and anything about layouts.
 
 mod arithmetic;
-mod fold;
+pub(crate) mod fold;
 mod identity;
 mod movement;
 mod pad;

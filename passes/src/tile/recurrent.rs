@@ -26,6 +26,7 @@ struct Layer<'a> {
     scratch: Option<Buffer>,
     batch: usize,
     hidden: usize,
+    dtype: DType,
     lanes: u8,
 }
 
@@ -44,12 +45,12 @@ enum Product {
     },
 }
 
-/// Where one element is computed: its step, batch position, first hidden position and lanes.
+/// Where elements are computed: their step, batch position, first hidden position and type.
 struct At {
     t: Affine,
     n: Affine,
     j: Affine,
-    lanes: u8,
+    ty: Ty,
 }
 
 /// The state before a step, `[S,N,H]`, and the element its origin lies at.
@@ -66,8 +67,9 @@ pub fn lower(
     algorithm: Algorithm,
 ) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
-    if cx.dtype(data.inputs[0]) != DType::F32 {
-        return Err(cx.unsupported(node, "only f32 is supported"));
+    let dtype = cx.dtype(data.inputs[0]);
+    if !matches!(dtype, DType::F32 | DType::F64) {
+        return Err(cx.unsupported(node, "only f32 and f64 are supported"));
     }
     let [x, bias, initial] = [0, 2, 3].map(|i| cx.place(data.inputs[i]));
     let peephole = data.inputs.get(4).map(|&v| cx.place(v));
@@ -78,7 +80,12 @@ pub fn lower(
             weights: packed(cx, node, op, data.inputs[1])?,
             block: cx.widths.block,
             lanes: cx.widths.kernel_lanes,
-            sums: temp(cx, batch * bias.shape[0], format!("sums of {}", data.outputs[0])),
+            sums: temp(
+                cx,
+                dtype,
+                batch * bias.shape[0],
+                format!("sums of {}", data.outputs[0]),
+            ),
         },
         _ => Product::Loops(cx.place(data.inputs[1])),
     };
@@ -87,9 +94,10 @@ pub fn lower(
         Product::Loops(weights) => unit(weights),
         Product::Kernel { .. } => true,
     };
-    let dense = plain && [&x, &bias, &out].into_iter().all(unit);
+    // Functions of f64 are written for one lane.
+    let vectors = dtype == DType::F32 && plain && [&x, &bias, &out].into_iter().all(unit);
     let gates = || format!("gates of {}", data.outputs[0]);
-    let scratch = (op.cell == Cell::Gru).then(|| temp(cx, 2 * batch * hidden, gates()));
+    let scratch = (op.cell == Cell::Gru).then(|| temp(cx, dtype, 2 * batch * hidden, gates()));
     let layer = Layer {
         op,
         x,
@@ -99,7 +107,8 @@ pub fn lower(
         scratch,
         batch,
         hidden,
-        lanes: if dense { cx.widths.lanes } else { 1 },
+        dtype,
+        lanes: if vectors { cx.widths.lanes } else { 1 },
         out: out.clone(),
     };
     let previous = Ref {
@@ -124,10 +133,10 @@ pub fn lower(
     Ok(())
 }
 
-/// Scratch memory of so many floats.
-fn temp(cx: &mut Lowering<'_>, len: usize, name: String) -> Buffer {
+/// Scratch memory of so many elements.
+fn temp(cx: &mut Lowering<'_>, dtype: DType, len: usize, name: String) -> Buffer {
     cx.module.buffers.push(BufferData {
-        dtype: DType::F32,
+        dtype,
         len,
         kind: BufferKind::Temp,
         name,
@@ -139,7 +148,7 @@ pub fn is_packed(scene: &Scene<'_>, node: Node, op: &Recurrent) -> bool {
     let inputs = &scene.graph.nodes()[node].inputs;
     let weights = scene.graph.constant(inputs[1]);
     op.cell != Cell::Gru
-        && weights.is_some_and(|w| w.shape().len() == 2)
+        && weights.is_some_and(|w| w.dtype() == DType::F32 && w.shape().len() == 2)
         && scene.place(inputs[2]).strides == [1]
 }
 
@@ -188,7 +197,8 @@ impl Layer<'_> {
             if lo < hi {
                 b.for_range(lo, hi, lanes.into(), |b, j| {
                     let (t, n) = (t.clone(), n.clone());
-                    body(b, &At { t, n, j, lanes });
+                    let ty = Ty::vector(self.dtype, lanes);
+                    body(b, &At { t, n, j, ty });
                 });
             }
         }
@@ -219,7 +229,7 @@ impl Layer<'_> {
                 let reset = |b: &mut FuncBuilder, k: Affine| self.scratch_splat(b, at, k);
                 let part = self.sums(b, at, &[2], &reset)[0];
                 let (buffer, index) = self.scratch_at(0, at);
-                let z = b.load(Ty::vector(DType::F32, at.lanes), buffer, index);
+                let z = b.load(at.ty, buffer, index);
                 self.gru(b, at, past, z, part);
             }
         }
@@ -231,7 +241,7 @@ impl Layer<'_> {
         let sum = b.add(x, part);
         let candidate = activate(b, self.op.g, sum);
         let h = past.load(b, at, 0);
-        let one = b.f32(at.lanes, 1.0);
+        let one = math::constant(b, at.ty, 1.0);
         let rest = b.sub(one, z);
         let kept = b.mul(z, h);
         let h = b.fma(rest, candidate, kept);
@@ -282,7 +292,7 @@ impl Layer<'_> {
     fn peep(&self, b: &mut FuncBuilder, at: &At, gate: i64, sum: Val, cell: Val) -> Val {
         let Some(p) = &self.peephole else { return sum };
         let index = p.at(&[gate.into(), at.j.clone()]);
-        let weight = b.load(Ty::vector(DType::F32, at.lanes), p.buffer, index);
+        let weight = b.load(at.ty, p.buffer, index);
         b.fma(weight, cell, sum)
     }
 
@@ -327,7 +337,7 @@ impl Layer<'_> {
         gates: &[usize],
         vector: &dyn Fn(&mut FuncBuilder, Affine) -> Val,
     ) -> Vec<Val> {
-        let ty = Ty::vector(DType::F32, at.lanes);
+        let ty = at.ty;
         let column = |g: usize| at.j.clone() + Affine::from(g * self.hidden);
         let r = match &self.product {
             Product::Loops(weights) => weights,
@@ -357,7 +367,7 @@ impl Layer<'_> {
     fn input(&self, b: &mut FuncBuilder, at: &At, gate: usize) -> Val {
         let column = at.j.clone() + Affine::from(gate * self.hidden);
         let index = self.x.at(&[at.t.clone(), at.n.clone(), column]);
-        b.load(Ty::vector(DType::F32, at.lanes), self.x.buffer, index)
+        b.load(at.ty, self.x.buffer, index)
     }
 
     fn store(&self, b: &mut FuncBuilder, at: &At, state: i64, value: Val) {
@@ -377,7 +387,7 @@ impl Layer<'_> {
 
     fn scratch_splat(&self, b: &mut FuncBuilder, at: &At, k: Affine) -> Val {
         let (buffer, index) = self.scratch_index(1, &at.n, k);
-        splat(b, buffer, index, at.lanes)
+        splat(b, buffer, index, at.ty)
     }
 }
 
@@ -387,17 +397,16 @@ impl Past<'_> {
     }
     fn load(&self, b: &mut FuncBuilder, at: &At, state: i64) -> Val {
         let index = self.index(state, &at.n, at.j.clone());
-        b.load(Ty::vector(DType::F32, at.lanes), self.place.buffer, index)
+        b.load(at.ty, self.place.buffer, index)
     }
     /// Element `k` of the hidden state in every lane.
     fn splat(&self, b: &mut FuncBuilder, at: &At, k: Affine) -> Val {
-        splat(b, self.place.buffer, self.index(0, &at.n, k), at.lanes)
+        splat(b, self.place.buffer, self.index(0, &at.n, k), at.ty)
     }
 }
 
-fn splat(b: &mut FuncBuilder, buffer: Buffer, index: Affine, lanes: u8) -> Val {
-    let ty = Ty::vector(DType::F32, lanes);
-    if lanes > 1 {
+fn splat(b: &mut FuncBuilder, buffer: Buffer, index: Affine, ty: Ty) -> Val {
+    if ty.lanes > 1 {
         b.load_splat(ty, buffer, index)
     } else {
         b.load(ty, buffer, index)
@@ -409,7 +418,7 @@ fn activate(b: &mut FuncBuilder, op: UnaryOp, x: Val) -> Val {
         UnaryOp::Sigmoid => math::sigmoid(b, x),
         UnaryOp::Tanh => math::tanh(b, x),
         UnaryOp::Relu => {
-            let zero = b.f32(b.ty(x).lanes, 0.0);
+            let zero = math::constant(b, b.ty(x), 0.0);
             // In this order a NaN stays.
             b.max(zero, x)
         }

@@ -12,7 +12,7 @@ use sdc_frontend::export;
 use sdc_frontend::proto::ModelProto;
 use sdc_ir::graph::{Graph, Node};
 use sdc_passes::decompose::{self, Plan};
-use sdc_passes::pipeline::run_passes;
+use sdc_passes::pipeline::{TO_FUSED, run_passes};
 use std::collections::BTreeMap;
 
 /// A compressed network.
@@ -47,7 +47,7 @@ pub fn compress(fused: Graph, options: &CompressOptions<'_>, observer: &dyn Obse
 /// # Errors
 /// A graph that is malformed.
 pub fn fuse(graph: &Graph) -> Result<Graph> {
-    Ok(run_passes(graph, &["simplify", "fuse"], None, &mut ())?.graph)
+    Ok(run_passes(graph, &TO_FUSED, None, &mut ())?.graph)
 }
 
 /// Layers of a fused model that cannot be written back to ONNX with compressed weights, and why.

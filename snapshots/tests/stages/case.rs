@@ -2,8 +2,8 @@
 //!
 //! Options are lines `#@ KEY VALUES`:
 //! - `dim NAME=N ...`: values of symbolic dimensions;
-//! - `stages NAME ...`: the stages to keep a snapshot of beside `object`, all but `header` and `decompose` by default (every stage but
-//!   `decompose` is checked nevertheless);
+//! - `stages NAME ...`: the stages to keep a snapshot of beside `object`, by default all but `legalise`, `quantise`, `header` and
+//!   `decompose` (every stage but `decompose` is checked nevertheless);
 //! - `integer`: the stages are those of the integer network it is turned into, `import` being that network;
 //! - `fails`: the model cannot be compiled, and the snapshot is the list of reasons;
 //! - `cut N`: only the first N bytes of the encoded model are given.
@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Stage {
     Import,
+    Legalise,
     Simplify,
     Fuse,
     /// Weights compressed after `fuse`: the graph and the stored weights. No other stage builds on it.
@@ -33,10 +34,11 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Stage; 12] = {
+    pub const ALL: [Stage; 13] = {
         use Stage::*;
         [
-            Import, Simplify, Fuse, Decompose, Quantise, Layout, Schedule, Tile, Plan, Header, Object, Errors,
+            Import, Legalise, Simplify, Fuse, Decompose, Quantise, Layout, Schedule, Tile, Plan, Header,
+            Object, Errors,
         ]
     };
 
@@ -44,6 +46,7 @@ impl Stage {
     pub fn name(self) -> &'static str {
         match self {
             Stage::Import => "import",
+            Stage::Legalise => "legalise",
             Stage::Simplify => "simplify",
             Stage::Fuse => "fuse",
             Stage::Decompose => "decompose",
@@ -78,10 +81,10 @@ pub struct Case {
 
 impl Case {
     pub fn parse(name: &str, text: &str) -> Result<Self, String> {
-        // The header says much the same for every model, and `quantise` changes only quantised ones: shown where asked for.
+        // The header says much the same for every model, `legalise` and `quantise` change few: shown where asked for.
         let usual = |s: &Stage| {
-            use Stage::{Decompose, Errors, Header, Quantise};
-            !matches!(s, Decompose | Quantise | Header | Errors)
+            use Stage::{Decompose, Errors, Header, Legalise, Quantise};
+            !matches!(s, Legalise | Decompose | Quantise | Header | Errors)
         };
         let mut stages: BTreeSet<Stage> = Stage::ALL.into_iter().filter(usual).collect();
         let mut dims = BTreeMap::new();

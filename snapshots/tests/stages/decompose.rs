@@ -4,7 +4,7 @@ use crate::native;
 use sdc_ir::graph::{Graph, Op};
 use sdc_ir::sd::{Stored, text};
 use sdc_passes::decompose::{Options, Wish, install, run};
-use sdc_passes::pipeline::run_passes;
+use sdc_passes::pipeline::{TO_FUSED, run_passes};
 use std::fmt::Write;
 
 /// Near what is possible: something gets each form.
@@ -12,7 +12,7 @@ const WISH: Wish = Wish::Ratio(3.4);
 
 /// Compresses after fusion, on one thread and on three. The result is compiled and held against the interpreter.
 pub fn text(name: &str, graph: &Graph) -> Result<String, String> {
-    let fused = run_passes(graph, &["simplify", "fuse"], None, &mut ()).map_err(|e| e.to_string())?;
+    let fused = run_passes(graph, &TO_FUSED, None, &mut ()).map_err(|e| e.to_string())?;
     let shown = compressed(&fused.graph, 1)?;
     if compressed(&fused.graph, 3)?.to_string() != shown.to_string() {
         return Err("the number of threads changes the compressed weights".to_owned());

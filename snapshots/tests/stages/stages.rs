@@ -37,7 +37,7 @@ pub fn start(case: &Case) -> Result<Graph, String> {
     if !case.integer {
         return Ok(graph);
     }
-    let fused = pipeline::run_passes(&graph, &["simplify", "fuse"], None, &mut ());
+    let fused = pipeline::run_passes(&graph, &pipeline::TO_FUSED, None, &mut ());
     let fused = fused.map_err(|e| e.to_string())?.graph;
     let samples = Synthetic::new(&fused, 4, 0.0, 1.0, 1);
     let options = integer::Options {

@@ -1,9 +1,9 @@
 //! The same filters and vectors under another shape: how a stored weight follows `Transpose` and `Reshape` without being rebuilt.
 
-use sdc_ir::sd::{Geometry, Stored};
+use super::{Geometry, Stored};
 
 /// The same codes, or integers, as a tensor of another shape: `geometry` comes from [`transposed`] or [`reshaped`].
-pub(crate) fn with_geometry(stored: Stored, geometry: Geometry) -> Stored {
+pub fn with_geometry(stored: Stored, geometry: Geometry) -> Stored {
     let mut stored = stored;
     match &mut stored {
         Stored::Sd(d) => d.geometry = geometry,
@@ -13,7 +13,7 @@ pub(crate) fn with_geometry(stored: Stored, geometry: Geometry) -> Stored {
 }
 
 /// The geometry of the transposed tensor, whose dimension `k` is dimension `perm[k]` of the old one. `perm` is a permutation.
-pub(crate) fn transposed(geometry: &Geometry, perm: &[usize]) -> Geometry {
+pub fn transposed(geometry: &Geometry, perm: &[usize]) -> Geometry {
     let mut place = vec![0; perm.len()];
     for (k, &p) in perm.iter().enumerate() {
         place[p] = k;
@@ -28,7 +28,7 @@ pub(crate) fn transposed(geometry: &Geometry, perm: &[usize]) -> Geometry {
 
 /// The geometry of the same elements under another shape, if filters and vectors are still made of whole dimensions. The order of
 /// filters, and of the entries of their vectors, stays.
-pub(crate) fn reshaped(geometry: &Geometry, shape: &[usize]) -> Option<Geometry> {
+pub fn reshaped(geometry: &Geometry, shape: &[usize]) -> Option<Geometry> {
     if geometry.shape == shape {
         return Some(geometry.clone());
     }
@@ -65,7 +65,7 @@ pub(crate) fn reshaped(geometry: &Geometry, shape: &[usize]) -> Option<Geometry>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sdc_ir::sd::Axis;
+    use crate::sd::Axis;
 
     /// Filters of the elements 0, 1, 2 ...
     fn rows(geometry: &Geometry) -> Vec<i32> {

@@ -11,8 +11,6 @@ mod conv;
 mod half;
 mod norm;
 mod pool;
-#[cfg(test)]
-mod tests;
 mod transposed;
 
 use crate::local::{self, Outcome, Rule, Site};

@@ -17,9 +17,6 @@ mod feeds;
 mod proof;
 mod sites;
 
-#[cfg(test)]
-mod tests;
-
 use super::{Buffer, Func, Module};
 use counters::{Fixed, Normal};
 use proof::Verdict;

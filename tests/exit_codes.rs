@@ -70,7 +70,6 @@ fn what_is_not_supported_is_4_and_listed_in_full() {
     }
     let later: &[&[&str]] = &[
         &["--backend", "llvm"],
-        &["--backend", "accel"],
         &["--cpu", "x86-64-v3", "--cpu", "x86-64-v4"],
         &["--target", "powerpc64le-unknown-linux-gnu"],
         &["--target", "aarch64-unknown-linux-gnu", "--emit", "sharedlib"],

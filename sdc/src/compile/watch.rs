@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::observe::{self, Observer};
 use crate::stages::Dump;
 use sdc_ir::graph::Graph;
+use sdc_ir::schedule::Schedule;
 use sdc_ir::tile::Module;
 use sdc_passes::driver;
 use sdc_passes::plan::Plan;
@@ -23,6 +24,11 @@ impl driver::Observer for Watch<'_> {
     fn graph(&mut self, pass: &'static str, graph: &Graph) {
         if let Some(dump) = &mut self.dump {
             dump.graph(pass, graph);
+        }
+    }
+    fn scheduled(&mut self, graph: &Graph, schedule: &Schedule) {
+        if let Some(dump) = &mut self.dump {
+            dump.scheduled(graph, schedule);
         }
     }
     fn lowered(&mut self, lowered: &Lowered) {

@@ -207,7 +207,7 @@ impl<'a> Decoder<'a> {
                 let kept = self.packed.kept(self.column + lane as i64, row, count);
                 let last = lane + Best::TOGETHER.saturating_sub(1);
                 // Filters in a row that are all there, have the same rows, and do not end where the packed bytes do.
-                let together = Best::TOGETHER > 0
+                let together = last > lane
                     && last < lanes
                     && self
                         .packed

@@ -55,32 +55,34 @@ struct Line {
 }
 
 impl Resampling {
-    /// The position in the input of output position `o`.
+    /// The position in the input of output position `o`, in `f32` as ONNX Runtime has it: on whole numbers and halves it decides what
+    /// `nearest` takes.
     fn position(&self, line: &Line, o: usize) -> f64 {
-        let (from, x) = (line.from as f64, o as f64);
-        // The exact length, which need not be whole.
-        let length = line.scale * from;
-        let half_pixel = (x + 0.5) / line.scale - 0.5;
-        match self.mapping {
+        let (from, to, x, scale) = (line.from as f32, line.to as f32, o as f32, line.scale as f32);
+        // The exact length, which need not be whole unless a size was given.
+        let exact = line.scale * line.from as f64;
+        let whole = (exact - line.to as f64).abs() < 1e-4;
+        let length = if whole { to } else { exact as f32 };
+        let half_pixel = (x + 0.5) / scale - 0.5;
+        f64::from(match self.mapping {
             Mapping::HalfPixel => half_pixel,
-            Mapping::HalfPixelSymmetric => from / 2.0 * (1.0 - line.to as f64 / length) + half_pixel,
-            Mapping::HalfPixelForNearest => (x + 0.5) / line.scale,
+            Mapping::HalfPixelSymmetric => from / 2.0 * (1.0 - to / length) + half_pixel,
+            Mapping::HalfPixelForNearest => (x + 0.5) / scale,
             Mapping::PytorchHalfPixel if line.to == 1 => -0.5,
             Mapping::PytorchHalfPixel => half_pixel,
             Mapping::AlignCorners if length == 1.0 => 0.0,
             Mapping::AlignCorners => x * (from - 1.0) / (length - 1.0),
-            Mapping::Asymmetric => x / line.scale,
+            Mapping::Asymmetric => x / scale,
             Mapping::CropAndResize => {
-                let (start, end) = line.roi;
-                let span = (end - start) * (from - 1.0);
+                let (start, end) = (line.roi.0 as f32, line.roi.1 as f32);
                 let inside = if length == 1.0 {
-                    span / 2.0
+                    (end - start) * (from - 1.0) / 2.0
                 } else {
-                    x * span / (length - 1.0)
+                    x * (end - start) * (from - 1.0) / (length - 1.0)
                 };
                 inside + start * (from - 1.0)
             }
-        }
+        })
     }
 
     /// Positions and weights of the samples that make up output position `o`.

@@ -209,8 +209,9 @@ fn canonical(
         Mapping::HalfPixelSymmetric if lines().all(|(exact, size)| exact == size as f64) => {
             Some(CoordinateMode::HalfPixel)
         }
-        // ONNX maps corners by the exact length, which need not be a number of samples.
-        Mapping::AlignCorners if lines().any(|(exact, _)| exact.fract() >= 1e-4) => None,
+        // ONNX maps corners by the exact length, which need not be a number of samples. A scale that stands for a size is a rounded
+        // quotient, which gives it but nearly.
+        Mapping::AlignCorners if lines().any(|(exact, size)| (exact - size as f64).abs() >= 1e-4) => None,
         _ => CoordinateMode::from_name(name),
     }
 }

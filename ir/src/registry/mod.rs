@@ -3,6 +3,10 @@
 //! An entry gives a kernel's name, operands, parameters and range, *and its body in plain tile IR*. The body is the
 //! meaning: the interpreter runs it, targets without the kernel compile it ([`expand`]), and randomised tests hold the
 //! native kernels against it. Native code lives in `backends/kernels`, which knows nothing of this crate.
+//!
+//! The body also says which operands may lie in the place of the result: those of which no element is read for another element of the
+//! result than the one at its place, unless loops of their own separate the reading from the writing
+//! ([`overlay`](crate::tile::overlay)). Native code may work in any order and in tiles of any size, but must be right in place there.
 
 pub mod add_i8;
 mod call;

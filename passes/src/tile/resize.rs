@@ -130,13 +130,9 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Resize, rows: Range<usize>)
         }
         tables.push(Tables { dim: d, taps: own });
     }
-    let vector =
-        dtype == DType::F32 && tables.iter().all(|t| t.dim != 1) && x.strides[1] == 1 && out.strides[1] == 1;
-    let lanes = if vector && x.shape.len() > 1 {
-        cx.widths.lanes
-    } else {
-        1
-    };
+    let channels = |r: &Ref| r.strides.get(1) == Some(&1);
+    let vector = dtype == DType::F32 && tables.iter().all(|t| t.dim != 1) && channels(&x) && channels(&out);
+    let lanes = if vector { cx.widths.lanes } else { 1 };
     let plan = Plan {
         x: &x,
         out: &out,

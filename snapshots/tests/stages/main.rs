@@ -7,6 +7,7 @@ mod case;
 mod decompose;
 mod native;
 mod onnx_text;
+mod random;
 mod stages;
 
 use case::{Case, Stage};
@@ -50,6 +51,14 @@ fn main() -> ExitCode {
             test().map_err(Failed::from)
         }));
     }
+    trials.push(Trial::test("random::every_operator_at_every_rank", || {
+        random::walk().map_err(Failed::from)
+    }));
+    for part in 0..random::PARTS {
+        trials.push(Trial::test(format!("random::part_{part}"), move || {
+            random::run(part).map_err(Failed::from)
+        }));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -69,6 +78,7 @@ fn run(case: &Case) -> Result<(), String> {
     if stages::compile(&again, tile)? != texts {
         return Err("two compilations give different texts".to_owned());
     }
+    stages::check_telling(&graph)?;
     native::check(&case.name, &graph)?;
     texts.insert(Stage::Header, native::header(&case.name, &graph)?);
     if case.stages.contains(&Stage::Decompose) {

@@ -16,6 +16,8 @@ mod counters;
 mod feeds;
 mod proof;
 mod sites;
+#[cfg(test)]
+mod tests;
 
 use super::{Buffer, Func, Module};
 use counters::{Fixed, Normal};

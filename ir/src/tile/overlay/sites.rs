@@ -129,9 +129,16 @@ impl Walk<'_> {
             Some(kernel) if kernel.bad_params(&call.params).is_none() => {
                 let body = self.builder.block(|b| (kernel.body)(b, call));
                 self.call = Some(self.found.calls.len());
-                let first = self.position;
+                let (first, known) = (self.position, self.found.all.len());
                 self.block(&body);
                 self.found.calls.push(Call { body, first });
+                // What the body does without native code may have a use for.
+                for view in call.operands.iter().flatten() {
+                    if self.found.all[known..].iter().all(|s| s.buffer != view.buffer) {
+                        self.position += 1;
+                        self.push(view.buffer, false, None, 1);
+                    }
+                }
                 self.call = None;
             }
             // The verifier refuses it; until then it may do anything.

@@ -62,7 +62,7 @@ fn weights_come_and_go_and_results_stay() {
         }
     }
     assert_eq!(made[0], made[1]);
-    // What is compiled is the same; the shared library says besides which weights come and go.
+    // What is compiled is the same; the shared library also says what it was linked for.
     for file in ["layers.o", "layers.weights", "layers.h"] {
         let [all, few] = ["all", "few"].map(|name| fs::read(dir.path(&format!("{name}/{file}"))).unwrap());
         assert!(all == few, "{file}");

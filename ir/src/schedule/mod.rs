@@ -172,7 +172,8 @@ word_enum! {
         Streamed = "streamed",
         /// Compressed, and rebuilt block by block in the arena, each just before it is used.
         Blocks = "blocks",
-        /// An operand that is known at run time only, packed in the arena just before it is used.
+        /// As they are, packed in the arena just before they are used: for operands that are known at run time only, and for batches
+        /// of constant matrices.
         AtRun = "at_run",
     }
 }

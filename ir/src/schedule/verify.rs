@@ -307,7 +307,6 @@ impl Verifier<'_> {
         match form {
             Form::Constant if !constant => Some("they are known at run time only"),
             form if form.is_compressed() && !compressed => Some("they are not compressed"),
-            Form::AtRun if constant => Some("they are constant"),
             _ => None,
         }
     }

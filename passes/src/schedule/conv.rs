@@ -94,7 +94,7 @@ pub fn transposed(cx: &mut Chooser<'_>, node: Node, op: &ConvTranspose) -> Run {
 pub fn quantised(cx: &mut Chooser<'_>, node: Node, op: &QLinearConv) -> Run {
     let data = &cx.graph.nodes()[node];
     let (x, y) = (cx.scene.place(data.inputs[0]), cx.scene.place(data.outputs[0]));
-    let &[m, c, kh, kw] = &cx.graph.ty(data.inputs[1]).sizes()[..] else {
+    let &[m, c, kh, kw] = cx.graph.ty(data.inputs[1]).sizes() else {
         return Choice::LOOPS.parts(node, cx.spatial(node, |_| Tasks::One));
     };
     let taps = kh * kw;

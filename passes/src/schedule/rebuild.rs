@@ -15,7 +15,8 @@ pub fn drop_unread(graph: &Graph, schedule: &mut Schedule) {
             .is_some_and(|run| takes_packed(&data.op, run.weights));
         let view = matches!(schedule.storage(data.outputs[0]), Storage::View(_));
         for (i, &v) in data.inputs.iter().enumerate() {
-            if !view && !(packed && i == 1) {
+            let as_packed = packed && i == 1;
+            if !view && !as_packed {
                 mark(schedule, &mut dense, v);
             }
         }

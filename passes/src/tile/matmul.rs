@@ -37,7 +37,7 @@ impl Rows {
     pub fn of(scene: &Scene<'_>, node: Node, op: &MatMul) -> Option<Self> {
         let data = &scene.graph.nodes()[node];
         let o = operands(&data.inputs, op.bias, op.residual);
-        let &[k, n] = &scene.graph.ty(o.w).sizes()[..] else {
+        let &[k, n] = scene.graph.ty(o.w).sizes() else {
             return None;
         };
         let out = flattened(&scene.place(data.outputs[0])).filter(|c| c.strides[1] == 1)?;

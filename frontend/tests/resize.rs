@@ -1,4 +1,5 @@
 //! Positions of nearest Resize that are whole numbers or halves, against arithmetic on integers.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

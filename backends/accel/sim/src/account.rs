@@ -199,7 +199,7 @@ impl<'p> Account<'p> {
                 bytes.ib_written += t.bytes;
             }
             Op::Ldw(i) => {
-                bytes.wb_written += u64::from(i.bytes) * u64::from(i.slices) << i.copies;
+                bytes.wb_written += (u64::from(i.bytes) * u64::from(i.slices)) << i.copies;
                 self.loaded_weights(i, at_row, t.bytes);
             }
             Op::Ldx(_) => {

@@ -1,4 +1,5 @@
 //! The programs of `../shared/accel`, made and executed by an independent machine: what must come out is in the files beside them.
+#![allow(clippy::print_stderr, reason = "tests say what they skip")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use sdc_accel_isa::{Program, encode, text};

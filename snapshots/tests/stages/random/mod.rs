@@ -5,6 +5,7 @@
 //! `SDC_RANDOM_SEED` (default 1) and `SDC_RANDOM_COUNT` (default 160) choose the networks, `SDC_RANDOM_ONLY` one of them. A failure is
 //! made smaller and left as a case (ONNX, inputs, expected outputs) in `SDC_RANDOM_DIR`, by default a folder of the system's for
 //! temporary files. With `SDC_RANDOM_KEEP=DIR` all networks are left there, for `bench/random.py` to hold against ONNX Runtime.
+#![allow(clippy::print_stdout, reason = "tests say which networks they tried")]
 
 mod generate;
 mod keep;

@@ -1,4 +1,5 @@
 //! Every operator at every rank from 0 to 6: it compiles rightly or is refused with a reason, and never ends in a panic.
+#![allow(clippy::print_stdout, reason = "tests say which networks they tried")]
 
 use super::net::{Known, Net, ints};
 use super::{Verdict, verdict};

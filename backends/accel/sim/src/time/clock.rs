@@ -227,9 +227,12 @@ mod tests {
     use Engine::{Ld, Pe, St};
     use Takes::{Bytes, Cycles};
 
+    /// An engine, whom it waits for, whom it signals to, and what it takes.
+    type Timed<'a> = (Engine, &'a [Engine], &'a [Engine], Takes);
+
     /// The end of a program of instructions that only take time.
-    fn end(program: &[(Engine, &[Engine], &[Engine], Takes)], bandwidth: u64) -> u64 {
-        let instr = |(i, (engine, wait, signal, _)): (usize, &(Engine, &[Engine], &[Engine], Takes))| Instr {
+    fn end(program: &[Timed<'_>], bandwidth: u64) -> u64 {
+        let instr = |(i, (engine, wait, signal, _)): (usize, &Timed<'_>)| Instr {
             wait: wait.iter().copied().collect(),
             signal: signal.iter().copied().collect(),
             ..Instr::on(

@@ -68,7 +68,7 @@ impl Maker<'_> {
         let k = self.known(&x);
         let channels = k.shape[1];
         let transposed = self.chance(15);
-        let groups: Vec<usize> = (1..=channels).filter(|g| channels % g == 0).collect();
+        let groups: Vec<usize> = (1..=channels).filter(|g| channels.is_multiple_of(*g)).collect();
         let group = if self.chance(60) { 1 } else { self.one(&groups) };
         let each = if group == channels {
             self.one(&[1, 1, 1, 2])

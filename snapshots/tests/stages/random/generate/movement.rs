@@ -98,12 +98,12 @@ impl Maker<'_> {
                     return None;
                 }
                 let s = &k.shape;
-                if s[1] % (block * block) == 0 {
+                if s[1].is_multiple_of(block * block) {
                     let shape = vec![s[0], s[1] / block / block, s[2] * block, s[3] * block];
                     let mode = self.one(&["DCR", "CRD"]);
                     let attributes = vec![int("blocksize", block as i64), word("mode", mode)];
                     self.node("DepthToSpace", &[&x], attributes, with(shape))
-                } else if s[2] % block == 0 && s[3] % block == 0 {
+                } else if s[2].is_multiple_of(block) && s[3].is_multiple_of(block) {
                     let shape = vec![s[0], s[1] * block * block, s[2] / block, s[3] / block];
                     self.node(
                         "SpaceToDepth",
@@ -159,7 +159,7 @@ impl Maker<'_> {
         }
         if self.chance(60) && out.len() < 6 && !out.is_empty() {
             let at = self.random.usize(0..out.len());
-            let divisors: Vec<usize> = (1..=out[at]).filter(|d| out[at] % d == 0).collect();
+            let divisors: Vec<usize> = (1..=out[at]).filter(|d| out[at].is_multiple_of(*d)).collect();
             let d = self.one(&divisors);
             out[at] /= d;
             out.insert(at, d);

@@ -37,7 +37,8 @@ fn mark(schedule: &Schedule, dense: &mut [bool], value: Value) {
     }
 }
 
-/// Whether the weights are read from the packed bytes. A transposed convolution shares a dense tensor out to its phases.
+/// Whether the weights are read from the packed bytes. A transposed convolution shares a dense tensor out to its phases, and what is packed
+/// at run time is a dense tensor before.
 fn takes_packed(op: &Op, form: Option<Form>) -> bool {
-    form.is_some() && !matches!(op, Op::ConvTranspose(_))
+    form.is_some_and(|form| form != Form::AtRun) && !matches!(op, Op::ConvTranspose(_))
 }

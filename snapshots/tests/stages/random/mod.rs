@@ -183,7 +183,7 @@ fn everything(graph: &Graph, i: u64) -> Result<(), String> {
     if !graph.nodes().values().any(|n| linear(&n.op)) || !i.is_multiple_of(3) {
         return Ok(());
     }
-    let fused = pipeline::run_passes(graph, &["simplify", "fuse"], None, &mut ());
+    let fused = pipeline::run_passes(graph, &pipeline::TO_FUSED, None, &mut ());
     let fused = fused.map_err(|e| e.to_string())?.graph;
     let compressed = stored::compress(&fused, i, None);
     for streamed in [false, true] {

@@ -4,6 +4,7 @@
 //!
 //! Results go to standard output, everything else to standard error. No environment variable changes what is computed.
 
+mod accel;
 mod args;
 mod bench;
 mod check;
@@ -65,6 +66,12 @@ enum Command {
     Dump(dump::Args),
     /// Run chosen passes on a program in text form
     Opt(opt::Args),
+    /// Make a program of the accelerator from its text
+    Asm(accel::asm::Args),
+    /// Print a program of the accelerator as text
+    Disasm(accel::disasm::Args),
+    /// Run a program of the accelerator on the simulator
+    Sim(accel::sim::Args),
     #[command(hide = true)]
     BenchChild(bench::ChildArgs),
 }
@@ -118,6 +125,9 @@ fn dispatch(command: &Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Plan(args) => plan::run(args, out),
         Command::Dump(args) => dump::run(args, out),
         Command::Opt(args) => opt::run(args, out),
+        Command::Asm(args) => accel::asm::run(args, out),
+        Command::Disasm(args) => accel::disasm::run(args, out),
+        Command::Sim(args) => accel::sim::run(args, out),
         Command::BenchChild(args) => bench::child(args, out),
     }
 }

@@ -9,7 +9,7 @@ use sdc_ir::Tensor;
 use sdc_ir::graph::TensorType;
 use serde::Serialize;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "\
@@ -46,7 +46,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     } else {
         compiled(source, &options, &args.inputs)?
     };
-    write_outputs(args, &names, &outputs, out)
+    let to = (args.output_dir.as_deref(), args.output.as_deref());
+    write_outputs(to, args.json, &names, &outputs, out)
 }
 
 /// Names and values of the outputs, from the reference interpreter.
@@ -96,13 +97,15 @@ fn shapes(given: &[Option<Tensor>]) -> impl Fn(usize) -> Option<Vec<usize>> {
     move |position| Some(given.get(position)?.as_ref()?.shape().to_vec())
 }
 
-fn write_outputs(
-    args: &Args,
+/// Writes outputs to a directory, to an archive, or in short to standard output.
+pub fn write_outputs(
+    (output_dir, output): (Option<&Path>, Option<&Path>),
+    json: bool,
     names: &[String],
     outputs: &[Tensor],
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    if let Some(dir) = &args.output_dir {
+    if let Some(dir) = output_dir {
         files::create_dir(dir)?;
         for (k, tensor) in outputs.iter().enumerate() {
             files::write(&dir.join(format!("output_{k}.npy")), |out| {
@@ -112,7 +115,7 @@ fn write_outputs(
         files::write(&dir.join("names.json"), |out| {
             Ok(serde_json::to_writer_pretty(out, names)?)
         })?;
-    } else if let Some(path) = &args.output {
+    } else if let Some(path) = output {
         let named: Vec<(String, Tensor)> = names.iter().cloned().zip(outputs.iter().cloned()).collect();
         files::write(path, |out| npy::write_npz(out, &named))?;
     }
@@ -121,10 +124,10 @@ fn write_outputs(
         .zip(outputs)
         .map(|(name, tensor)| Summary::of(name, tensor))
         .collect();
-    if args.json {
+    if json {
         serde_json::to_writer_pretty(&mut *out, &summaries).map_err(std::io::Error::from)?;
         writeln!(out)?;
-    } else if args.output_dir.is_none() && args.output.is_none() {
+    } else if output_dir.is_none() && output.is_none() {
         for summary in summaries {
             writeln!(out, "{summary}")?;
         }
@@ -148,7 +151,7 @@ fn split<'a>(argument: &'a str, names: &[String]) -> Option<(usize, &'a str)> {
 }
 
 /// The given inputs, by position.
-fn read_inputs(arguments: &[String], names: &[String]) -> Result<Vec<Option<Tensor>>, Failure> {
+pub fn read_inputs(arguments: &[String], names: &[String]) -> Result<Vec<Option<Tensor>>, Failure> {
     let mut inputs = vec![None; names.len()];
     for argument in arguments {
         let Some((position, file)) = split(argument, names) else {
@@ -170,7 +173,7 @@ fn read_inputs(arguments: &[String], names: &[String]) -> Result<Vec<Option<Tens
 }
 
 /// All inputs, or an error that lists those missing.
-fn complete(specs: &[TensorSpec], inputs: Vec<Option<Tensor>>) -> Result<Vec<Tensor>, Failure> {
+pub fn complete(specs: &[TensorSpec], inputs: Vec<Option<Tensor>>) -> Result<Vec<Tensor>, Failure> {
     let missing: Vec<String> = specs
         .iter()
         .zip(&inputs)

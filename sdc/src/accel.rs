@@ -110,7 +110,8 @@ impl From<Faults> for Error {
             Class::Unsupported => Kind::Unsupported,
             Class::Limit => Kind::Limit,
         };
-        Self::Several(kind, faults.list().iter().map(problem).collect())
+        let more = (faults.more() > 0).then(|| Problem::plain(format!("and {} more faults", faults.more())));
+        Self::Several(kind, faults.list().iter().map(problem).chain(more).collect())
     }
 }
 
@@ -236,8 +237,16 @@ impl AccelProgram {
     /// Opens an artifact of the accelerator.
     ///
     /// # Errors
-    /// Files that are missing, damaged or malformed.
+    /// Files that are missing, damaged or malformed; faults of the program.
     pub fn open(dir: &Path) -> Result<Self> {
+        Self::new(Self::read(dir)?)
+    }
+
+    /// The program of an artifact, as it was written; it is not verified.
+    ///
+    /// # Errors
+    /// Files that are missing, damaged or malformed.
+    pub fn read(dir: &Path) -> Result<Program> {
         let manifest = Self::manifest(dir)?;
         let path = dir.join(&manifest.program.name);
         let bytes = files::map(&path)?;
@@ -247,7 +256,7 @@ impl AccelProgram {
                 path.display()
             )));
         }
-        Self::new(Program::from_container(&bytes)?)
+        Ok(Program::from_container(&bytes)?)
     }
 
     /// A program on the machine it was made for.

@@ -42,6 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "sdc",
             "sdc-accel",
             "sdc-accel-isa",
+            "sdc-accel-sim",
             "sdc-artifact",
             "sdc-cranelift",
             "sdc-ir",

@@ -1,0 +1,118 @@
+//! Accelerator programs from the command line: compiled, printed, assembled, run, timed; the bits are those of native code.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::*;
+use std::fs;
+
+#[test]
+fn a_network_gives_the_bits_of_native_code_in_every_order() {
+    let dir = Dir::new();
+    let (model, input) = (example("shapes.onnx"), format!("image={}", example("image.npy")));
+    let (native, accel) = (dir.path("native"), dir.path("accel"));
+    ok(["compile", &model, "-o", &native, "--activations", "int8"]);
+    let summary = ok([
+        "compile",
+        &model,
+        "-o",
+        &accel,
+        "--backend",
+        "accel",
+        "--activations",
+        "int8",
+    ]);
+    assert!(summary.contains("on the machine (100.0 %)"), "{summary}");
+    let (expected, report) = (dir.path("native.npz"), dir.path("report.json"));
+    ok(["run", &native, "--input", &input, "--output", &expected]);
+    let printed = ok([
+        "sim", &accel, "--input", &input, "--expect", &expected, "--report", &report,
+    ]);
+    let cycles = printed.lines().find_map(|l| l.strip_prefix("cycles: ")).unwrap();
+    assert!(cycles.parse::<u64>().unwrap() > 1000, "{printed}");
+    let json: serde_json::Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    assert_eq!(json["total"]["cycles"].as_u64().unwrap().to_string(), cycles);
+    ok([
+        "sim", &accel, "--input", &input, "--expect", &expected, "--mode", "func",
+    ]);
+    ok([
+        "sim",
+        &accel,
+        "--input",
+        &input,
+        "--expect",
+        &expected,
+        "--shuffle",
+        "7",
+    ]);
+    let slow = [
+        "--set",
+        "bser=0",
+        "--set",
+        "wskip=0",
+        "--set",
+        "askip=0",
+        "--set",
+        "sync=lane",
+    ];
+    ok(["sim", &accel, "--input", &input, "--expect", &expected]
+        .iter()
+        .chain(&slow));
+    let from_run = dir.path("run.npz");
+    ok(["run", &accel, "--input", &input, "--output", &from_run]);
+    ok([
+        "sim", &accel, "--input", &input, "--expect", &from_run, "--mode", "func",
+    ]);
+    // Another picture's outputs are not these.
+    let other = dir.path("other.npz");
+    let zeros = dir.write("zeros.npy", npy_f32(&[1, 1, 24, 24], &[0.0; 576]));
+    ok([
+        "sim",
+        &accel,
+        "--input",
+        &format!("image={zeros}"),
+        "--output",
+        &other,
+        "--mode",
+        "func",
+    ]);
+    fails(1, ["sim", &accel, "--input", &input, "--expect", &other]);
+}
+
+#[test]
+fn text_and_words_are_the_same_program() {
+    let dir = Dir::new();
+    let accel = dir.path("accel");
+    ok([
+        "compile",
+        &example("shapes.onnx"),
+        "-o",
+        &accel,
+        "--backend",
+        "accel",
+        "--activations",
+        "int8",
+    ]);
+    let (text, again) = (dir.path("p.sdas"), dir.path("p.sdap"));
+    ok(["disasm", &accel, "-o", &text]);
+    ok(["asm", &text, "-o", &again]);
+    let program = fs::read(dir.path("accel/shapes.sdap")).unwrap();
+    assert!(program == fs::read(&again).unwrap());
+    assert_eq!(ok(["disasm", &again]), fs::read_to_string(&text).unwrap());
+    let words = ok(["asm", &text, "--hex"]);
+    assert!(
+        words.lines().count() > 50 && words.lines().all(|w| w.len() == 32),
+        "{words}"
+    );
+
+    let mut damaged = program.clone();
+    damaged[20] ^= 0x55;
+    let damaged = dir.write("damaged.sdap", damaged);
+    fails(3, ["disasm", &damaged]);
+    fails(3, ["sim", &damaged]);
+    let wrong = dir.write("wrong.sdas", ".isa 1.0\nconv view=zero\n");
+    assert!(fails(3, ["asm", &wrong, "--hex"]).contains("line 2"));
+    let error = fails(2, ["sim", &again, "--set", "slices=3"]);
+    assert!(error.contains("slices"), "{error}");
+    fails(2, ["sim", &again]);
+}

@@ -6,7 +6,7 @@ use crate::layout::AssignLayouts;
 use crate::legalise::Legalise;
 use crate::pass::{Class, Pass, Remark};
 use crate::plan::check::{PlanFault, check};
-use crate::plan::{self, Plan, PlanError, PlanOptions};
+use crate::plan::{self, InPlace, Plan, PlanError, PlanOptions};
 use crate::quantise::Quantise;
 use crate::schedule::{self, ScheduleOptions};
 use crate::simplify::Simplify;
@@ -15,6 +15,8 @@ use sdc_interp::{EvalError, run_tile, run_tile_planned};
 use sdc_ir::Tensor;
 use sdc_ir::graph::Graph;
 use sdc_ir::schedule::{Schedule, Widths, verify::verify};
+use sdc_ir::tile::Module;
+use std::collections::BTreeSet;
 
 /// Name of the stage before the first pass: the graph as the frontend made it.
 pub const IMPORT: &str = "import";
@@ -349,11 +351,7 @@ fn make_plan(
     options: &PlanOptions,
 ) -> Result<Plan, PipelineError> {
     let module = &lowered.module;
-    let plan = driver.timed(PLAN, || plan::plan(module, options))?;
-    let faults = check(module, &plan);
-    if !faults.is_empty() {
-        return Err(PipelineError::WrongPlan(faults));
-    }
+    let plan = driver.timed(PLAN, || proven_plan(module, options))?;
     compare_tile(driver, PLAN, Class::Exact, graph, |inputs| {
         run_tile_planned(
             module,
@@ -365,6 +363,27 @@ fn make_plan(
     })?;
     driver.observer().planned(module, &plan);
     Ok(plan)
+}
+
+/// A plan that the checker found right. What shares memory in a function too long for the checker is planned apart.
+fn proven_plan(module: &Module, options: &PlanOptions) -> Result<Plan, PipelineError> {
+    let plan = plan::plan(module, options)?;
+    let faults = check(module, &plan);
+    if faults.is_empty() {
+        return Ok(plan);
+    }
+    let not_shown: BTreeSet<_> = faults.iter().filter_map(PlanFault::not_shown).collect();
+    let known: BTreeSet<_> = plan.shared.iter().map(InPlace::buffers).collect();
+    let proven = plan::plan_where(module, options, |p| {
+        let pair = p.buffers();
+        known.contains(&pair) && !not_shown.contains(&pair)
+    })?;
+    let faults = check(module, &proven);
+    if faults.is_empty() {
+        Ok(proven)
+    } else {
+        Err(PipelineError::WrongPlan(faults))
+    }
 }
 
 /// Runs a module on the driver's inputs, if there are any, and compares its outputs with those before.

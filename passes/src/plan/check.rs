@@ -3,7 +3,7 @@
 //! ([`replay`](super::replay)).
 
 use super::Plan;
-use super::replay::Expanded;
+use super::replay::{Budget, Expanded, Verdict};
 use sdc_ir::entity::EntityId;
 use sdc_ir::tile::{Buffer, BufferKind, Inst, Module, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,8 +22,20 @@ pub enum PlanFault {
     Outside(Buffer, usize),
     /// Two buffers overlap while both are live.
     Overlap(Buffer, Buffer),
+    /// Two buffers overlap in a function that has too many addresses to go through.
+    NotShown(Buffer, Buffer),
     /// The arena is said to be smaller than the lower bound: one of the two is wrong.
     BelowBound(usize, usize),
+}
+
+impl PlanFault {
+    /// The two buffers of [`PlanFault::NotShown`], the one with the smaller number first.
+    pub fn not_shown(&self) -> Option<(Buffer, Buffer)> {
+        match *self {
+            PlanFault::NotShown(a, b) => Some((a, b)),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for PlanFault {
@@ -34,6 +46,10 @@ impl fmt::Display for PlanFault {
             PlanFault::Unaligned(b, at) => write!(f, "{b} starts at {at}, not a multiple of 64"),
             PlanFault::Outside(b, end) => write!(f, "{b} ends at {end}, beyond the arena"),
             PlanFault::Overlap(a, b) => write!(f, "{a} and {b} overlap while both are live"),
+            PlanFault::NotShown(a, b) => write!(
+                f,
+                "{a} and {b} overlap in a function too long to prove it harmless"
+            ),
             PlanFault::BelowBound(size, bound) => write!(f, "an arena of {size} is below the bound {bound}"),
         }
     }
@@ -43,7 +59,11 @@ impl fmt::Display for PlanFault {
 /// harm), a buffer outside the arena, a bad alignment, a missing or superfluous offset. Empty if the plan is right.
 pub fn check(module: &Module, plan: &Plan) -> Vec<PlanFault> {
     let mut faults = Vec::new();
-    let mut expanded = BTreeMap::new();
+    let mut code = Code {
+        module,
+        expanded: BTreeMap::new(),
+        budget: Budget::default(),
+    };
     let uses = users(module);
     let mut placed = Vec::new();
     for (buffer, data) in module.buffers.iter() {
@@ -72,8 +92,14 @@ pub fn check(module: &Module, plan: &Plan) -> Vec<PlanFault> {
         alive.retain(|&(a, ..)| uses[a.index()].last() >= now);
         for &(a, a_start, a_end) in &alive {
             let apart = a_end <= b_start || b_end <= a_start || a_start == a_end || b_start == b_end;
-            if !apart && !may_share(module, &mut expanded, &uses, (a, a_start), (b, b_start)) {
-                faults.push(PlanFault::Overlap(a.min(b), a.max(b)));
+            if apart {
+                continue;
+            }
+            let pair = (a.min(b), a.max(b));
+            match code.sharing(&uses, (a, a_start), (b, b_start)) {
+                Verdict::Unharmed => {}
+                Verdict::Harmed => faults.push(PlanFault::Overlap(pair.0, pair.1)),
+                Verdict::TooLong => faults.push(PlanFault::NotShown(pair.0, pair.1)),
             }
         }
         alive.push((b, b_start, b_end));
@@ -84,30 +110,42 @@ pub fn check(module: &Module, plan: &Plan) -> Vec<PlanFault> {
     faults
 }
 
-/// True if the two are never needed at once, or only in a function that may work in place on them.
-fn may_share<'a>(
+/// The functions whose addresses were looked at.
+struct Code<'a> {
     module: &'a Module,
-    expanded: &mut BTreeMap<usize, Expanded<'a>>,
-    uses: &[BTreeSet<usize>],
-    (a, a_start): (Buffer, usize),
-    (b, b_start): (Buffer, usize),
-) -> bool {
-    let span = |x: Buffer| (uses[x.index()].first().copied(), uses[x.index()].last().copied());
-    let ((Some(a_first), Some(a_last)), (Some(b_first), Some(b_last))) = (span(a), span(b)) else {
-        return true;
-    };
-    if a_last < b_first || b_last < a_first {
-        return true;
+    expanded: BTreeMap<usize, Expanded<'a>>,
+    budget: Budget,
+}
+
+impl Code<'_> {
+    /// Unharmed if the two are never needed at once, or only in a function that may work in place on them.
+    fn sharing(
+        &mut self,
+        uses: &[BTreeSet<usize>],
+        (a, a_start): (Buffer, usize),
+        (b, b_start): (Buffer, usize),
+    ) -> Verdict {
+        let span = |x: Buffer| (uses[x.index()].first().copied(), uses[x.index()].last().copied());
+        let ((Some(a_first), Some(a_last)), (Some(b_first), Some(b_last))) = (span(a), span(b)) else {
+            return Verdict::Unharmed;
+        };
+        if a_last < b_first || b_last < a_first {
+            Verdict::Unharmed
+        } else if a_start == b_start && a_last == b_first && b_first < b_last {
+            self.replay(a, b, a_last)
+        } else if a_start == b_start && b_last == a_first && a_first < a_last {
+            self.replay(b, a, b_last)
+        } else {
+            Verdict::Harmed
+        }
     }
-    let mut unharmed = |input: Buffer, output: Buffer, func: usize| {
-        let code = expanded
-            .entry(func)
-            .or_insert_with(|| Expanded::of(module, &module.funcs[func]));
-        code.unharmed(input, output)
-    };
-    a_start == b_start
-        && ((a_last == b_first && b_first < b_last && unharmed(a, b, a_last))
-            || (b_last == a_first && a_first < a_last && unharmed(b, a, b_last)))
+
+    fn replay(&mut self, input: Buffer, output: Buffer, func: usize) -> Verdict {
+        let module = self.module;
+        let code = self.expanded.entry(func);
+        let code = code.or_insert_with(|| Expanded::of(module, &module.funcs[func]));
+        code.replay(input, output, &mut self.budget)
+    }
 }
 
 /// Per buffer, the functions whose statements name it.

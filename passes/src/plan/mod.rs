@@ -51,6 +51,13 @@ pub struct InPlace {
     pub output: Buffer,
 }
 
+impl InPlace {
+    /// The two buffers, the one with the smaller number first.
+    pub fn buffers(&self) -> (Buffer, Buffer) {
+        (self.input.min(self.output), self.input.max(self.output))
+    }
+}
+
 /// How hard to look for a good plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PlanOptions {
@@ -119,8 +126,21 @@ pub fn allocated(bytes: usize) -> Option<usize> {
 /// # Errors
 /// [`PlanError::TooLarge`].
 pub fn plan(module: &Module, options: &PlanOptions) -> Result<Plan, PlanError> {
+    plan_where(module, options, |_| true)
+}
+
+/// Plans the temporaries of a module, sharing memory only in those legal pairs that the caller allows.
+///
+/// # Errors
+/// [`PlanError::TooLarge`].
+pub fn plan_where(
+    module: &Module,
+    options: &PlanOptions,
+    allowed: impl Fn(&InPlace) -> bool,
+) -> Result<Plan, PlanError> {
     let lifetimes = lifetimes(module);
-    let in_place = in_place::pairs(module, &lifetimes);
+    let mut in_place = in_place::pairs(module, &lifetimes);
+    in_place.retain(allowed);
     let mut buffers = Vec::new();
     let mut items = Vec::new();
     let mut item_of = BTreeMap::new();

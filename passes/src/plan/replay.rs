@@ -4,15 +4,38 @@
 //! a marked byte is the fault sought. What is right in both directions is right in any order of the iterations. Not every
 //! iteration is gone through: of a loop that moves no access two are enough. And where the outermost loop has all accesses inside and
 //! moves them alike, at least as far as one iteration reaches, its iterations have no byte in common and are alike, so one of them
-//! stands for all; then the same holds for the loop inside that one, and so on.
+//! stands for all; then the same holds for the loop inside that one, and so on. A loop cut into chunks is one loop for this purpose.
 
 use sdc_ir::entity::EntityId;
 use sdc_ir::registry;
 use sdc_ir::tile::{Affine, Bound, Buffer, Func, Index, Inst, Module, Stmt, Val, Var};
 use std::ops::Range;
 
-/// Steps after which a pair counts as not proved.
-const STEPS: u64 = 1 << 30;
+/// Steps that one check of a plan may take: less than a second.
+const STEPS: u64 = 1 << 26;
+
+/// Units that two buffers have in common beyond which nothing is gone through: each takes a byte of memory.
+const MARKS: usize = 1 << 28;
+
+/// What going through the addresses showed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// No read finds what a write left.
+    Unharmed,
+    /// Some read does, or the function does what is not understood.
+    Harmed,
+    /// There are too many addresses to tell.
+    TooLong,
+}
+
+/// Steps left to a check of a plan.
+pub struct Budget(u64);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(STEPS)
+    }
+}
 
 /// A function with its kernels' bodies.
 pub struct Expanded<'a> {
@@ -27,27 +50,38 @@ impl<'a> Expanded<'a> {
         Self { module, func }
     }
 
-    /// True if no read of `input` finds what a write of `output` left there when both begin at the same byte.
-    pub fn unharmed(&self, input: Buffer, output: Buffer) -> bool {
+    /// Whether a read of `input` finds what a write of `output` left there when both begin at the same byte.
+    pub fn replay(&self, input: Buffer, output: Buffer, budget: &mut Budget) -> Verdict {
         let slice = Slice {
             expanded: self,
             input,
             output,
         };
         let Some(steps) = slice.block(&self.func.body) else {
-            return false;
+            return Verdict::Harmed;
         };
         let [unit, shared] = slice.extent();
-        [false, true].iter().all(|&backwards| {
+        let marks = shared.div_ceil(unit);
+        if marks > MARKS {
+            return Verdict::TooLong;
+        }
+        for backwards in [false, true] {
             let mut replay = Replay {
                 vars: vec![0; self.func.vars.len()],
                 unit,
-                written: vec![false; shared.div_ceil(unit)],
+                written: vec![false; marks],
                 backwards,
-                left: STEPS,
+                left: &mut budget.0,
             };
-            replay.run(&steps, true)
-        })
+            if !replay.run(&steps, true) {
+                return if budget.0 == 0 {
+                    Verdict::TooLong
+                } else {
+                    Verdict::Harmed
+                };
+            }
+        }
+        Verdict::Unharmed
     }
 }
 
@@ -71,6 +105,47 @@ struct Loop {
     /// By how many bytes one unit of the variable moves all accesses, if that is the same for all.
     moves: Option<i64>,
     body: Vec<Step>,
+}
+
+impl Loop {
+    /// The loop inside over all its chunks, if this is a loop over chunks: `for c in 0..n { for i in c*size..min(c*size + size, end) }`,
+    /// where nothing but the bounds knows the chunk.
+    fn joined(mut self) -> Self {
+        let (Some(0), Some(chunks), [Step::Loop(inner)], 1) = (
+            self.lo.as_constant(),
+            self.hi.as_constant(),
+            self.body.as_mut_slice(),
+            self.step,
+        ) else {
+            return self;
+        };
+        let [lo] = inner.lo.exprs() else {
+            return self;
+        };
+        let size = coefficient(lo, self.var);
+        let chunk = Affine::from(self.var) * size;
+        let next = chunk.clone() + size;
+        let (starts, ends): (Vec<&Affine>, Vec<&Affine>) = inner
+            .hi
+            .exprs()
+            .iter()
+            .partition(|e| coefficient(e, self.var) != 0);
+        let alike = inner.step == 1
+            && size > 0
+            && *lo == chunk
+            && starts == [&next]
+            && common_move(&inner.body, self.var) == Some(0);
+        let Some(all) = chunks.checked_mul(size).filter(|_| alike) else {
+            return self;
+        };
+        let hi = ends.into_iter().cloned().chain([all.into()]).collect();
+        inner.lo = 0.into();
+        inner.hi = Bound::of(hi);
+        let Some(Step::Loop(inner)) = self.body.pop() else {
+            unreachable!("matched above");
+        };
+        inner
+    }
 }
 
 /// The part of a function that touches two buffers.
@@ -108,14 +183,15 @@ impl Slice<'_> {
                 Stmt::For(l) => {
                     let body = self.block(&l.body)?;
                     if !body.is_empty() {
-                        steps.push(Step::Loop(Loop {
+                        let whole = Loop {
                             var: l.var,
                             lo: l.lo.clone(),
                             hi: l.hi.clone(),
                             step: l.step,
                             moves: common_move(&body, l.var),
                             body,
-                        }));
+                        };
+                        steps.push(Step::Loop(whole.joined()));
                     }
                 }
                 Stmt::Kernel(call) => {
@@ -177,16 +253,16 @@ fn common_move(body: &[Step], var: Var) -> Option<i64> {
     found
 }
 
-struct Replay {
+struct Replay<'a> {
     vars: Vec<i64>,
     /// Bytes per mark.
     unit: usize,
     written: Vec<bool>,
     backwards: bool,
-    left: u64,
+    left: &'a mut u64,
 }
 
-impl Replay {
+impl Replay<'_> {
     fn value(&self, of: &Affine) -> i64 {
         of.eval(|v| self.vars[v.index()])
     }
@@ -195,15 +271,18 @@ impl Replay {
     fn run(&mut self, steps: &[Step], outermost: bool) -> bool {
         let alone = outermost && steps.len() == 1;
         steps.iter().all(|step| {
-            let Some(left) = self.left.checked_sub(1) else {
-                return false;
-            };
-            self.left = left;
-            match step {
-                Step::Access(access) => self.access(access),
-                Step::Loop(l) => self.iterate(l, alone),
-            }
+            self.spend(1)
+                && match step {
+                    Step::Access(access) => self.access(access),
+                    Step::Loop(l) => self.iterate(l, alone),
+                }
         })
+    }
+
+    /// False if not so many steps are left.
+    fn spend(&mut self, steps: u64) -> bool {
+        *self.left = self.left.saturating_sub(steps);
+        *self.left > 0
     }
 
     fn access(&mut self, access: &Access) -> bool {
@@ -211,6 +290,9 @@ impl Replay {
         let last = self.written.len() as i64;
         let unit = self.unit as i64;
         let [from, to] = [at, at + access.bytes].map(|x| (x.div_euclid(unit)).clamp(0, last) as usize);
+        if !self.spend((to - from) as u64 / 64) {
+            return false;
+        }
         let marks = &mut self.written[from..to];
         if access.write {
             marks.fill(true);

@@ -102,6 +102,37 @@ pub fn weights(tile: usize, window: &[f32; 9]) -> Vec<f32> {
     out
 }
 
+/// As [`weights`], in `f32` and for a vector of channels: the values at the points, of a window row by row.
+pub fn weights_in_loop(b: &mut FuncBuilder, tile: usize, window: &[Val; 9]) -> Vec<Val> {
+    let [x0, x1, x2] = [0, 1, 2].map(|x| filter(b, tile, [window[x], window[3 + x], window[6 + x]]));
+    let mut out = Vec::with_capacity(x0.len() * x0.len());
+    for ((a, c), d) in x0.into_iter().zip(x1).zip(x2) {
+        out.extend(filter(b, tile, [a, c, d]));
+    }
+    out
+}
+
+/// The transform of three weights in one dimension.
+fn filter(b: &mut FuncBuilder, tile: usize, g: [Val; 3]) -> Vec<Val> {
+    // Of points that differ in sign: the sum of the even terms and the odd one, and their difference.
+    let pair = |b: &mut FuncBuilder, [even0, odd, even2]: [f64; 3]| {
+        let lanes = b.ty(g[0]).lanes;
+        let (even0, odd) = (b.f32(lanes, even0 as f32), b.f32(lanes, odd as f32));
+        let first = b.mul(even0, g[0]);
+        let even = scaled(b, even2, g[2], first);
+        let odd = b.mul(odd, g[1]);
+        [b.add(even, odd), b.sub(even, odd)]
+    };
+    if tile == 2 {
+        let zero = b.f32(b.ty(g[0]).lanes, 0.0);
+        let [plus, minus] = pair(b, [0.5, 0.5, 0.5]);
+        return vec![b.sub(zero, g[0]), plus, minus, g[2]];
+    }
+    let [minus, plus] = pair(b, [-1.0 / 1.5, -A / 1.5, -0.5 / 1.5]);
+    let [far, behind] = pair(b, [1.0 / 6.0, B / 6.0, 2.0 / 6.0]);
+    vec![g[0], minus, plus, far, behind, g[2]]
+}
+
 /// Elements of the scratch operand.
 pub fn scratch_len(tile: usize, tiles: usize, in_c: usize, nr: usize) -> usize {
     (tile + 2).pow(2) * (tiles * (in_c + nr) + 2 * SKEW)

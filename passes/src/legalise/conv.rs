@@ -1,16 +1,16 @@
-//! Convolutions: over one spatial dimension, over three or more, dilated by run-time filters.
+//! Convolutions: over one spatial dimension, over three or more, dilated and of other types than f32.
 
 use super::{Emitter, Legal, dropped, extent, lift, lift_list};
 use sdc_ir::DType;
 use sdc_ir::graph::op::{Activation, Conv, Pad, PadMode, Slice};
 use sdc_ir::graph::{BinaryOp, Emit, Op, Value};
 
-/// The kernels dilate constant filters of f32; others get zeros between their elements.
+/// The kernels dilate filters of f32; others get zeros between their elements.
 pub fn dilated(c: &mut Emitter<'_, '_>, op: &Op, inputs: &[Value]) -> Option<Legal> {
     let (Op::Conv(op), [x, w, rest @ ..]) = (op, inputs) else {
         return None;
     };
-    let plain = c.is_weight(*w) && c.dtype(*x) == DType::F32;
+    let plain = c.dtype(*x) == DType::F32;
     if plain || op.dilations.iter().all(|&d| d == 1) {
         return None;
     }

@@ -65,7 +65,7 @@ impl Pass for Legalise {
         "legalise"
     }
     fn summary(&self) -> &'static str {
-        "rewrite what lowering does not have: other than two spatial dimensions, sums of half types, run-time filters of some forms"
+        "rewrite what lowering does not have: other than two spatial dimensions, sums of half types, dilated filters of other types than f32"
     }
     fn class(&self) -> Class {
         Class::Rounding
@@ -95,12 +95,6 @@ struct Emitter<'e, 's> {
 }
 
 impl Emitter<'_, '_> {
-    /// True if the value's elements are in the weights file: such filters the kernels take in every form.
-    fn is_weight(&self, value: Value) -> bool {
-        let node = self.site.graph.def_node(value);
-        node.is_some_and(|n| matches!(self.site.graph.nodes()[n].op, Op::Constant(_) | Op::Rebuild(_)))
-    }
-
     /// A compressed weight under another shape, still compressed; `None` if it would have to be rebuilt.
     fn moved_weight(&mut self, op: &Op, inputs: &[Value]) -> Option<Legal> {
         let graph = &self.site.graph;

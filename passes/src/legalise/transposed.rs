@@ -27,9 +27,9 @@ pub fn one_dimensional(c: &mut Emitter<'_, '_>, op: &Op, inputs: &[Value]) -> Op
     })
 }
 
-/// The kernels transpose filters of the weights file, in f32 and up to two spatial dimensions.
+/// The kernels transpose filters of f32, of up to two spatial dimensions.
 fn needs_spreading(c: &Emitter<'_, '_>, op: &ConvTranspose, inputs: &[Value]) -> bool {
-    !c.is_weight(inputs[1]) || op.strides.len() > 2 || c.dtype(inputs[0]) == DType::F64
+    op.strides.len() > 2 || c.dtype(inputs[0]) == DType::F64
 }
 
 /// As a plain convolution: of the input with zeros between its elements, by the filter mirrored.

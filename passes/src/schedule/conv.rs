@@ -59,6 +59,9 @@ fn form(cx: &Chooser<'_>, w: Value, group: usize, depthwise: bool, channels: usi
     if let Some(tensor) = cx.graph.constant(w) {
         return (tensor.dtype() == DType::F32).then_some(Form::Constant);
     }
+    if rebuild::Weights::any(cx.graph, w).is_none() {
+        return (cx.graph.ty(w).dtype == DType::F32).then_some(Form::AtRun);
+    }
     let widths = cx.options.widths();
     let shape = cx.graph.ty(w).sizes();
     conv::compressed(cx.graph, &widths, w, shape, group, depthwise)?;
@@ -76,6 +79,7 @@ pub fn transposed(cx: &mut Chooser<'_>, node: Node, op: &ConvTranspose) -> Run {
     let form = match cx.graph.constant(o.w) {
         Some(tensor) if tensor.dtype() == DType::F32 => Form::Constant,
         _ if rebuild::Weights::any(cx.graph, o.w).is_some() => Form::Resident,
+        None if cx.graph.ty(o.w).dtype == DType::F32 => Form::AtRun,
         _ => return Choice::LOOPS.parts(node, cx.spatial(node, |_| Tasks::One)),
     };
     if x.shape.len() != 4 {

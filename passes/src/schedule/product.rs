@@ -86,11 +86,16 @@ fn batch_tasks(batch: &[usize], macs: usize) -> Tasks {
 }
 
 pub fn recurrent(cx: &mut Chooser<'_>, node: Node, op: &Recurrent) -> Run {
-    if recurrent::is_packed(&cx.scene, node, op) {
-        Choice::kernel("gemm_f32")
-            .with(Form::Constant)
-            .whole(node, Tasks::One)
-    } else {
-        Choice::LOOPS.whole(node, Tasks::One)
+    let data = &cx.graph.nodes()[node];
+    let state = cx.graph.ty(data.outputs[0]).sizes();
+    let form = match cx.graph.constant(data.inputs[1]) {
+        Some(_) => Form::Constant,
+        None => Form::AtRun,
+    };
+    // Products with the rows of a step, as many as there are steps.
+    let pays = form == Form::Constant || state[0] * state[2] >= ROWS;
+    if pays && recurrent::fits(&cx.scene, node, op) {
+        return Choice::kernel("gemm_f32").with(form).whole(node, Tasks::One);
     }
+    Choice::LOOPS.whole(node, Tasks::One)
 }

@@ -8,6 +8,7 @@ use super::cut::{self, Layer, MACS_PER_TASK};
 use super::{Choice, Chooser};
 use crate::tile::conv::{Operands, operands};
 use crate::tile::nest::Ref;
+use crate::tile::rebuild;
 use crate::tile::winograd::{SLOTS, tiles_at_once};
 use sdc_ir::DType;
 use sdc_ir::graph::op::Conv;
@@ -34,7 +35,12 @@ struct Shape {
     columns: usize,
     in_c: usize,
     out_c: usize,
+    /// Whether the weights are known at run time only, and transformed then.
+    at_run: bool,
 }
+
+/// To transform the weights of one input and one output channel, in multiply-accumulates.
+const TRANSFORM_WEIGHTS: usize = 1400;
 
 /// To transform one number, and store it and load it again, in multiply-accumulates.
 const TRANSFORM: usize = 20;
@@ -79,11 +85,18 @@ impl Shape {
             0
         };
         let transforms = tiles.saturating_mul(TRANSFORM * points * (in_c + out_c));
-        whole.saturating_add(last).saturating_add(transforms)
+        let weights = if self.at_run { TRANSFORM_WEIGHTS } else { 0 };
+        whole
+            .saturating_add(last)
+            .saturating_add(transforms)
+            .saturating_add(weights.saturating_mul(in_c * out_c))
     }
 
-    /// Bytes of the weights with tiles of this size; 1 for direct summation.
+    /// Bytes of the model's weights with tiles of this size; 1 for direct summation.
     fn bytes(&self, tile: usize, lanes: usize) -> usize {
+        if self.at_run {
+            return 0;
+        }
         4 * (tile + 2).pow(2) * self.in_c * self.out_c.next_multiple_of(lanes)
     }
 }
@@ -200,8 +213,9 @@ fn shape(cx: &Chooser<'_>, node: Node, op: &Conv) -> Option<Shape> {
     let graph: &Graph = cx.graph;
     let data = &graph.nodes()[node];
     let Operands { x, w, residual, .. } = operands(&data.inputs, op.bias, op.residual);
-    graph.constant(w).filter(|t| t.dtype() == DType::F32)?;
     let fits = op.group == 1
+        && graph.ty(w).dtype == DType::F32
+        && rebuild::Weights::any(graph, w).is_none()
         && graph.ty(w).sizes().get(2..) == Some(&[3, 3])
         && op.strides.iter().chain(&op.dilations).all(|&n| n == 1)
         && graph.ty(data.outputs[0]).elements() != Some(0);
@@ -216,6 +230,7 @@ fn shape(cx: &Chooser<'_>, node: Node, op: &Conv) -> Option<Shape> {
         columns: y.shape[3],
         in_c: x.shape[1],
         out_c: y.shape[1],
+        at_run: graph.constant(w).is_none(),
     })
 }
 
@@ -261,7 +276,10 @@ pub fn run(cx: &Chooser<'_>, node: Node, tile: usize) -> Run {
     let band = band.unwrap_or(1);
     let choice = Choice {
         algorithm: Algorithm::Winograd { tile, band },
-        weights: Some(Form::Constant),
+        weights: Some(match cx.graph.constant(data.inputs[1]) {
+            Some(_) => Form::Constant,
+            None => Form::AtRun,
+        }),
     };
     choice.parts(node, parts)
 }
@@ -276,6 +294,7 @@ mod tests {
             columns: size,
             in_c,
             out_c,
+            at_run: false,
         }
     }
 

@@ -1,13 +1,14 @@
 //! Convolution: kernel calls on channels-last data.
 
+use super::matrix::Matrix;
 use super::nest::Ref;
 use super::rebuild::{self, Blocks, Matrices};
-use super::{Lowering, TileError, generic_conv, pack, split, winograd};
+use super::{Lowering, TileError, generic_conv, split, winograd};
+use sdc_ir::Tensor;
 use sdc_ir::graph::op::{Activation, Conv};
 use sdc_ir::graph::{Graph, Node, Value};
 use sdc_ir::schedule::{Algorithm, Form, Run, Tasks, Widths};
 use sdc_ir::tile::{Affine, Bound, Buffer, FuncBuilder, KernelCall, View};
-use sdc_ir::{DType, Tensor};
 use std::ops::Range;
 
 /// Kernel parameters of an activation: code and two `f32` arguments as bits.
@@ -23,7 +24,8 @@ pub fn activation_params(act: Activation) -> [i64; 3] {
 
 /// Weights of a convolution.
 enum Source {
-    Dense(Tensor),
+    /// Packed, and the elements of a group.
+    Packed(Buffer, usize),
     /// Rebuilt when the model is loaded, or while it runs.
     Compressed(Box<rebuild::Weights>, Matrices, bool),
 }
@@ -161,7 +163,7 @@ pub fn lower(
     match run.algorithm {
         Algorithm::Loops => return generic_conv::lower(cx, node, op, rows),
         Algorithm::Winograd { tile, band } => {
-            return winograd::lower(cx, node, op, rows, (tile, band), tasks);
+            return winograd::lower(cx, node, op, run, rows, (tile, band), tasks);
         }
         Algorithm::Kernel(_) => {}
     }
@@ -177,7 +179,6 @@ pub fn lower(
     if !kernel || y.strides.get(1) != Some(&1) {
         return Err(cx.unsupported(node, "the kernel does not fit these operands"));
     }
-    let source = source(cx, node, op, o.w, run.weights, depthwise)?;
     let bias = o.bias.map(|v| cx.place(v));
     let residual = o.residual.map(|v| cx.place(v));
     if residual
@@ -186,6 +187,7 @@ pub fn lower(
     {
         return Err(cx.unsupported(node, "residual is not channels-last"));
     }
+    let source = source(cx, node, op, o.w, run.weights, depthwise)?;
     let layer = Layer {
         node,
         op,
@@ -208,13 +210,18 @@ pub fn lower(
 
 /// The weights of a convolution in the form that the schedule asks for.
 fn source(
-    cx: &Lowering<'_>,
+    cx: &mut Lowering<'_>,
     node: Node,
     op: &Conv,
     w: Value,
     form: Option<Form>,
     depthwise: bool,
 ) -> Result<Source, TileError> {
+    let matrix = matrix(cx, w, op.group, depthwise);
+    let name = if depthwise { "taps-major" } else { "packed" };
+    if let Some(buffer) = matrix.buffer(cx, (node, [0, 0]), w, form, format!("{w} {name}"))? {
+        return Ok(Source::Packed(buffer, matrix.packed_len()));
+    }
     let refused = || {
         cx.unsupported(
             node,
@@ -222,10 +229,6 @@ fn source(
         )
     };
     let streamed = match form {
-        Some(Form::Constant) => {
-            let dense = cx.graph.constant(w).filter(|t| t.dtype() == DType::F32);
-            return dense.cloned().map(Source::Dense).ok_or_else(refused);
-        }
         Some(Form::Resident) => false,
         Some(Form::Streamed) => true,
         Some(Form::Blocks) if op.group == 1 && !depthwise => true,
@@ -267,17 +270,7 @@ impl Layer<'_> {
                 let origins = &cx.graph.nodes()[self.node].origins;
                 rebuild::panels(cx, origins, weights, matrices, *streamed)
             }
-            Source::Dense(weights) => {
-                let taps = weights
-                    .elements::<f32>()
-                    .map_err(|e| cx.unsupported(self.node, e.to_string()))?;
-                let (channels, size) = (self.x.shape[1], kernel[0] * kernel[1]);
-                let moved: Vec<f32> = (0..size * channels)
-                    .map(|i| taps[i % channels * size + i / channels])
-                    .collect();
-                let packed = tensor(cx, self.node, moved)?;
-                cx.constant(packed, &format!("{} taps-major", self.w))
-            }
+            Source::Packed(buffer, _) => *buffer,
         };
         let call = Depthwise {
             op: self.op,
@@ -373,10 +366,7 @@ impl Layer<'_> {
                 let buffer = rebuild::panels(cx, origins, weights, matrices, *streamed);
                 (buffer, weights.matrix_len(matrices))
             }
-            Source::Dense(weights) => {
-                let (packed, per_group) = packed_weights(cx, self.node, weights, op.group)?;
-                (cx.constant(packed, &format!("{} packed", self.w)), per_group)
-            }
+            &Source::Packed(buffer, per_group) => (buffer, per_group),
         };
         let parts = split::grid(tasks, rows.len()).channel_parts;
         // Groups are a loop within each task.
@@ -416,36 +406,24 @@ impl Layer<'_> {
     }
 }
 
-/// Weights `[M, C/group, kh, kw]` of every group in packed columns, groups one after another, and the elements of one
-/// group. The row of tap `(ky, kx)`, channel `c` is `(ky * kw + kx) * C/group + c`.
-fn packed_weights(
-    cx: &Lowering<'_>,
-    node: Node,
-    weights: &Tensor,
-    groups: usize,
-) -> Result<(Tensor, usize), TileError> {
-    let [m, c, kh, kw] = [0, 1, 2, 3].map(|d| weights.shape()[d]);
-    let (out_c, taps) = (m / groups, kh * kw);
-    let (block, lanes) = (cx.widths.block, cx.widths.kernel_lanes);
-    let fail = |e: sdc_ir::tensor::TensorError| cx.unsupported(node, e.to_string());
-    let elements = weights.elements::<f32>().map_err(fail)?;
-    let at = |g: usize| {
-        let elements = &elements;
-        move |row: usize, column: usize| elements[((g * out_c + column) * c + row % c) * taps + row / c]
-    };
-    let per_group = pack::packed_len(taps * c, out_c, block, lanes);
-    if groups == 1 {
-        return Ok((
-            pack::columns(taps * c, out_c, block, lanes, at(0)).map_err(fail)?,
-            per_group,
-        ));
+/// How weights `[M, C/group, kh, kw]` in memory are matrices: rows are taps and input channels, columns output channels; for a
+/// depthwise convolution rows are taps, and all channels one block.
+pub fn matrix(cx: &Lowering<'_>, w: Value, group: usize, depthwise: bool) -> Matrix {
+    let place = cx.scene.place(w);
+    let [m, c, kh, kw] = [0, 1, 2, 3].map(|d| (place.shape[d], place.strides[d]));
+    let columns = if depthwise { m.0 } else { m.0 / group };
+    let (groups, mut rows) = (m.0 / columns.max(1), vec![kh, kw]);
+    if !depthwise {
+        rows.push(c);
     }
-    let mut all = Vec::with_capacity(per_group * groups);
-    for g in 0..groups {
-        let packed = pack::columns(taps * c, out_c, block, lanes, at(g)).map_err(fail)?;
-        all.extend_from_slice(&packed.elements::<f32>().map_err(fail)?);
+    Matrix {
+        groups: (groups, columns as i64 * m.1),
+        first: place.offset,
+        rows,
+        columns: (columns, m.1),
+        block: if depthwise { columns } else { cx.widths.block },
+        lanes: if depthwise { 1 } else { cx.widths.kernel_lanes },
     }
-    Ok((tensor(cx, node, all)?, per_group))
 }
 
 /// A rank-1 constant.

@@ -6,15 +6,14 @@
 //!
 //! Compressed weights are rebuilt as a dense tensor when the model is loaded, resident or streamed, and shared out to the phases then.
 
-use super::conv::{Conv2d, operands, tensor};
+use super::conv::{Conv2d, operands};
+use super::matrix::{Matrix, Part};
 use super::nest::Ref;
-use super::{Lowering, TileError, pack, rebuild, split};
-use sdc_ir::DType;
+use super::{Lowering, TileError, rebuild, split};
 use sdc_ir::graph::op::ConvTranspose;
-use sdc_ir::graph::{Node, Origin};
+use sdc_ir::graph::{Node, Value};
 use sdc_ir::schedule::{Form, Run, Tasks};
-use sdc_ir::tile::{Affine, Bound, Buffer, BufferData, BufferKind, FuncBuilder, Ty, View};
-use std::borrow::Cow;
+use sdc_ir::tile::{Affine, Bound, Buffer, BufferKind, FuncBuilder, View};
 use std::ops::Range;
 
 /// One phase along one dimension: which taps it uses (in increasing order of input position), the distance between
@@ -44,70 +43,6 @@ fn phase(r: usize, kernel: usize, stride: usize, dilation: usize, before: i64) -
     }
 }
 
-/// Weights of a transposed convolution.
-enum Source<'a> {
-    Dense(Cow<'a, [f32]>),
-    /// The tensor in prepared memory.
-    Rebuilt(Ref),
-}
-
-/// The weights of one phase as packed columns, groups one after another.
-struct Matrix<'a> {
-    taps: &'a [[usize; 2]],
-    groups: usize,
-    in_c: usize,
-}
-
-impl Matrix<'_> {
-    /// A prepared buffer, copied from the dense tensor `[C, M, kh, kw]` when the model is loaded.
-    fn prepared(&self, cx: &mut Lowering<'_>, dense: &Ref, name: String, origins: &[Origin]) -> Buffer {
-        let (block, lanes, out_c) = (cx.widths.block, cx.widths.kernel_lanes, dense.shape[1]);
-        let rows = self.taps.len() * self.in_c;
-        let one = pack::packed_len(rows, out_c, block, lanes);
-        let buffer = cx.module.buffers.push(BufferData {
-            dtype: DType::F32,
-            len: one * self.groups,
-            kind: BufferKind::Prepared,
-            name,
-        });
-        let (full, rest) = (out_c / block, out_c % block);
-        let padded = rest.next_multiple_of(lanes);
-        let mut b = FuncBuilder::new();
-        for (i, [ky, kx]) in self.taps.iter().enumerate() {
-            for (blocks, columns, width) in [(0..full, block, block), (full..full + 1, rest, padded)] {
-                if blocks.is_empty() || columns == 0 {
-                    continue;
-                }
-                let from = dense.offset + *ky as i64 * dense.strides[2] + *kx as i64 * dense.strides[3];
-                b.for_range(0, self.groups, 1, |b, g| {
-                    b.for_range(0, self.in_c, 1, |b, c| {
-                        b.for_range(blocks.start, blocks.end, 1, |b, at| {
-                            let row = g.clone() * one as i64
-                                + at.clone() * (rows * block) as i64
-                                + c.clone() * width as i64
-                                + i * self.in_c * width;
-                            let channel =
-                                (g.clone() * self.in_c as i64 + c.clone()) * dense.strides[0] + from;
-                            b.for_range(0, columns, 1, |b, column| {
-                                let filter = at.clone() * block as i64 + column.clone();
-                                let place = channel.clone() + filter * dense.strides[1];
-                                let weight = b.load(Ty::scalar(DType::F32), dense.buffer, place);
-                                b.store(buffer, row.clone() + column, weight);
-                            });
-                            b.for_range(columns, width, 1, |b, column| {
-                                let zero = b.f32(1, 0.0);
-                                b.store(buffer, row.clone() + column, zero);
-                            });
-                        });
-                    });
-                });
-            }
-        }
-        rebuild::push_prepare(cx, b, origins);
-        buffer
-    }
-}
-
 /// Lowers output rows `rows` of a transposed convolution.
 pub fn lower(
     cx: &mut Lowering<'_>,
@@ -120,24 +55,11 @@ pub fn lower(
     let data = &cx.graph.nodes()[node];
     let o = operands(&data.inputs, op.bias, false);
     let (x, y) = (cx.place(o.x), cx.place(data.outputs[0]));
-    let dense = cx.graph.constant(o.w).filter(|t| t.dtype() == DType::F32);
-    let source = match (run.weights, dense) {
-        (Some(Form::Constant), Some(weights)) => Source::Dense(
-            weights
-                .elements::<f32>()
-                .map_err(|e| cx.unsupported(node, e.to_string()))?,
-        ),
-        (Some(Form::Resident), None) if rebuild::Weights::any(cx.graph, o.w).is_some() => {
-            Source::Rebuilt(cx.place(o.w))
-        }
-        _ => return Err(cx.unsupported(node, "weights must be a constant of f32")),
-    };
     if x.shape.len() != 4 || y.strides[1] != 1 {
         return Err(cx.unsupported(node, "only two spatial dimensions are supported"));
     }
     let bias = o.bias.map(|v| cx.place(v));
-    let shape = cx.graph.ty(o.w).sizes().to_vec();
-    let [out_c, kh, kw] = [1, 2, 3].map(|d| shape[d]);
+    let [out_c, kh, kw] = [1, 2, 3].map(|d| cx.graph.ty(o.w).sizes()[d]);
     let in_c = x.shape[1] / op.group;
     let (block, lanes) = (cx.widths.block, cx.widths.kernel_lanes);
     let mut b = FuncBuilder::new();
@@ -146,45 +68,9 @@ pub fn lower(
         let py = phase(ry, kh, op.strides[0], op.dilations[0], op.pads[0]);
         for rx in 0..op.strides[1].min(y.shape[3]) {
             let px = phase(rx, kw, op.strides[1], op.dilations[1], op.pads[1]);
-            let taps: Vec<[usize; 2]> = py
-                .taps
-                .iter()
-                .flat_map(|&ky| px.taps.iter().map(move |&kx| [ky, kx]))
-                .collect();
-            let per_group = pack::packed_len(taps.len() * in_c, out_c, block, lanes);
-            let w = match &source {
-                Source::Dense(elements) => {
-                    let mut packed = Vec::new();
-                    for g in 0..op.group {
-                        let group = pack::columns(taps.len() * in_c, out_c, block, lanes, |row, column| {
-                            let (c, [ky, kx]) = (g * in_c + row % in_c, taps[row / in_c]);
-                            elements[((c * out_c + column) * kh + ky) * kw + kx]
-                        });
-                        let group = group.map_err(|e| cx.unsupported(node, e.to_string()))?;
-                        packed.extend_from_slice(
-                            &group
-                                .elements::<f32>()
-                                .map_err(|e| cx.unsupported(node, e.to_string()))?,
-                        );
-                    }
-                    let packed = tensor(cx, node, packed)?;
-                    cx.constant(packed, &format!("{} phase {ry},{rx} packed", o.w))
-                }
-                Source::Rebuilt(dense) => match cx.phases.get(&(node, [ry, rx])) {
-                    Some(&buffer) => buffer,
-                    None => {
-                        let name = format!("{} phase {ry},{rx} rebuilt", o.w);
-                        let matrix = Matrix {
-                            taps: &taps,
-                            groups: op.group,
-                            in_c,
-                        };
-                        let buffer = matrix.prepared(cx, dense, name, &data.origins);
-                        cx.phases.insert((node, [ry, rx]), buffer);
-                        buffer
-                    }
-                },
-            };
+            let matrix = phase_matrix(cx, o.w, op, &py, &px);
+            let per_group = matrix.packed_len();
+            let w = phase_weights(cx, (node, [ry, rx]), o.w, &matrix, run.weights)?;
             let call = phase_call(op, &x, &y, w, bias.as_ref(), (ry, &py), (rx, &px), [in_c, out_c]);
             // Output rows of this phase: stride * q + ry in `rows`.
             let first = |row: usize| row.saturating_sub(ry).div_ceil(op.strides[0]);
@@ -219,6 +105,49 @@ pub fn lower(
     );
     cx.push_func(b, data.origins.clone());
     Ok(())
+}
+
+/// How weights `[C, M/group, kh, kw]` are the matrices of a phase: rows are its taps and the input channels, columns output channels.
+fn phase_matrix(cx: &Lowering<'_>, w: Value, op: &ConvTranspose, py: &Phase, px: &Phase) -> Matrix {
+    let place = cx.scene.place(w);
+    let [c, m, ky, kx] = [0, 1, 2, 3].map(|d| (place.shape[d], place.strides[d]));
+    let in_c = c.0 / op.group;
+    // The taps of a phase are equally far apart.
+    let taps = |phase: &Phase, stride: i64| match phase.taps.as_slice() {
+        [first, second, ..] => (phase.taps.len(), (*second as i64 - *first as i64) * stride),
+        taps => (taps.len(), 0),
+    };
+    let first = |phase: &Phase| phase.taps.first().map_or(0, |&t| t as i64);
+    Matrix {
+        groups: (op.group, in_c as i64 * c.1),
+        first: place.offset + first(py) * ky.1 + first(px) * kx.1,
+        rows: vec![taps(py, ky.1), taps(px, kx.1), (in_c, c.1)],
+        columns: m,
+        block: cx.widths.block,
+        lanes: cx.widths.kernel_lanes,
+    }
+}
+
+/// The weights of one phase in the form that the schedule asks for.
+fn phase_weights(
+    cx: &mut Lowering<'_>,
+    (node, phase): (Node, Part),
+    w: Value,
+    matrix: &Matrix,
+    form: Option<Form>,
+) -> Result<Buffer, TileError> {
+    let name = |how: &str| format!("{w} phase {},{} {how}", phase[0], phase[1]);
+    if form == Some(Form::Resident) && rebuild::Weights::any(cx.graph, w).is_some() {
+        let from = cx.place(w).buffer;
+        return Ok(matrix.filled(cx, (node, phase), from, BufferKind::Prepared, name("rebuilt")));
+    }
+    let buffer = matrix.buffer(cx, (node, phase), w, form, name("packed"))?;
+    buffer.ok_or_else(|| {
+        cx.unsupported(
+            node,
+            "its weights cannot have the form that the schedule asks for",
+        )
+    })
 }
 
 /// Most rows that a phase has of output rows `rows` of `height`.

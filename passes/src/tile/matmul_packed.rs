@@ -3,13 +3,14 @@
 
 use super::conv::activation_params;
 use super::matmul::Batched;
+use super::matrix::Matrix;
 use super::nest::Ref;
 use super::{Lowering, TileError, pack, split};
 use sdc_ir::DType;
 use sdc_ir::graph::Node;
 use sdc_ir::graph::op::MatMul;
 use sdc_ir::schedule::{Run, Tasks};
-use sdc_ir::tile::{Affine, Bound, Buffer, BufferData, BufferKind, FuncBuilder, KernelCall, Ty, View};
+use sdc_ir::tile::{Affine, Bound, BufferData, BufferKind, FuncBuilder, KernelCall, View};
 
 /// Whether the kernel can compute the product: a bias that is one row for all, rows of the residual and the result without gaps.
 pub fn fits(p: &Batched) -> bool {
@@ -60,18 +61,19 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul, run: &Run) -> Resul
         kind: BufferKind::Temp,
         name: format!("{w} packed"),
     });
-    let right = Right {
-        w: &p.w,
-        to: buffer,
-        strides: &packed,
-        k,
-        n,
+    let right = Matrix {
+        groups: (1, 0),
+        first: 0,
+        rows: vec![(k, p.w.strides[rows])],
+        columns: (n, p.w.strides[columns]),
         block,
-        width: (n % block).next_multiple_of(lanes),
+        lanes,
     };
     let mut b = FuncBuilder::new();
     batches(&mut b, &own, tasks(0), &mut Vec::new(), &mut |b, at| {
-        right.pack(b, at, cx.widths.lanes)
+        let [from, to] = [(p.w.buffer, p.w.at(at)), (buffer, linear(at, &packed))];
+        let view = |(buffer, offset)| View { buffer, offset };
+        right.emit(b, &view(from), &view(to), cx.widths.lanes);
     });
     cx.push_func(b, origins.clone());
 
@@ -143,82 +145,5 @@ fn batches(
         _ if size == 1 => entry(b, 0.into()),
         Tasks::Each { rounds, .. } if first => split::for_each(b, size, rounds, entry),
         _ => b.for_range(0, size, 1, entry),
-    }
-}
-
-/// The right operand and where it is packed to.
-struct Right<'a> {
-    w: &'a Ref,
-    to: Buffer,
-    strides: &'a [i64],
-    k: usize,
-    n: usize,
-    block: usize,
-    /// Width of the last block, if the columns do not fill it.
-    width: usize,
-}
-
-impl Right<'_> {
-    /// Packs the matrix of one batch entry, as [`pack::columns`] does.
-    fn pack(&self, b: &mut FuncBuilder, at: &[Affine], lanes: u8) {
-        let (full, rest) = (self.n / self.block, self.n % self.block);
-        let base = linear(at, self.strides);
-        if full > 0 {
-            b.for_range(0, full, 1, |b, i| {
-                let to = base.clone() + i.clone() * (self.block * self.k) as i64;
-                self.block(b, at, i * self.block as i64, to, (self.block, self.block), lanes);
-            });
-        }
-        if rest > 0 {
-            let to = base + (full * self.block * self.k);
-            self.block(
-                b,
-                at,
-                Affine::from(full * self.block),
-                to,
-                (rest, self.width),
-                lanes,
-            );
-        }
-    }
-
-    /// Columns from `first` on: `columns` of them, padded with zeros to `width`.
-    fn block(
-        &self,
-        b: &mut FuncBuilder,
-        at: &[Affine],
-        first: Affine,
-        to: Affine,
-        (columns, width): (usize, usize),
-        lanes: u8,
-    ) {
-        let rank = self.w.strides.len();
-        let contiguous = self.w.strides[rank - 1] == 1;
-        let batch: Affine = self.w.at(&[at, &[0.into(), first]].concat());
-        let steps = [self.w.strides[rank - 2], self.w.strides[rank - 1]];
-        b.for_range(0, self.k, 1, |b, row| {
-            let to = to.clone() + row.clone() * width as i64;
-            let from = batch.clone() + row * steps[0];
-            let lanes = if contiguous { lanes } else { 1 };
-            let main = columns - columns % usize::from(lanes);
-            for (lo, hi, lanes) in [(0, main, lanes), (main, columns, 1)] {
-                if lo < hi {
-                    b.for_range(lo, hi, lanes.into(), |b, j| {
-                        let x = b.load(
-                            Ty::vector(DType::F32, lanes),
-                            self.w.buffer,
-                            from.clone() + j.clone() * steps[1],
-                        );
-                        b.store(self.to, to.clone() + j, x);
-                    });
-                }
-            }
-            if columns < width {
-                b.for_range(columns, width, 1, |b, j| {
-                    let zero = b.f32(1, 0.0);
-                    b.store(self.to, to.clone() + j, zero);
-                });
-            }
-        });
     }
 }

@@ -14,6 +14,7 @@ mod generic_conv;
 pub(crate) mod map;
 pub(crate) mod matmul;
 pub(crate) mod matmul_packed;
+mod matrix;
 mod movement;
 pub mod nest;
 pub(crate) mod norm;
@@ -89,7 +90,7 @@ pub fn lower(graph: &Graph, schedule: &Schedule) -> Result<Lowered, Vec<TileErro
         },
         constants: BTreeMap::new(),
         rebuilt: BTreeMap::new(),
-        phases: BTreeMap::new(),
+        packed: BTreeMap::new(),
     };
     let mut errors = Vec::new();
     for (node, data) in graph.nodes().iter() {
@@ -120,8 +121,8 @@ pub(crate) struct Lowering<'g> {
     constants: BTreeMap<Weight, Buffer>,
     /// Prepared matrices, by the digest of the compressed weights.
     rebuilt: BTreeMap<(Digest, rebuild::Matrices), Buffer>,
-    /// Prepared matrices of transposed convolutions, by phase.
-    phases: BTreeMap<(Node, [usize; 2]), Buffer>,
+    /// Matrices that functions fill from tensors in memory.
+    packed: BTreeMap<(Node, matrix::Part), Buffer>,
 }
 
 impl Lowering<'_> {
@@ -146,7 +147,7 @@ impl Lowering<'_> {
             Op::Cumulative(op) => order::cumulative(self, node, op, tasks),
             Op::ArgMax(op) => order::arg_max(self, node, op, tasks),
             Op::TopK(op) => order::top_k(self, node, op, tasks),
-            Op::Recurrent(op) => recurrent::lower(self, node, op, algorithm),
+            Op::Recurrent(op) => recurrent::lower(self, node, op, run),
             Op::Relayout(_) | Op::Expand(_) | Op::Transpose(_) | Op::Reshape(_) => {
                 movement::copy(self, node, tasks)
             }

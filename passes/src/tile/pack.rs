@@ -18,6 +18,19 @@ pub fn columns(
     at: impl Fn(usize, usize) -> f32,
 ) -> Result<Tensor, TensorError> {
     let mut packed = Vec::with_capacity(packed_len(k, n, block, lanes));
+    columns_into(&mut packed, k, n, block, lanes, at);
+    Tensor::from_elements(vec![packed.len()], packed)
+}
+
+/// Appends what [`columns`] makes.
+pub fn columns_into(
+    packed: &mut Vec<f32>,
+    k: usize,
+    n: usize,
+    block: usize,
+    lanes: usize,
+    at: impl Fn(usize, usize) -> f32,
+) {
     for first in (0..n).step_by(block) {
         let columns = block.min(n - first);
         let width = if columns == block {
@@ -30,7 +43,6 @@ pub fn columns(
             packed.extend(std::iter::repeat_n(0.0, width - columns));
         }
     }
-    Tensor::from_elements(vec![packed.len()], packed)
 }
 
 /// Elements of the packed form.

@@ -1,14 +1,15 @@
 //! The sequential part of recurrent layers: one loop over time, which reads the state it wrote the step before. The product of state and
-//! recurrent weights is a call of `gemm_f32` per step where the weights are constants, loops otherwise.
+//! recurrent weights is a call of `gemm_f32` per step where the weights have a packed form, loops otherwise.
 
 use super::conv::activation_params;
+use super::matrix::Matrix;
 use super::nest::Ref;
 use super::storage::Scene;
-use super::{Lowering, TileError, math, pack};
+use super::{Lowering, TileError, math};
 use sdc_ir::DType;
 use sdc_ir::graph::op::{Activation, Cell, Recurrent};
 use sdc_ir::graph::{Node, UnaryOp, Value};
-use sdc_ir::schedule::Algorithm;
+use sdc_ir::schedule::{Algorithm, Form, Run};
 use sdc_ir::tile::{Affine, Buffer, BufferData, BufferKind, FuncBuilder, KernelCall, Ty, Val, View};
 
 /// Operands and sizes of one layer.
@@ -60,12 +61,7 @@ struct Past<'a> {
 }
 
 /// Lowers a recurrent layer.
-pub fn lower(
-    cx: &mut Lowering<'_>,
-    node: Node,
-    op: &Recurrent,
-    algorithm: Algorithm,
-) -> Result<(), TileError> {
+pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &Recurrent, run: &Run) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let dtype = cx.dtype(data.inputs[0]);
     if !matches!(dtype, DType::F32 | DType::F64) {
@@ -75,9 +71,9 @@ pub fn lower(
     let peephole = data.inputs.get(4).map(|&v| cx.place(v));
     let out = cx.place(data.outputs[0]);
     let (steps, batch, hidden) = (out.shape[0], out.shape[2], out.shape[3]);
-    let product = match algorithm {
+    let product = match run.algorithm {
         Algorithm::Kernel(_) => Product::Kernel {
-            weights: packed(cx, node, op, data.inputs[1])?,
+            weights: packed(cx, node, op, data.inputs[1], run.weights)?,
             block: cx.widths.block,
             lanes: cx.widths.kernel_lanes,
             sums: temp(
@@ -143,34 +139,39 @@ fn temp(cx: &mut Lowering<'_>, dtype: DType, len: usize, name: String) -> Buffer
     })
 }
 
-/// Whether the recurrent weights are constants and multiplied with the state alone, all gates at once.
-pub fn is_packed(scene: &Scene<'_>, node: Node, op: &Recurrent) -> bool {
+/// Whether the recurrent weights are of `f32` and multiplied with the state alone, all gates at once.
+pub fn fits(scene: &Scene<'_>, node: Node, op: &Recurrent) -> bool {
     let inputs = &scene.graph.nodes()[node].inputs;
-    let weights = scene.graph.constant(inputs[1]);
+    let weights = scene.graph.ty(inputs[1]);
     op.cell != Cell::Gru
-        && weights.is_some_and(|w| w.dtype() == DType::F32 && w.shape().len() == 2)
+        && weights.dtype == DType::F32
+        && weights.rank() == 2
         && scene.place(inputs[2]).strides == [1]
 }
 
 /// The recurrent weights for `gemm_f32`.
-fn packed(cx: &mut Lowering<'_>, node: Node, op: &Recurrent, r: Value) -> Result<Buffer, TileError> {
-    let weights = cx
-        .graph
-        .constant(r)
-        .filter(|_| is_packed(&cx.scene, node, op))
-        .cloned();
-    let Some(weights) = weights else {
-        return Err(cx.unsupported(node, "the kernel does not fit its recurrent weights"));
-    };
-    let columns = weights.shape()[1];
-    let fail = |e: sdc_ir::tensor::TensorError| cx.unsupported(node, e.to_string());
-    let elements = weights.elements::<f32>().map_err(fail)?;
-    let (block, lanes) = (cx.widths.block, cx.widths.kernel_lanes);
-    let packed = pack::columns(weights.shape()[0], columns, block, lanes, |row, column| {
-        elements[row * columns + column]
-    })
-    .map_err(fail)?;
-    Ok(cx.constant(packed, &format!("{r} packed")))
+fn packed(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    op: &Recurrent,
+    r: Value,
+    form: Option<Form>,
+) -> Result<Buffer, TileError> {
+    let mut buffer = None;
+    if fits(&cx.scene, node, op) {
+        let place = cx.scene.place(r);
+        let [rows, columns] = [0, 1].map(|d| (place.shape[d], place.strides[d]));
+        let matrix = Matrix {
+            groups: (1, 0),
+            first: place.offset,
+            rows: vec![rows],
+            columns,
+            block: cx.widths.block,
+            lanes: cx.widths.kernel_lanes,
+        };
+        buffer = matrix.buffer(cx, (node, [0, 0]), r, form, format!("{r} packed"))?;
+    }
+    buffer.ok_or_else(|| cx.unsupported(node, "the kernel does not fit its recurrent weights"))
 }
 
 impl Layer<'_> {

@@ -1,14 +1,15 @@
 //! Lowering of 3x3 convolutions computed by Winograd's minimal filtering.
 
-use super::conv::{activation_params, operands, tensor};
+use super::conv::{activation_params, matrix, operands, tensor};
+use super::matrix::Matrix;
 use super::nest::Ref;
 use super::split;
 use super::{Lowering, TileError, pack};
-use sdc_ir::graph::Node;
 use sdc_ir::graph::op::Conv;
-use sdc_ir::registry::winograd::{scratch_len, weights};
-use sdc_ir::schedule::{Grid, Tasks};
-use sdc_ir::tile::{Affine, Bound, Buffer, BufferData, BufferKind, FuncBuilder, KernelCall, View};
+use sdc_ir::graph::{Node, Value};
+use sdc_ir::registry::winograd::{scratch_len, weights, weights_in_loop};
+use sdc_ir::schedule::{Form, Grid, Run, Tasks};
+use sdc_ir::tile::{Affine, Bound, Buffer, BufferData, BufferKind, FuncBuilder, KernelCall, Ty, View};
 use sdc_ir::{DType, Tensor};
 use std::ops::Range;
 
@@ -30,29 +31,20 @@ pub fn lower(
     cx: &mut Lowering<'_>,
     node: Node,
     op: &Conv,
+    run: &Run,
     rows: Range<usize>,
     (tile, band): (usize, usize),
     tasks: Tasks,
 ) -> Result<(), TileError> {
     let data = &cx.graph.nodes()[node];
     let o = operands(&data.inputs, op.bias, op.residual);
-    let Some(dense) = cx
-        .graph
-        .constant(o.w)
-        .filter(|t| t.dtype() == DType::F32)
-        .cloned()
-    else {
-        return Err(cx.unsupported(node, "Winograd's filtering needs constant weights of f32"));
-    };
     let (x, y) = (cx.place(o.x), cx.place(data.outputs[0]));
     let (bias, residual) = (o.bias.map(|v| cx.place(v)), o.residual.map(|v| cx.place(v)));
     let last = |r: &Ref| r.shape.len() == 4 && r.strides[1] == 1;
     if !last(&x) || !last(&y) || !residual.as_ref().is_none_or(last) {
         return Err(cx.unsupported(node, "operands are not channels-last"));
     }
-    let packed = packed_weights(cx, node, &dense, tile)?;
-    let name = format!("{} at {} points", o.w, (tile + 2).pow(2));
-    let w = cx.constant(packed, &name);
+    let w = at_points(cx, node, o.w, run.weights, tile)?;
 
     let grid = rows.start / tile..rows.end.div_ceil(tile);
     let cut = split::grid(tasks, grid.len());
@@ -205,6 +197,92 @@ impl Call<'_> {
             end: range.end,
         }
     }
+}
+
+/// A buffer with the weights at the points.
+fn at_points(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    w: Value,
+    form: Option<Form>,
+    tile: usize,
+) -> Result<Buffer, TileError> {
+    let name = format!("{w} at {} points", (tile + 2).pow(2));
+    match cx.graph.constant(w).filter(|t| t.dtype() == DType::F32) {
+        Some(dense) if form == Some(Form::Constant) => {
+            let packed = packed_weights(cx, node, &dense.clone(), tile)?;
+            Ok(cx.constant(packed, &name))
+        }
+        None if form == Some(Form::AtRun) => {
+            if let Some(&buffer) = cx.packed.get(&(node, [tile, tile])) {
+                return Ok(buffer);
+            }
+            let direct = matrix(cx, w, 1, false);
+            let windows = direct.buffer(cx, (node, [0, 0]), w, form, format!("{w} packed"))?;
+            let windows = windows.ok_or_else(|| cx.unsupported(node, "its weights are not of f32"))?;
+            let buffer = transformed(cx, node, &direct, windows, tile, name);
+            cx.packed.insert((node, [tile, tile]), buffer);
+            Ok(buffer)
+        }
+        _ => Err(cx.unsupported(
+            node,
+            "Winograd's filtering needs weights of f32 that are not compressed",
+        )),
+    }
+}
+
+/// A buffer that a function fills with the weights at the points, of those that it finds packed: in each block rows are taps and input
+/// channels before, points and input channels then.
+fn transformed(
+    cx: &mut Lowering<'_>,
+    node: Node,
+    direct: &Matrix,
+    windows: Buffer,
+    tile: usize,
+    name: String,
+) -> Buffer {
+    let (columns, in_c, points) = (direct.columns.0, direct.rows[2].0, (tile + 2).pow(2));
+    let to = cx.module.buffers.push(BufferData {
+        dtype: DType::F32,
+        len: direct.packed_len() / 9 * points,
+        kind: BufferKind::Temp,
+        name,
+    });
+    let (full, rest) = (columns / direct.block, columns % direct.block);
+    let widths = [
+        (0, full, direct.block),
+        (
+            full,
+            full + usize::from(rest > 0),
+            rest.next_multiple_of(direct.lanes),
+        ),
+    ];
+    let mut b = FuncBuilder::new();
+    for (lo, hi, width) in widths.into_iter().filter(|w| w.0 < w.1) {
+        let lanes = if width.is_multiple_of(cx.widths.lanes.into()) {
+            cx.widths.lanes
+        } else {
+            1
+        };
+        b.for_range(lo, hi, 1, |b, block| {
+            b.for_range(0, in_c, 1, |b, c| {
+                b.for_range(0, width, lanes.into(), |b, j| {
+                    let at = |rows: usize, row: usize| {
+                        block.clone() * (direct.block * rows * in_c) as i64
+                            + (c.clone() + row * in_c) * width as i64
+                            + j.clone()
+                    };
+                    let ty = Ty::vector(DType::F32, lanes);
+                    let window = std::array::from_fn(|tap| b.load(ty, windows, at(9, tap)));
+                    for (point, value) in weights_in_loop(b, tile, &window).into_iter().enumerate() {
+                        b.store(to, at(points, point), value);
+                    }
+                });
+            });
+        });
+    }
+    cx.push_func(b, cx.graph.nodes()[node].origins.clone());
+    to
 }
 
 /// Weights `[M, C, 3, 3]` at the points, in packed columns: the row of point `p` and channel `c` is `p * C + c`.

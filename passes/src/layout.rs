@@ -82,49 +82,19 @@ fn assign(rewrite: &mut Rewrite<'_>, node: Node, ctx: &mut Ctx) -> Result<(), Pa
                 }
             }
         }
-        Op::MatMul(_) | Op::LayerNormalization(_) | Op::Gather(_) | Op::Expand(_) | Op::Recurrent(_) => {
-            Layout::row_major(out.rank())
-        }
-        Op::Scatter(_) => Layout::row_major(out.rank()),
+        Op::MatMul(_)
+        | Op::LayerNormalization(_)
+        | Op::Gather(_)
+        | Op::Scatter(_)
+        | Op::Expand(_)
+        | Op::Recurrent(_) => Layout::row_major(out.rank()),
         Op::Reduce(r) if r.keepdims => rewrite.dst.ty(inputs[0]).layout.clone(),
         Op::Reduce(r) => without(&rewrite.dst.ty(inputs[0]).layout, &r.axes),
-        Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Where(_)
-        | Op::BatchNormalization(_)
-        | Op::Clip(_)
-        | Op::LeakyRelu(_)
-        | Op::Elu(_)
-        | Op::HardSigmoid(_)
-        | Op::Cast(_)
-        | Op::BitCast(_)
-        | Op::QuantizeLinear(_)
-        | Op::DequantizeLinear(_)
-        | Op::QLinearAdd(_)
-        | Op::QLinearMul(_)
-        | Op::Lookup(_)
-            if rewrite.src.is_output(data.outputs[0]) =>
-        {
-            // Element-wise lowering reads any layout, so an output needs no separate conversion.
-            Layout::row_major(out.rank())
-        }
+        // Element-wise lowering reads any layout, so an output needs no separate conversion.
+        op if op.is_elementwise() && rewrite.src.is_output(data.outputs[0]) => Layout::row_major(out.rank()),
         _ => followed(&rewrite.dst, &inputs, &out),
     };
-    if matches!(data.op, Op::LayerNormalization(_) | Op::Recurrent(_)) {
-        let rank = rewrite.dst.ty(inputs[0]).rank();
-        inputs[0] = relayout(&mut rewrite.dst, inputs[0], Layout::row_major(rank));
-    }
-    // The kernels add what lies as their result does.
-    if let (Op::Conv(conv), Some(last)) = (&data.op, inputs.last_mut())
-        && conv.residual
-    {
-        let rank = rewrite.dst.ty(*last).rank();
-        *last = relayout(&mut rewrite.dst, *last, Layout::channels_last(rank));
-    }
-    if matches!(data.op, Op::QLinearConv(_)) {
-        let rank = rewrite.dst.ty(inputs[0]).rank();
-        inputs[0] = relayout(&mut rewrite.dst, inputs[0], Layout::channels_last(rank));
-    }
+    convert_operands(rewrite, &data.op, &mut inputs);
     let types = data
         .outputs
         .iter()
@@ -137,6 +107,25 @@ fn assign(rewrite: &mut Rewrite<'_>, node: Node, ctx: &mut Ctx) -> Result<(), Pa
         rewrite.set(old, new);
     }
     Ok(())
+}
+
+/// Converts the operands that the operator's kernels read in one layout only.
+fn convert_operands(rewrite: &mut Rewrite<'_>, op: &Op, inputs: &mut [Value]) {
+    if matches!(op, Op::LayerNormalization(_) | Op::Recurrent(_)) {
+        let rank = rewrite.dst.ty(inputs[0]).rank();
+        inputs[0] = relayout(&mut rewrite.dst, inputs[0], Layout::row_major(rank));
+    }
+    // The kernels add what lies as their result does.
+    if let (Op::Conv(conv), Some(last)) = (op, inputs.last_mut())
+        && conv.residual
+    {
+        let rank = rewrite.dst.ty(*last).rank();
+        *last = relayout(&mut rewrite.dst, *last, Layout::channels_last(rank));
+    }
+    if matches!(op, Op::QLinearConv(_)) {
+        let rank = rewrite.dst.ty(inputs[0]).rank();
+        inputs[0] = relayout(&mut rewrite.dst, inputs[0], Layout::channels_last(rank));
+    }
 }
 
 /// The value in the wanted layout: itself if its bytes already lie so, else a copy.

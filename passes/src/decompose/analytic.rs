@@ -8,7 +8,7 @@ use super::layers::Layer;
 use super::metric::{Form, Metric};
 use nalgebra::DMatrix;
 use sdc_ir::entity::EntityId;
-use sdc_ir::graph::op::{Activation, ReduceKind};
+use sdc_ir::graph::op::{Activation, Clip, MaxPool, ReduceKind};
 use sdc_ir::graph::{BinaryOp, Graph, Node, Op, UnaryOp, Value};
 
 /// Correlation of neighbouring positions of a channel, as in photographs some layers in.
@@ -138,6 +138,11 @@ fn propagate(
     let n = channels(graph, out);
     let of = |i: usize| data.inputs.get(i).and_then(|v| operand(graph, *v, stats));
     let first = || fit(of(0), n);
+    let activated = |act| {
+        let mut s = first();
+        activate(&mut s, act);
+        s
+    };
     match &data.op {
         Op::Conv(conv) => {
             let mut s = linear(graph, data.inputs[1], derived, n, false).unwrap_or_else(first);
@@ -164,33 +169,13 @@ fn propagate(
             s
         }
         Op::BatchNormalization(_) => {
-            let scale = fit(of(1), n);
-            Stats {
-                mean: fit(of(2), n).mean,
-                var: scale.mean.iter().map(|g| g * g).collect(),
-            }
+            let (scale, mean) = (fit(of(1), n).mean, fit(of(2), n).mean);
+            let var = scale.iter().map(|g| g * g).collect();
+            Stats { mean, var }
         }
-        Op::Unary(UnaryOp::Relu) => {
-            let mut s = first();
-            activate(&mut s, Activation::Relu);
-            s
-        }
-        Op::Clip(c) => {
-            let mut s = first();
-            activate(
-                &mut s,
-                Activation::Clip {
-                    min: c.min,
-                    max: c.max,
-                },
-            );
-            s
-        }
-        Op::LeakyRelu(l) => {
-            let mut s = first();
-            activate(&mut s, Activation::LeakyRelu { alpha: l.alpha });
-            s
-        }
+        Op::Unary(UnaryOp::Relu) => activated(Activation::Relu),
+        &Op::Clip(Clip { min, max }) => activated(Activation::Clip { min, max }),
+        Op::LeakyRelu(l) => activated(Activation::LeakyRelu { alpha: l.alpha }),
         Op::Unary(UnaryOp::Sigmoid) => {
             let mut s = first();
             for (m, v) in s.mean.iter_mut().zip(&mut s.var) {
@@ -212,16 +197,7 @@ fn propagate(
                 var: parts.iter().flat_map(|p| p.var.clone()).collect(),
             }
         }
-        Op::MaxPool(p) => {
-            // The largest of k correlated normals lies about sqrt(ln k) deviations up, and varies less.
-            let rise = (p.kernel.iter().product::<usize>() as f64).ln().sqrt() * 0.6;
-            let mut s = first();
-            for (m, v) in s.mean.iter_mut().zip(&mut s.var) {
-                *m += rise * v.sqrt();
-                *v *= 0.7;
-            }
-            s
-        }
+        Op::MaxPool(p) => largest(first(), p),
         Op::AveragePool(p) => averaged(first(), p.kernel.iter().product()),
         Op::Reduce(r) if r.kind == ReduceKind::Mean => {
             let shape = graph.ty(data.inputs[0]).sizes();
@@ -229,6 +205,16 @@ fn propagate(
         }
         _ => first(),
     }
+}
+
+/// The largest of a window's elements, `k` correlated normals, lies about `sqrt(ln k)` deviations up, and varies less.
+fn largest(mut s: Stats, pool: &MaxPool) -> Stats {
+    let rise = (pool.kernel.iter().product::<usize>() as f64).ln().sqrt() * 0.6;
+    for (m, v) in s.mean.iter_mut().zip(&mut s.var) {
+        *m += rise * v.sqrt();
+        *v *= 0.7;
+    }
+    s
 }
 
 /// Mean and variance of the sums of a linear layer.

@@ -179,14 +179,13 @@ fn turned([m_all, _, kh, kw]: [usize; 4], m: usize, i: usize) -> usize {
     (c * m_all + m) * kh * kw + (kh * kw - 1 - tap)
 }
 
-/// Emits the integer form of a convolution or matrix product.
-pub(super) fn emit(
-    cx: &mut Converter<'_>,
-    n: Node,
+/// Activation, whether there is a bias, and window of a layer.
+fn parts(
+    cx: &Converter<'_>,
     data: &NodeData,
-    weights: Weights,
-) -> Result<(), Refusal> {
-    let (act, bias, window) = match &data.op {
+    weights: &Weights,
+) -> Result<(Activation, bool, Window), Refusal> {
+    Ok(match &data.op {
         Op::Conv(conv) => {
             let window = Window {
                 strides: conv.strides.clone(),
@@ -208,7 +207,7 @@ pub(super) fn emit(
         Op::ConvTranspose(conv) => {
             let window = spread_window(
                 conv,
-                &weights,
+                weights,
                 cx.src().ty(data.outputs[0]).sizes(),
                 data,
                 cx.src(),
@@ -216,7 +215,17 @@ pub(super) fn emit(
             (conv.act, conv.bias, window)
         }
         _ => return Err(None),
-    };
+    })
+}
+
+/// Emits the integer form of a convolution or matrix product.
+pub(super) fn emit(
+    cx: &mut Converter<'_>,
+    n: Node,
+    data: &NodeData,
+    weights: Weights,
+) -> Result<(), Refusal> {
+    let (act, bias, window) = parts(cx, data, &weights)?;
     let own = match act {
         Activation::None => EVERYTHING,
         Activation::Relu => (0.0, f64::INFINITY),

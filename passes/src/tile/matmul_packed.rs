@@ -40,9 +40,8 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul, run: &Run) -> Resul
         return Err(cx.unsupported(node, "only f32 is supported"));
     }
     let tasks = |i: usize| run.parts.get(i).map_or(Tasks::One, |part| part.tasks);
-    let rank = p.out.shape.len();
-    let (rows, columns) = (rank - 2, rank - 1);
-    let [m, n, k] = [p.out.shape[rows], p.out.shape[columns], p.a.shape[columns]];
+    let (rows, columns) = (p.out.shape.len() - 2, p.out.shape.len() - 1);
+    let [n, k] = [p.out.shape[columns], p.a.shape[columns]];
     let origins = data.origins.clone();
     let (block, lanes) = (cx.widths.block, cx.widths.kernel_lanes);
     // Batch dimensions that the right operand is broadcast over share one packed copy.
@@ -77,12 +76,7 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul, run: &Run) -> Resul
     });
     cx.push_func(b, origins.clone());
 
-    let mut params: Vec<i64> = [m, n, k].map(|n| n as i64).to_vec();
-    params.extend([p.a.strides[rows], p.a.strides[columns], p.out.strides[rows]]);
-    params.push(p.residual.as_ref().map_or(0, |r| r.strides[rows]));
-    params.extend([block as i64, lanes as i64]);
-    params.extend([i64::from(p.bias.is_some()), i64::from(p.residual.is_some())]);
-    params.extend(activation_params(op.act));
+    let params = params(&p, op, block, lanes);
     let blocks = n.div_ceil(block);
     let mut b = FuncBuilder::new();
     batches(
@@ -116,6 +110,20 @@ pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul, run: &Run) -> Resul
     );
     cx.push_func(b, origins);
     Ok(())
+}
+
+/// Parameters of the kernel.
+fn params(p: &Batched, op: &MatMul, block: usize, lanes: usize) -> Vec<i64> {
+    let (rows, columns) = (p.out.shape.len() - 2, p.out.shape.len() - 1);
+    let mut params: Vec<i64> = [p.out.shape[rows], p.out.shape[columns], p.a.shape[columns]]
+        .map(|n| n as i64)
+        .to_vec();
+    params.extend([p.a.strides[rows], p.a.strides[columns], p.out.strides[rows]]);
+    params.push(p.residual.as_ref().map_or(0, |r| r.strides[rows]));
+    params.extend([block as i64, lanes as i64]);
+    params.extend([i64::from(p.bias.is_some()), i64::from(p.residual.is_some())]);
+    params.extend(activation_params(op.act));
+    params
 }
 
 fn linear(at: &[Affine], strides: &[i64]) -> Affine {

@@ -27,52 +27,7 @@ impl Run<'_> {
     ) -> Result<Vec<Offer>, DecomposeError> {
         let geometry = &self.layers[l].geometry;
         let scale = scale_type(geometry, &self.rows[l]);
-        let index = kept.map_or(Index::None, |_| Index::Rows(self.options.pattern_filters.max(1)));
-        let sample = sampled(geometry, self.layers[l].groups);
-        let effort = Effort {
-            starts: 2,
-            alternations: 2,
-            feedback: false,
-            descents: 1,
-            rounds: 1,
-            seed: self.options.seed,
-        };
-        let mut list: Vec<Format> = formats(geometry, index, scale);
-        // Filters with inputs of their own and a few weights each: a basis would cost more than it saves.
-        if self.layers[l].groups > 1 && geometry.vector_len() <= SMALL_VECTOR {
-            list.clear();
-        }
-        if kept.is_some() {
-            list.retain(|f| f.s == PRUNED_ROW);
-        }
-        let raw = inputs.metrics[l]
-            .as_ref()
-            .map(|m| m.chosen(&sample.filters).restricted(&sample.positions));
-        let picked = sample.pick(&self.rows[l], geometry.vector_len());
-        let prices: Vec<(Format, f64)> = list
-            .into_par_iter()
-            .filter_map(|format| {
-                let length = sample.geometry.rows(format.s) * format.s;
-                let metric = match &raw {
-                    Some(m) => m.clone().prepared(length, self.damping()),
-                    None => Metric::identity(sample.filters.len(), length),
-                };
-                let rows = padded(&picked, &sample.geometry, format.s);
-                let trial = Format {
-                    basis_filters: sample.filters.len(),
-                    index: Index::None,
-                    ..format.clone()
-                };
-                let problem = Problem {
-                    geometry: &sample.geometry,
-                    rows: &rows,
-                    metric: &metric,
-                    kept: None,
-                };
-                let solved = solve(&problem, &trial, &effort)?;
-                Some((format, solved.loss / solved.energy.max(f64::MIN_POSITIVE)))
-            })
-            .collect();
+        let prices = self.sampled_losses(l, inputs, kept);
         // How an error of this layer reaches the outputs: a middling form is tried on the whole network, the others scale with it.
         let eight = Stored::Int8(int8(geometry, &self.rows[l], scale));
         let eight_loss = self.relative_loss(l, inputs, &eight)?;
@@ -82,29 +37,7 @@ impl Run<'_> {
             .or(prices.last());
         let mut offers: Vec<(Candidate, f64)> = Vec::new();
         let tried = match middle {
-            Some((format, price)) => {
-                let effort = Effort {
-                    starts: 1,
-                    alternations: 1,
-                    feedback: false,
-                    descents: 0,
-                    rounds: 1,
-                    seed: self.options.seed,
-                };
-                let metric = self.metric(l, inputs.metrics[l].as_ref(), format.s).flat();
-                let rows = padded(&self.rows[l], geometry, format.s);
-                let plain = Format {
-                    index: Index::None,
-                    ..format.clone()
-                };
-                let problem = Problem {
-                    geometry,
-                    rows: &rows,
-                    metric: &metric,
-                    kept: None,
-                };
-                solve(&problem, &plain, &effort).map(|solved| (Stored::Sd(solved.weight), *price))
-            }
+            Some((format, price)) => self.middling(l, inputs, format).map(|stored| (stored, *price)),
             None => None,
         };
         match tried {
@@ -129,6 +62,83 @@ impl Run<'_> {
             candidate,
         });
         Ok(offers.collect())
+    }
+
+    /// Relative loss of some filters of a layer in each form it may have.
+    fn sampled_losses(&self, l: usize, inputs: &Inputs, kept: Option<&[bool]>) -> Vec<(Format, f64)> {
+        let geometry = &self.layers[l].geometry;
+        let scale = scale_type(geometry, &self.rows[l]);
+        let index = kept.map_or(Index::None, |_| Index::Rows(self.options.pattern_filters.max(1)));
+        let sample = sampled(geometry, self.layers[l].groups);
+        let effort = Effort {
+            starts: 2,
+            alternations: 2,
+            feedback: false,
+            descents: 1,
+            rounds: 1,
+            seed: self.options.seed,
+        };
+        let mut list: Vec<Format> = formats(geometry, index, scale);
+        // Filters with inputs of their own and a few weights each: a basis would cost more than it saves.
+        if self.layers[l].groups > 1 && geometry.vector_len() <= SMALL_VECTOR {
+            list.clear();
+        }
+        if kept.is_some() {
+            list.retain(|f| f.s == PRUNED_ROW);
+        }
+        let raw = inputs.metrics[l]
+            .as_ref()
+            .map(|m| m.chosen(&sample.filters).restricted(&sample.positions));
+        let picked = sample.pick(&self.rows[l], geometry.vector_len());
+        list.into_par_iter()
+            .filter_map(|format| {
+                let length = sample.geometry.rows(format.s) * format.s;
+                let metric = match &raw {
+                    Some(m) => m.clone().prepared(length, self.damping()),
+                    None => Metric::identity(sample.filters.len(), length),
+                };
+                let rows = padded(&picked, &sample.geometry, format.s);
+                let trial = Format {
+                    basis_filters: sample.filters.len(),
+                    index: Index::None,
+                    ..format.clone()
+                };
+                let problem = Problem {
+                    geometry: &sample.geometry,
+                    rows: &rows,
+                    metric: &metric,
+                    kept: None,
+                };
+                let solved = solve(&problem, &trial, &effort)?;
+                Some((format, solved.loss / solved.energy.max(f64::MIN_POSITIVE)))
+            })
+            .collect()
+    }
+
+    /// A layer in a form, found with little effort.
+    fn middling(&self, l: usize, inputs: &Inputs, format: &Format) -> Option<Stored> {
+        let geometry = &self.layers[l].geometry;
+        let effort = Effort {
+            starts: 1,
+            alternations: 1,
+            feedback: false,
+            descents: 0,
+            rounds: 1,
+            seed: self.options.seed,
+        };
+        let metric = self.metric(l, inputs.metrics[l].as_ref(), format.s).flat();
+        let rows = padded(&self.rows[l], geometry, format.s);
+        let plain = Format {
+            index: Index::None,
+            ..format.clone()
+        };
+        let problem = Problem {
+            geometry,
+            rows: &rows,
+            metric: &metric,
+            kept: None,
+        };
+        solve(&problem, &plain, &effort).map(|solved| Stored::Sd(solved.weight))
     }
 
     /// Squared error of a stored form over the energy of the weights, in the layer's metric.

@@ -28,6 +28,8 @@ type Legal = Result<Value, String>;
 type Form = fn(&mut Emitter<'_, '_>, &Op, &[Value]) -> Option<Legal>;
 
 const FORMS: &[Form] = &[
+    // First: what is written for the forms below adds up too.
+    half::sums,
     conv::dilated,
     conv::one_dimensional,
     conv::planes,
@@ -36,11 +38,11 @@ const FORMS: &[Form] = &[
     pool::one_dimensional,
     pool::boxes,
     norm::doubles,
-    half::sums,
 ];
 
 /// The rules: a form each, named for the remarks.
 pub const RULES: &[Rule] = &[
+    rule("sum_halves", |s| legal(s, half::sums)),
     rule("spread_filter", |s| legal(s, conv::dilated)),
     rule("lift_convolution", |s| legal(s, conv::one_dimensional)),
     rule("sum_planes", |s| legal(s, conv::planes)),
@@ -49,7 +51,6 @@ pub const RULES: &[Rule] = &[
     rule("lift_pool", |s| legal(s, pool::one_dimensional)),
     rule("pool_by_dimension", |s| legal(s, pool::boxes)),
     rule("normalise_doubles", |s| legal(s, norm::doubles)),
-    rule("sum_halves", |s| legal(s, half::sums)),
 ];
 
 const fn rule(name: &'static str, apply: fn(&mut Site<'_>) -> Outcome) -> Rule {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::ModelOptions;
 use crate::observe::Observer;
 use sdc_artifact::load::ArenaUse;
-use sdc_interp::compare::{Class, Report, compare, epsilon};
+use sdc_interp::compare::{Class, Report, compare, granted};
 use sdc_ir::Tensor;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -144,7 +144,7 @@ impl Row {
         let allowed = match report.class {
             _ if !report.expected.dtype.is_float() => Some(0.0),
             Class::Exact => Some(0.0),
-            Class::Rounding { rel } => Some(rel.max(epsilon(report.actual.dtype)) * report.scale),
+            Class::Rounding { rel } => Some(rel.max(granted(report.actual.dtype)) * report.scale),
             Class::Elementwise { .. } => None,
             Class::Quantised { step } => Some(4.0 * step),
         };

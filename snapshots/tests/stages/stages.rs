@@ -2,13 +2,13 @@
 
 use crate::case::{Case, Stage};
 use sdc_frontend::{Class, ImportErrors, ImportOptions};
-use sdc_interp::compare::{self, compare};
+use sdc_interp::compare::{self, compare, granted};
 use sdc_interp::{TileOptions as RunOptions, run_graph, run_tile, run_tile_planned, run_tile_with};
-use sdc_ir::Tensor;
 use sdc_ir::graph::Graph;
 use sdc_ir::schedule::Schedule;
 use sdc_ir::text;
 use sdc_ir::tile::Module;
+use sdc_ir::{DType, Tensor};
 use sdc_passes::decompose::synthetic::Synthetic;
 use sdc_passes::driver::{CheckInputs, Observer};
 use sdc_passes::integer;
@@ -244,11 +244,42 @@ pub fn check_telling(graph: &Graph) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether some output has so small numbers only that they may be nothing but the roundings of larger ones.
+/// Whether some output has so small numbers only that they may be nothing but the roundings of larger ones, or changes, where half
+/// types are rounded to, by more than such roundings with the last place of the inputs.
 pub fn vague(graph: &Graph) -> Result<bool, String> {
-    let outputs = oracle(graph)?.1;
+    let (inputs, outputs) = oracle(graph)?;
     let largest = |t: &Tensor| t.to_f64_vec().iter().fold(0f64, |m, x| m.max(x.abs()));
-    Ok(outputs
-        .iter()
-        .any(|t| t.dtype().is_float() && (0.0..1e-3).contains(&largest(t)) && largest(t) > 0.0))
+    let small = |t: &Tensor| t.dtype().is_float() && (0.0..1e-3).contains(&largest(t)) && largest(t) > 0.0;
+    if outputs.iter().any(small) {
+        return Ok(true);
+    }
+    if !graph.values().values().any(|v| is_half(v.ty.dtype)) {
+        return Ok(false);
+    }
+    let moved: Vec<Tensor> = inputs.iter().map(nudged).collect::<Result<_, _>>()?;
+    let others = run_graph(graph, &moved).map_err(|e| e.to_string())?;
+    Ok(outputs.iter().zip(&others).any(|(a, b)| {
+        let (x, y) = (a.to_f64_vec(), b.to_f64_vec());
+        let apart = x.iter().zip(&y).fold(0f64, |m, (x, y)| m.max((x - y).abs()));
+        apart > 0.5 * granted(DType::F16) * largest(a)
+    }))
+}
+
+fn is_half(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
+/// Floats larger by the last place that `f16` has.
+fn nudged(tensor: &Tensor) -> Result<Tensor, String> {
+    let mut bytes = tensor.bytes().to_vec();
+    match tensor.dtype() {
+        DType::F32 => bytes.as_chunks_mut::<4>().0.iter_mut().for_each(|x| {
+            *x = (u32::from_le_bytes(*x) + (1 << 13)).to_le_bytes();
+        }),
+        DType::F16 => bytes.as_chunks_mut::<2>().0.iter_mut().for_each(|x| {
+            *x = (u16::from_le_bytes(*x) + 1).to_le_bytes();
+        }),
+        _ => {}
+    }
+    Tensor::new(tensor.dtype(), tensor.shape().to_vec(), bytes.into()).map_err(|e| e.to_string())
 }

@@ -141,6 +141,16 @@ impl SessionArgs {
         Ok((self.dims.options()?, options))
     }
 
+    /// Refuses what is of native code only.
+    pub fn refuse_native(&self, with: &str) -> Result<(), Failure> {
+        if self.here.is_empty() && !self.copy {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
+            "--cpu, --no-kernels, --no-winograd, --resident-weights and --copy are of native code: not with {with}"
+        )))
+    }
+
     /// Looks at the path; an ONNX file is decoded.
     pub fn open(&self) -> Result<(Source, Options), Failure> {
         let (fixed, options) = self.options()?;

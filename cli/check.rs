@@ -3,8 +3,9 @@
 use crate::args::SessionArgs;
 use crate::exit::Failure;
 use crate::progress::Progress;
-use sdc::DataSet;
-use sdc::check::{Checker, Tolerance};
+use clap::ValueEnum;
+use sdc::check::{Checker, Tolerance, Way};
+use sdc::{AccelOptions, DataSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -14,12 +15,15 @@ Examples:
   sdc check model.onnx                         # with the data in model_io/test_data_set_*
   sdc check model.onnx --data recorded
   sdc check model.onnx --rtol 1e-3 --atol 1e-5 # element by element: |a-b| <= atol + rtol*|b|
+  sdc check model.onnx --backend accel         # the accelerator's program gives the bits of the integer graph
   sdc check model.onnx --arena                 # also: how much of its arena does the model really use?
 
 By default a float output passes when max|a-b| <= 1e-4 * max|b| (f16: 9.8e-4, bf16: 7.8e-3, one unit in the last place). An output
 dequantised from integers passes when 99.5 % of it are within one step of its scale and none is beyond four. Integers must be equal; shapes, types and the places of NaN
 and infinities must match. Symbolic dimensions follow from the data, of each set anew: the model is compiled once for each
 shape of its inputs. So do inputs that shapes depend on: they are fixed to what was recorded, and a note says so.
+With --backend accel the model computes in integers, whose ranges are those of the first set's inputs, and the outputs must be those of the
+interpreter on that graph, bit for bit; recorded outputs are compared only if --rtol or --atol says how near they have to be.
 Exit code 1 if an output differs.")]
 pub struct Args {
     #[command(flatten)]
@@ -33,6 +37,9 @@ pub struct Args {
     /// Compare element by element, with this absolute tolerance
     #[arg(long, value_name = "X")]
     atol: Option<f64>,
+    /// What runs the model
+    #[arg(long, value_enum, default_value = "cranelift", conflicts_with_all = ["interpreter", "arena"])]
+    backend: Backend,
     /// Run the imported model in the reference interpreter, without passes or native code
     #[arg(long, conflicts_with = "arena")]
     interpreter: bool,
@@ -44,6 +51,14 @@ pub struct Args {
     json: bool,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Backend {
+    /// native code
+    Cranelift,
+    /// a program for the SmartDeal accelerator, in integers, on the simulator
+    Accel,
+}
+
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let tolerance = Tolerance {
         rtol: args.rtol,
@@ -52,9 +67,16 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let dir = args.data.clone().unwrap_or_else(|| beside(&args.session.path));
     let sets = DataSet::all(&dir)?;
     let (fixed, options) = args.session.options()?;
-    let options = (!args.interpreter).then_some(options);
+    let way = match (args.interpreter, args.backend) {
+        (true, _) => Way::Interpreter,
+        (_, Backend::Cranelift) => Way::Native(options),
+        (_, Backend::Accel) => {
+            args.session.refuse_native("--backend accel")?;
+            Way::Accel(AccelOptions::default())
+        }
+    };
     let progress = Progress::new();
-    let mut checker = Checker::new(args.session.path.clone(), fixed, options, &progress)?;
+    let mut checker = Checker::new(args.session.path.clone(), fixed, way, &progress)?;
     let mut rows = Vec::new();
     for set in &sets {
         let found = checker.check(set, tolerance)?;

@@ -116,3 +116,34 @@ fn text_and_words_are_the_same_program() {
     assert!(error.contains("slices"), "{error}");
     fails(2, ["sim", &again]);
 }
+
+/// `check` holds the program to the interpreter's integers bit for bit, and to what was recorded only as near as the user says.
+#[test]
+fn check_holds_programs_to_their_graph() {
+    let model = example("shapes.onnx");
+    let checked = ok(["check", &model, "--backend", "accel"]);
+    assert!(
+        checked.contains("max_error 0.000e0, allowed 0.000e0"),
+        "{checked}"
+    );
+    let near = ok(["check", &model, "--backend", "accel", "--atol", "2"]);
+    assert_eq!(near.lines().count(), 2 * checked.lines().count(), "{near}");
+    fails(1, ["check", &model, "--backend", "accel", "--atol", "0"]);
+    let native = fails(2, ["check", &model, "--backend", "accel", "--no-kernels"]);
+    assert!(native.contains("native code"), "{native}");
+    let dir = Dir::new();
+    let out = dir.path("out");
+    let each = [
+        "compile",
+        &model,
+        "-o",
+        &out,
+        "--backend",
+        "accel",
+        "--activations",
+        "int8",
+        "--check",
+        "each-pass",
+    ];
+    ok(each);
+}

@@ -92,7 +92,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let progress = Progress::new();
     let compression = compressed(args, &mut model, &progress)?;
     let implied = args.activations == Activations::F32 && args.start_from.is_none();
-    let arithmetic = if implied && already_integers(&model.graph) {
+    let arithmetic = if implied && sdc::computes_in_integers(&model.graph) {
         None
     } else {
         integers(args, implied, &mut model, &progress)?
@@ -154,13 +154,6 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         super::arithmetic::print(arithmetic, out)?;
     }
     summary.print(&built, out)
-}
-
-/// Whether a graph computes in integers as it is.
-fn already_integers(graph: &sdc_ir::graph::Graph) -> bool {
-    use sdc_ir::graph::Op;
-    let integer = |op: &Op| matches!(op, Op::QLinearConv(_) | Op::QuantizeLinear(_));
-    graph.nodes().values().any(|n| integer(&n.op))
 }
 
 /// The outcome in numbers.

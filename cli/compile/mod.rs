@@ -311,7 +311,8 @@ fn integers(
     let fused = compress::fuse(&model.graph)?;
     let preprocessing = args.preprocessing.preprocessing();
     let calibration = Calibration::open(&args.calib, &preprocessing, &fused)?;
-    let (calibration, limit) = (calibration.as_ref(), args.calib_samples);
+    let calibration = calibration.as_ref().map(|c| c as &dyn Samples);
+    let limit = args.calib_samples;
     let (graph, report) = to_integers(&fused, calibration, &preprocessing, limit, progress)?;
     model.graph = graph;
     Ok(Some(report))

@@ -13,7 +13,7 @@ use sdc_artifact::interface::{TensorSpec, sanitise};
 use sdc_ir::graph::Graph;
 use sdc_ir::{Digest, Tensor};
 use sdc_passes::pass::Remark;
-use sdc_passes::pipeline::{PipelineOptions, run_pipeline};
+use sdc_passes::pipeline::{PipelineError, PipelineOptions, run_pipeline};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -145,6 +145,41 @@ pub fn integer_graph(
     Ok((done.graph, done.remarks))
 }
 
+/// A program, and the graph it was made of.
+pub(crate) struct Translated {
+    pub graph: Graph,
+    pub compiled: Compiled,
+    pub remarks: Vec<Remark>,
+}
+
+/// The program of a model of integers. If passes are checked, so is the program: it has to give the graph's results, bit for bit.
+pub(crate) fn translate(
+    model: &Model,
+    options: &AccelOptions,
+    observer: &dyn Observer,
+    dump: Option<&mut Dump>,
+) -> Result<Translated> {
+    let (graph, remarks) = integer_graph(&model.graph, &options.passes, dump)?;
+    crate::observe::step(observer, "generate code")?;
+    let compiled = sdc_accel::compile(&graph, &options.config)?;
+    if let Some(inputs) = &options.passes.check_each_pass {
+        crate::observe::step(observer, "check the program")?;
+        let inputs = inputs.tensors(&graph).map_err(PipelineError::from)?;
+        let found = AccelProgram::new(compiled.program.clone())?.run(&inputs)?;
+        let pairs = artifact::interpret(&graph, &inputs)?.into_iter().zip(found);
+        let wrong = graph.outputs.iter().zip(pairs).find(|(_, (a, b))| a != b);
+        if let Some((port, _)) = wrong {
+            let message = format!("the program's output `{}` is not that of its graph", port.name);
+            return Err(Error::bug(message));
+        }
+    }
+    Ok(Translated {
+        graph,
+        compiled,
+        remarks,
+    })
+}
+
 /// Compiles a model of integers for the accelerator, and writes `NAME.sdap` and `manifest.json` into a directory.
 ///
 /// # Errors
@@ -157,9 +192,9 @@ pub fn compile_accel(
     dump: Option<&mut Dump>,
 ) -> Result<AccelArtifact> {
     let name = sanitise(options.name.as_deref().unwrap_or(&model.name));
-    let (graph, remarks) = integer_graph(&model.graph, &options.passes, dump)?;
-    crate::observe::step(observer, "generate code")?;
-    let compiled = sdc_accel::compile(&graph, &options.config)?;
+    let Translated {
+        compiled, remarks, ..
+    } = translate(model, options, observer, dump)?;
     let container = compiled.program.to_container()?;
     files::create_dir(dir)?;
     let mut written = Vec::new();

@@ -1,10 +1,9 @@
 //! From a float network to one that computes in integers, and what became of it.
 
-use crate::calibration::Calibration;
 use crate::error::Result;
 use crate::images::Preprocessing;
 use crate::observe::Observer;
-use sdc_ir::graph::Graph;
+use sdc_ir::graph::{Graph, Op};
 use sdc_passes::decompose::Samples;
 use sdc_passes::decompose::synthetic::Synthetic;
 use sdc_passes::integer::listing::{Line, listing};
@@ -39,6 +38,12 @@ pub struct Left {
     pub reason: String,
 }
 
+/// Whether a graph computes in integers as it is.
+pub fn computes_in_integers(graph: &Graph) -> bool {
+    let integer = |op: &Op| matches!(op, Op::QLinearConv(_) | Op::QuantizeLinear(_));
+    graph.nodes().values().any(|n| integer(&n.op))
+}
+
 /// Converts a graph after [`fuse`](crate::compress::fuse). It is shown at most `limit` inputs; without a calibration made-up ones, such as
 /// the preprocessing makes of photographs.
 ///
@@ -46,14 +51,14 @@ pub struct Left {
 /// A network that computes in integers already, or that the interpreter cannot run; inputs that cannot be read.
 pub fn to_integers(
     fused: &Graph,
-    calibration: Option<&Calibration>,
+    calibration: Option<&dyn Samples>,
     preprocessing: &Preprocessing,
     limit: usize,
     observer: &dyn Observer,
 ) -> Result<(Graph, IntegerReport)> {
     let (mean, deviation) = preprocessing.statistics().unwrap_or((0.0, 1.0));
     let made_up = Synthetic::new(fused, limit, mean, deviation, SEED);
-    let samples = calibration.map_or(&made_up as &dyn Samples, |c| c);
+    let samples = calibration.unwrap_or(&made_up);
     let options = Options { samples, limit };
     let converted = integer::run(fused, &options, &mut |p| {
         let moved = format!("ranges moved by {:.1} %", 100.0 * p.drift);

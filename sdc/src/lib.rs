@@ -59,7 +59,7 @@ pub use compile::{Artifact, Function, Options, compile, compile_watched};
 pub use dataset::{DataSet, read_tensor};
 pub use error::{Error, Kind, Nodes, Problem, Result};
 pub use images::{Images, Layout, Preprocessing};
-pub use integer::{IntegerReport, Left, to_integers};
+pub use integer::{IntegerReport, Left, computes_in_integers, to_integers};
 pub use model::{Folder, Model, ModelFile, ModelOptions};
 pub use observe::Observer;
 pub use program::{parse_program, read_program};

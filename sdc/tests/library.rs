@@ -1,7 +1,7 @@
 //! The library as a program uses it: nothing but its public items, on the committed example.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use sdc::check::{Checker, Tolerance};
+use sdc::check::{Checker, Tolerance, Way};
 use sdc::{
     DataSet, Error, Kind, Model, ModelOptions, Observer, Options, Target, Tensor, compile, compile_watched,
 };
@@ -55,7 +55,7 @@ fn recorded_outputs_are_met() {
     let mut checker = Checker::new(
         example("shapes.onnx"),
         ModelOptions::default(),
-        Some(options()),
+        Way::Native(options()),
         &(),
     );
     let checker = checker.as_mut().unwrap();

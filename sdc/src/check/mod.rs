@@ -3,7 +3,6 @@
 mod subject;
 
 use crate::artifact::input_bytes;
-use crate::compile::Options;
 use crate::dataset::DataSet;
 use crate::error::{Error, Result};
 use crate::model::ModelOptions;
@@ -13,6 +12,7 @@ use sdc_interp::compare::{Class, Report, compare, granted};
 use sdc_ir::Tensor;
 use serde::Serialize;
 use std::path::PathBuf;
+pub use subject::Way;
 use subject::{Ready, Subject, Subjects};
 
 /// What differences pass: element by element `|a-b| <= atol + rtol * |b|`. If neither is given, what its element type allows of an
@@ -69,22 +69,18 @@ pub struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    /// Reads the model or artifact at `path`. Without `options` the reference interpreter runs what was imported.
+    /// Reads the model or artifact at `path`.
     ///
     /// # Errors
     /// As for [`Source::open`](crate::Source::open); an artifact cannot be interpreted.
-    pub fn new(
-        path: PathBuf,
-        fixed: ModelOptions,
-        options: Option<Options>,
-        observer: &'a dyn Observer,
-    ) -> Result<Self> {
-        let subjects = Subjects::new(path, fixed, options, observer)?;
+    pub fn new(path: PathBuf, fixed: ModelOptions, way: Way, observer: &'a dyn Observer) -> Result<Self> {
+        let subjects = Subjects::new(path, fixed, way, observer)?;
         let fixed = subjects.fixed();
         Ok(Self { subjects, fixed })
     }
 
-    /// Runs the model on recorded inputs and compares, output by output.
+    /// Runs the model on recorded inputs and compares, output by output: with what was recorded, or, where it is known what outputs
+    /// have to be bit for bit, with that, and with what was recorded if the tolerance is given.
     ///
     /// # Errors
     /// Anything that keeps the model from running on them; other numbers of inputs or outputs than the model's.
@@ -96,12 +92,27 @@ impl<'a> Checker<'a> {
             return Err(count(set, "outputs", expected.len(), names.len()));
         }
         let actual = ready.subject.run(&ready.inputs)?;
-        let pairs = actual.iter().zip(&expected);
-        let row = |(i, (name, (actual, expected))): (usize, (&String, (&Tensor, &Tensor)))| {
-            let report = compare(actual, expected, tolerance.class(ready.subject.step(i)));
-            Row::new(set.name(), name, &ready.fixed, &report)
+        let rows = |expected: &[Tensor], class: &dyn Fn(usize) -> Class| -> Vec<Row> {
+            let outputs = names.iter().zip(actual.iter().zip(expected)).enumerate();
+            let row = |(i, (name, (actual, expected))): (usize, (&String, (&Tensor, &Tensor)))| {
+                Row::new(
+                    set.name(),
+                    name,
+                    &ready.fixed,
+                    &compare(actual, expected, class(i)),
+                )
+            };
+            outputs.map(row).collect()
         };
-        Ok(names.iter().zip(pairs).enumerate().map(row).collect())
+        let recorded = || rows(&expected, &|i| tolerance.class(ready.subject.step(i)));
+        let Some(exact) = ready.subject.exact(&ready.inputs)? else {
+            return Ok(recorded());
+        };
+        let mut all = rows(&exact, &|_| Class::Exact);
+        if tolerance.rtol.is_some() || tolerance.atol.is_some() {
+            all.extend(recorded());
+        }
+        Ok(all)
     }
 
     /// What a run on recorded inputs does to its arena, and the arena's size; `None` of the interpreter, which has none.

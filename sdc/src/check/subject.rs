@@ -1,11 +1,14 @@
 //! What a check tests: a model made ready for the inputs at hand. Another shape of its inputs is another program, and so is
 //! another value of an input that shapes depend on.
 
-use crate::accel::AccelProgram;
+use crate::accel::{AccelOptions, AccelProgram, translate};
 use crate::artifact::{self, Program};
 use crate::compile::Options;
+use crate::compress::fuse;
 use crate::error::Result;
-use crate::model::ModelOptions;
+use crate::images::Preprocessing;
+use crate::integer::{computes_in_integers, to_integers};
+use crate::model::{Model, ModelOptions};
 use crate::observe::Observer;
 use crate::source::Source;
 use sdc_ir::graph::Graph;
@@ -21,7 +24,8 @@ const SHOWN: usize = 8;
 pub enum Subject {
     /// With the quantisation steps of its outputs.
     Native(Box<Program>, Vec<Option<f64>>),
-    Accel(Box<AccelProgram>),
+    /// With the graph it was made of, if it was made here.
+    Accel(Box<AccelProgram>, Option<Box<Graph>>),
     Interpreted(Box<Graph>),
 }
 
@@ -34,7 +38,7 @@ impl Subject {
                 let names = interface.outputs.iter().map(|t| t.name.clone());
                 (interface.inputs.len(), names.collect())
             }
-            Subject::Accel(program) => {
+            Subject::Accel(program, _) => {
                 let names = program.outputs().iter().map(|t| t.name.clone());
                 (program.inputs().len(), names.collect())
             }
@@ -48,8 +52,16 @@ impl Subject {
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         match self {
             Subject::Native(program, _) => artifact::run(program, inputs),
-            Subject::Accel(program) => program.run(inputs),
+            Subject::Accel(program, _) => program.run(inputs),
             Subject::Interpreted(graph) => artifact::interpret(graph, inputs),
+        }
+    }
+
+    /// What the outputs have to be, bit for bit, if that is known: of a program for the accelerator what its graph computes.
+    pub fn exact(&self, inputs: &[Tensor]) -> Result<Option<Vec<Tensor>>> {
+        match self {
+            Subject::Accel(_, Some(graph)) => artifact::interpret(graph, inputs).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -57,7 +69,7 @@ impl Subject {
     pub fn step(&self, i: usize) -> Option<f64> {
         match self {
             Subject::Native(_, steps) => steps.get(i).copied().flatten(),
-            Subject::Accel(_) => None,
+            Subject::Accel(..) => None,
             Subject::Interpreted(graph) => quantise::output_steps(graph).get(i).copied().flatten(),
         }
     }
@@ -75,12 +87,22 @@ pub struct Ready<'s> {
 /// Of each input its shape, if that is open, and the digest of its value, if that is fixed.
 type Key = Vec<(Vec<usize>, Option<Digest>)>;
 
+/// What runs a model under test.
+#[derive(Debug)]
+pub enum Way {
+    /// The reference interpreter, on what was imported.
+    Interpreter,
+    /// Native code.
+    Native(Options),
+    /// A program for the accelerator, on the simulator: the model in integers, whose ranges are those of the recorded inputs.
+    Accel(AccelOptions),
+}
+
 /// The model under test, made ready for the inputs at hand.
 pub struct Subjects<'a> {
     path: PathBuf,
     fixed: ModelOptions,
-    /// How it is compiled; `None` if the reference interpreter runs it.
-    options: Option<Options>,
+    way: Way,
     observer: &'a dyn Observer,
     /// Inputs have symbolic dimensions, so other shapes are another program.
     open: bool,
@@ -96,17 +118,12 @@ pub struct Subjects<'a> {
 }
 
 impl<'a> Subjects<'a> {
-    pub fn new(
-        path: PathBuf,
-        fixed: ModelOptions,
-        options: Option<Options>,
-        observer: &'a dyn Observer,
-    ) -> Result<Self> {
+    pub fn new(path: PathBuf, fixed: ModelOptions, way: Way, observer: &'a dyn Observer) -> Result<Self> {
         let source = Source::open(path.clone(), &fixed)?;
         Ok(Self {
             path,
             fixed,
-            options,
+            way,
             observer,
             open: source.is_open(),
             names: source.input_names().unwrap_or_default(),
@@ -182,17 +199,35 @@ impl<'a> Subjects<'a> {
         }
         let rest = self.rest(recorded);
         let shape = |position: usize| rest.get(position).map(|t| t.shape().to_vec());
-        let Some(options) = &self.options else {
-            return Ok(Subject::Interpreted(Box::new(source.model(shape)?.graph)));
+        let options = match &self.way {
+            Way::Interpreter => return Ok(Subject::Interpreted(Box::new(source.model(shape)?.graph))),
+            Way::Accel(options) => {
+                let model = source.model(shape)?;
+                return self.accelerated(model, options, rest);
+            }
+            Way::Native(options) => options,
         };
         if let Source::Compiled(path) = &source
             && AccelProgram::is_in(path)
         {
-            return Ok(Subject::Accel(Box::new(AccelProgram::open(path)?)));
+            return Ok(Subject::Accel(Box::new(AccelProgram::open(path)?), None));
         }
         let directory = source.directory(shape, options, self.observer)?;
         let program = directory.load()?;
         Ok(Subject::Native(Box::new(program), directory.steps().to_vec()))
+    }
+
+    fn accelerated(&self, mut model: Model, options: &AccelOptions, inputs: Vec<Tensor>) -> Result<Subject> {
+        if !computes_in_integers(&model.graph) {
+            let (fused, plain) = (fuse(&model.graph)?, Preprocessing::default());
+            model.graph = to_integers(&fused, Some(&vec![inputs]), &plain, 1, self.observer)?.0;
+        }
+        let translated = translate(&model, options, self.observer, None)?;
+        let program = AccelProgram::new(translated.compiled.program)?;
+        Ok(Subject::Accel(
+            Box::new(program),
+            Some(Box::new(translated.graph)),
+        ))
     }
 
     /// Says what was fixed, each value once.

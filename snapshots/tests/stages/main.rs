@@ -3,6 +3,7 @@
 //!
 //! A change is accepted with `cargo insta review`, or by running the test with `INSTA_UPDATE=always` and reading the diff.
 
+mod accel;
 mod case;
 mod decompose;
 mod native;
@@ -46,6 +47,13 @@ fn main() -> ExitCode {
     trials.push(Trial::test("no_stale_snapshots", move || {
         no_stale_snapshots(&cases).map_err(Failed::from)
     }));
+    for &(name, shape, net) in accel::NETS {
+        trials.push(Trial::test(format!("accel::{name}"), move || {
+            let text = accel::text(shape, net)?;
+            keep(name, "accel", &text, None);
+            Ok(())
+        }));
+    }
     for &(name, test) in onnx_text::TESTS {
         trials.push(Trial::test(format!("onnx_text::{name}"), move || {
             test().map_err(Failed::from)
@@ -100,16 +108,23 @@ fn run(case: &Case) -> Result<(), String> {
     }
 }
 
-/// Compares with `out/STAGE/CASE.snap`, as a whole.
 fn snapshot(case: &Case, stage: Stage, text: &str) {
+    let input = folder("in").join(format!("{}{INPUT}", case.name));
+    keep(&case.name, stage.name(), text, Some(&input));
+}
+
+/// Compares with `out/STAGE/NAME.snap`, as a whole.
+fn keep(name: &str, stage: &str, text: &str, input: Option<&Path>) {
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(folder("out").join(stage.name()));
+    settings.set_snapshot_path(folder("out").join(stage));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    settings.set_input_file(folder("in").join(format!("{}{INPUT}", case.name)));
+    if let Some(file) = input {
+        settings.set_input_file(file);
+    }
     settings.add_filter(r"\bsdc \d+\.\d+\.\d+\b", "sdc [version]");
     settings.add_filter(&regex_of(env!("CARGO_MANIFEST_DIR")), "[snapshots]");
-    settings.bind(|| insta::assert_snapshot!(case.name.as_str(), text));
+    settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
 /// A regular expression that matches just this path.
@@ -135,6 +150,11 @@ fn no_stale_snapshots(cases: &[Case]) -> Result<(), String> {
                 .iter()
                 .map(|stage| Path::new(stage.name()).join(format!("{}.snap", case.name)))
         })
+        .chain(
+            accel::NETS
+                .iter()
+                .map(|net| Path::new("accel").join(format!("{}.snap", net.0))),
+        )
         .collect();
     let mut stale = Vec::new();
     let out = folder("out");

@@ -9,7 +9,7 @@ use crate::schedule::schedule;
 use crate::select::classify::{Who, origin};
 use crate::select::{Selection, select};
 use crate::weights::Image;
-use sdc_accel_isa::{Builder, Config, Layer, Place, Port, Program};
+use sdc_accel_isa::{Builder, Config, Layer, Port, Program};
 use sdc_ir::analysis::macs;
 use sdc_ir::entity::EntityId;
 use sdc_ir::graph::Graph;
@@ -237,26 +237,20 @@ fn ports(
     addresses: &[Option<u32>],
     builder: &mut Builder,
 ) -> Result<(), Vec<AccelError>> {
-    let port = |p: &sdc_ir::graph::Port, place: Place| Port {
+    let port = |p: &sdc_ir::graph::Port| Port {
         name: p.name.clone(),
-        place,
+        place: selection.place(graph, p.value, addresses),
         dtype: graph.ty(p.value).dtype,
         shape: graph.ty(p.value).sizes().to_vec(),
         grid: None,
     };
     for p in &graph.inputs {
-        let place = match selection.place(graph, p.value, addresses) {
-            Place::Host(_) => Place::Host(p.name.clone()),
-            dram => dram,
-        };
-        builder.input(port(p, place));
+        builder.input(port(p));
     }
     let mut errors = Vec::new();
     for p in &graph.outputs {
-        let computed = graph.def_node(p.value).map(|n| &selection.who[n.index()]);
-        match computed {
-            Some(Who::Machine) => builder.output(port(p, selection.place(graph, p.value, addresses))),
-            Some(Who::Host(_)) => builder.output(port(p, Place::Host(p.name.clone()))),
+        match graph.def_node(p.value).map(|n| &selection.who[n.index()]) {
+            Some(Who::Machine | Who::Host(_)) => builder.output(port(p)),
             Some(Who::Constant) | None => errors.push(AccelError::Unsupported {
                 layer: format!("output `{}`", p.name),
                 reason: "it is an input or a constant, which no program computes".to_owned(),

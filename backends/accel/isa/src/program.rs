@@ -130,13 +130,16 @@ impl HostStep {
     /// The graph.
     ///
     /// # Errors
-    /// A message, if text or weights are malformed, or places are not as many as inputs and outputs.
+    /// A message, if text or weights are malformed, the graph breaks a law, or places are not as many as inputs and outputs.
     pub fn graph(&self) -> Result<Graph, String> {
         let store = match self.weights.as_slice() {
             [] => Weights::default(),
             bytes => weights_file::read(bytes.to_vec().into()).map_err(|e| e.to_string())?,
         };
         let graph = parse_graph(&self.text, &store).map_err(|e| e.to_string())?;
+        if let Some(fault) = sdc_ir::graph::verify::verify(&graph).first() {
+            return Err(fault.to_string());
+        }
         let (ins, outs) = (graph.inputs.len(), graph.outputs.len());
         if (ins, outs) != (self.inputs.len(), self.outputs.len()) {
             return Err(format!(

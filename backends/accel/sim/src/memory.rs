@@ -57,10 +57,10 @@ impl Memory {
         Some((half + bank) * self.bank + view.base as usize + row * view.pitch as usize)
     }
 
-    /// The bytes of a row; `None` outside the view.
+    /// The bytes of a row, as far as there are any; `None` outside the view.
     pub fn row(&self, view: &View, c: i64, y: i64) -> Option<&[u8]> {
         let at = self.row_at(view, c, y)?;
-        self.ib.get(at..at + view.pitch as usize)
+        self.ib.get(at..(at + view.pitch as usize).min(self.ib.len()))
     }
 
     /// The bytes of slice `slice` of WB from a 12-bit address on.

@@ -6,7 +6,7 @@ use crate::net::MapId;
 use sdc_accel_isa::{HostStep, Place};
 use sdc_ir::entity::EntityId;
 use sdc_ir::graph::op::Constant;
-use sdc_ir::graph::{Graph, Node, Op, Value};
+use sdc_ir::graph::{Graph, Node, Op, Port, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where in DRAM a value lies: channels of a map from one on.
@@ -75,14 +75,10 @@ impl Selection {
             .flat_map(|(_, data)| data.inputs.iter().copied())
             .collect();
         for &v in &inside {
-            if read_by.contains(&v) && !graph.is_output(v) || self.boundary[v.index()].is_some() {
+            if read_by.contains(&v) || graph.is_output(v) {
                 step.add_output(name(graph, v), map[&v]);
                 outputs.push(self.place(graph, v, addresses));
             }
-        }
-        for port in graph.outputs.iter().filter(|p| inside.contains(&p.value)) {
-            step.add_output(port.name.clone(), map[&port.value]);
-            outputs.push(Place::Host(port.name.clone()));
         }
         HostStep::new(part, &step, inputs, outputs)
     }
@@ -109,9 +105,19 @@ fn copy(graph: &Graph, n: Node, step: &mut Graph, map: &mut BTreeMap<Value, Valu
     map.extend(data.outputs.iter().copied().zip(results));
 }
 
-/// A value's name with the host: the caller's, or one that no caller has.
+/// A value's name with the host, which no other value has: the caller's, unless an input is called so, or one that no caller uses.
 fn name(graph: &Graph, v: Value) -> String {
-    let ports = graph.inputs.iter().chain(&graph.outputs);
-    let port = ports.into_iter().find(|p| p.value == v);
-    port.map_or_else(|| v.to_string(), |p| p.name.clone())
+    let of = |ports: &[Port], name: &str| ports.iter().any(|p| p.name == name);
+    if let Some(port) = graph.inputs.iter().find(|p| p.value == v) {
+        return port.name.clone();
+    }
+    let free = |p: &&Port| p.value == v && !of(&graph.inputs, &p.name);
+    if let Some(port) = graph.outputs.iter().find(free) {
+        return port.name.clone();
+    }
+    let mut name = v.to_string();
+    while of(&graph.inputs, &name) || of(&graph.outputs, &name) {
+        name.insert(0, '%');
+    }
+    name
 }

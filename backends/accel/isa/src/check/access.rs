@@ -186,7 +186,7 @@ struct Walk<'a> {
 }
 
 /// First channel, row and column, and how many of each.
-type Part = (u32, u32, u32, u32, u32, u32);
+pub(super) type Part = (u32, u32, u32, u32, u32, u32);
 
 impl Walk<'_> {
     fn read(&mut self, space: Space, at: usize, bytes: usize) {

@@ -1,5 +1,6 @@
 //! Operands of single instructions: limits, registers, addresses.
 
+use super::access::Part;
 use crate::{
     Code, Config, Conv, Dwcv, Fault, Faults, Fmt, Geom, Instr, Ldw, Op, Pool, Program, Quant, Register,
     Registers, Std, View, mark,
@@ -91,9 +92,8 @@ impl Check<'_> {
             Op::Cfg(cfg) => {
                 self.most(Code::A13, "index", cfg.index.into(), 15);
                 match &cfg.value {
-                    Register::View(v) => self.view_fits(v),
                     Register::Fmt(v) => self.format(v),
-                    Register::Geom(_) | Register::Quant(_) => {}
+                    Register::View(_) | Register::Geom(_) | Register::Quant(_) => {}
                 }
                 1
             }
@@ -154,16 +154,42 @@ impl Check<'_> {
             Op::Sti(i) => {
                 self.slot(elements(i.m, i.e, i.f));
                 if let Some(view) = self.view(i.view) {
-                    self.inside(&view, (i.oc, i.oy, i.ox, i.m, i.e, i.f));
+                    let part = (i.oc, i.oy, i.ox, i.m, i.e, i.f);
+                    self.touches(&view, part);
+                    self.inside(&view, part);
                 }
                 elements(i.m, i.e, i.f)
             }
         }
     }
 
-    fn view_fits(&mut self, v: &View) {
-        let groups = u64::from(v.chans.div_ceil(self.config.lines));
-        let end = u64::from(v.base) + groups * u64::from(v.rows) * u64::from(v.pitch);
+    /// A view that windows slide over, or that maps are moved by, lies in its banks as a whole.
+    fn whole(&mut self, v: &View) {
+        let all = (0, 0, 0, v.chans, v.rows, v.pitch);
+        self.touches(
+            &View {
+                coff: 0,
+                sy: 1,
+                sx: 1,
+                ..*v
+            },
+            all,
+        );
+    }
+
+    /// Of other views what is touched does: those of results in part of a map begin where the part does.
+    fn touches(&mut self, v: &View, (oc, oy, ox, n, e, f): Part) {
+        let last = |first: u32, count: u32, step: u32, size: u32| {
+            let last = u64::from(first + count - 1) * u64::from(step);
+            last.min(u64::from(size).saturating_sub(1))
+        };
+        let channel = (i64::from(oc) + i64::from(n) - 1 + i64::from(v.coff)).min(i64::from(v.chans) - 1);
+        let Ok(channel) = u64::try_from(channel) else {
+            return;
+        };
+        let group = channel / u64::from(self.config.lines);
+        let row = group * u64::from(v.rows) + last(oy, e, v.sy, v.rows);
+        let end = u64::from(v.base) + row * u64::from(v.pitch) + last(ox, f, v.sx, v.pitch) + 1;
         self.most(
             Code::A20,
             "the view's end in a bank",
@@ -235,6 +261,7 @@ impl Check<'_> {
         cstride: u32,
     ) -> u64 {
         let Some(v) = self.view(view) else { return 0 };
+        self.whole(&v);
         let first = i64::from(c0) + i64::from(v.coff);
         if first < 0 || first + i64::from(n) > v.chans.into() {
             let message = format!("channels {first} and {n} on, of a view of {}", v.chans);
@@ -256,9 +283,14 @@ impl Check<'_> {
     }
 
     /// An operand that is read: what lies outside a view reads as its `fill`.
-    fn source(&mut self, operand: u32, (.., n, e, f): (u32, u32, u32, u32, u32, u32)) {
+    fn source(&mut self, operand: u32, part: Part) {
+        let (.., n, e, f) = part;
         match operand {
-            0..16 => drop(self.view(operand)),
+            0..16 => {
+                if let Some(view) = self.view(operand) {
+                    self.touches(&view, part);
+                }
+            }
             16 | 17 => self.slot(u64::from(n) * u64::from(e) * u64::from(f)),
             _ => self.fault(
                 Code::A13,
@@ -267,7 +299,7 @@ impl Check<'_> {
         }
     }
 
-    fn target(&mut self, operand: u32, part: (u32, u32, u32, u32, u32, u32)) {
+    fn target(&mut self, operand: u32, part: Part) {
         self.source(operand, part);
         if let Some(view) = self.registers.view(operand).filter(|_| operand < 16) {
             self.inside(&view, part);
@@ -275,7 +307,7 @@ impl Check<'_> {
     }
 
     /// Elements that are written lie in the view, each once.
-    fn inside(&mut self, v: &View, (oc, oy, ox, n, e, f): (u32, u32, u32, u32, u32, u32)) {
+    fn inside(&mut self, v: &View, (oc, oy, ox, n, e, f): Part) {
         let first = i64::from(oc) + i64::from(v.coff);
         if first < 0 || first + i64::from(n) > v.chans.into() {
             let message = format!("channels {first} and {n} on, of a view of {}", v.chans);
@@ -338,6 +370,7 @@ impl Check<'_> {
             self.fault(Code::A13, "a window needs a view, not a slot".to_owned());
         } else if let Some(view) = self.view(i.a) {
             self.steps_are_one(&view);
+            self.whole(&view);
             let first = i64::from(i.oc) + i64::from(view.coff);
             if first < 0 || first + i64::from(i.n) > view.chans.into() {
                 let message = format!("channels {first} and {} on, of a view of {}", i.n, view.chans);
@@ -420,6 +453,7 @@ impl Check<'_> {
 
     fn strip(&mut self, view: &View, geom: &Geom, (m, e, f): (u32, u32, u32), ox: u32, prm: u32) {
         self.steps_are_one(view);
+        self.whole(view);
         self.slot(u64::from(m) * u64::from(e) * u64::from(f));
         self.most(Code::A13, "m", m.into(), self.config.slices.into());
         self.most(

@@ -3,7 +3,7 @@
 import collections
 import re
 
-OUTCOMES = ["passed", "passed at ONNX's", "passed fixed", "refused", "limit", "malformed", "wrong", "crash"]
+OUTCOMES = ["passed", "passed at ONNX's", "passed fixed", "refused", "limit", "malformed", "on purpose", "wrong", "crash"]
 
 
 def general(reason: str) -> str:
@@ -40,6 +40,8 @@ def table(results: list[dict]) -> str:
         "depend on the values of some inputs, which `sdc check` therefore took from the recorded data as constants, and said so;",
         "`sdc compile` wants them with `--fix`, and refuses the model without. *Passed at ONNX's*: at the tolerance that ONNX's own",
         "runner applies to the case, not at sdc's default. *Refused* means exit code 4 and a reason; *wrong* and *crash* must be 0.",
+        "*On purpose*: sdc follows ONNX Runtime where it and ONNX's reference differ: it aligns the corners of a Resize by the number of",
+        "samples, not by the exact product of size and scale.",
         "The worst error is relative to the largest magnitude of its output.",
         "",
         "| | cases | passed | with no input fixed | with inputs fixed | all of its inputs fixed |",

@@ -336,8 +336,16 @@ impl<'a> Importer<'a> {
         origin: &Origin,
         condition: Value,
     ) -> Result<Vec<Value>, Stop> {
-        let yes = self.branch(node, origin, true)?;
-        let no = self.branch(node, origin, false)?;
+        let before = self.errors.len();
+        let (yes, no) = (self.branch(node, origin, true), self.branch(node, origin, false));
+        // What a branch that is not taken does wrong is no fault of the model.
+        if let Some(error) = self.errors.split_off(before).into_iter().next() {
+            let text = format!(
+                "only one branch is taken, as the condition decides, and one cannot be compiled: {error}"
+            );
+            return Err(Fault::new(Code::DataDependent, text).of(condition).into());
+        }
+        let (yes, no) = (yes?, no?);
         let mut c = self.ctx(node, origin);
         if yes.len() != no.len() {
             return Err(bad("the branches differ in their number of results").into());

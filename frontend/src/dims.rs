@@ -20,19 +20,25 @@ impl<'a> Dims<'a> {
         }
     }
 
-    /// The shape of an input: open dimensions that are not pinned become symbols. Dimensions without name or with a
-    /// negative value (which some exporters write for "unknown") are called `INPUT.K`.
+    /// The shape of an input: open dimensions that are not pinned, by their name or as `INPUT.K`, become symbols.
     pub fn shape(&mut self, input: &str, dims: &[Dimension]) -> Shape {
         let dims = dims.iter().enumerate();
         dims.map(|(k, dim)| {
-            let name = match &dim.value {
-                Some(DimensionValue::DimValue(v)) if *v >= 0 => return Dim::Constant(*v as usize),
-                Some(DimensionValue::DimParam(p)) if !p.is_empty() => p.clone(),
-                _ => format!("{input}.{k}"),
+            let Some(name) = symbol(input, k, dim) else {
+                let size = match dim.value {
+                    Some(DimensionValue::DimValue(v)) => usize::try_from(v).unwrap_or(0),
+                    _ => 0,
+                };
+                return Dim::Constant(size);
             };
             let places = self.met.entry(name.clone()).or_default();
             places.push(format!("{input}[{k}]"));
-            match self.pins.get(&name) {
+            let position = format!("{input}.{k}");
+            let own = self.pins.get(&position);
+            if own.is_some() {
+                self.met.entry(position).or_default();
+            }
+            match own.or(self.pins.get(&name)) {
                 Some(&size) => Dim::Constant(size),
                 None => Dim::Symbol(name),
             }
@@ -43,7 +49,8 @@ impl<'a> Dims<'a> {
     /// All that stands in the way of constant sizes: inputs of a graph with symbols left, and pins that no dimension takes.
     pub fn faults(&self, graph: &Graph) -> Vec<Fault> {
         let mut faults = Vec::from_iter(open(graph));
-        let known: Vec<String> = self.met.iter().map(place_text).collect();
+        let named = self.met.iter().filter(|(_, places)| !places.is_empty());
+        let known: Vec<String> = named.map(place_text).collect();
         let known = if known.is_empty() {
             "the model has no symbolic dimension".to_owned()
         } else {
@@ -59,6 +66,16 @@ impl<'a> Dims<'a> {
             }
         }
         faults
+    }
+}
+
+/// The name by which dimension `k` of an input can be given a size: its own, or `INPUT.K` if it has none that means anything (some
+/// exporters write `?` or a negative number for "unknown"). `None` if the model states its size.
+pub fn symbol(input: &str, k: usize, dim: &Dimension) -> Option<String> {
+    match &dim.value {
+        Some(DimensionValue::DimValue(v)) if *v >= 0 => None,
+        Some(DimensionValue::DimParam(name)) if name.chars().any(char::is_alphanumeric) => Some(name.clone()),
+        _ => Some(format!("{input}.{k}")),
     }
 }
 
@@ -83,4 +100,48 @@ fn open(graph: &Graph) -> Option<Fault> {
     let pins: Vec<String> = open.keys().map(|name| format!("--dim {name}=N")).collect();
     let text = format!("symbolic dimensions have no value: {}", places.join(", "));
     Some(Fault::new(Code::UnpinnedDim, text).help(format!("give them with {}", pins.join(" "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_means_nothing_is_the_place() {
+        let named = |value| {
+            symbol(
+                "x",
+                2,
+                &Dimension {
+                    value,
+                    ..Dimension::default()
+                },
+            )
+        };
+        let param = |name: &str| Some(DimensionValue::DimParam(name.to_owned()));
+        assert_eq!(named(param("batch")).as_deref(), Some("batch"));
+        for nothing in [param("?"), param(""), Some(DimensionValue::DimValue(-1)), None] {
+            assert_eq!(named(nothing).as_deref(), Some("x.2"));
+        }
+        assert_eq!(named(Some(DimensionValue::DimValue(7))), None);
+    }
+
+    #[test]
+    fn a_dimension_is_given_by_its_place_too() {
+        let pins = BTreeMap::from([("y.0".to_owned(), 3), ("n".to_owned(), 5)]);
+        let mut dims = Dims::new(&pins);
+        let n = Dimension {
+            value: Some(DimensionValue::DimParam("n".to_owned())),
+            ..Dimension::default()
+        };
+        assert_eq!(
+            dims.shape("x", std::slice::from_ref(&n)).constant(),
+            Some(&[5][..])
+        );
+        assert_eq!(
+            dims.shape("y", std::slice::from_ref(&n)).constant(),
+            Some(&[3][..])
+        );
+        assert!(dims.faults(&Graph::default()).is_empty());
+    }
 }

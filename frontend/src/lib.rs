@@ -26,8 +26,10 @@ pub mod proto;
 mod remedy;
 mod scan;
 mod sd;
+mod sequences;
 pub mod tensor;
 
+pub use dims::symbol;
 pub use error::{Class, Code, ImportError, ImportErrors};
 pub use import::{Imported, decode, import, import_model};
 pub use ops::{operators, supported_operators, supported_since};

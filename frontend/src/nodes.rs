@@ -23,6 +23,8 @@ pub(crate) enum Slot {
     Weight(Tensor, Option<Narrow>, Origin),
     /// An initialiser sdc cannot hold; reported where it is read.
     Refused(Fault),
+    /// Tensors in order; only operators on sequences read it.
+    Sequence(Vec<Value>),
     /// The result of something that failed and was reported. What reads it is skipped.
     Poisoned,
 }
@@ -135,6 +137,10 @@ impl Importer<'_> {
         match slot {
             Slot::Value(v) => Ok(Some(*v).filter(|&v| self.builder.graph.ty(v).shape.constant().is_some())),
             Slot::Poisoned => Ok(None),
+            Slot::Sequence(_) => Err(Fault::new(
+                Code::NotATensor,
+                format!("`{name}` is a sequence, where a tensor is needed"),
+            )),
             Slot::Refused(fault) => Err(fault.clone()),
             Slot::Weight(tensor, narrow, origin) => {
                 let made = self.builder.weight(tensor.clone(), origin);
@@ -221,9 +227,21 @@ impl Importer<'_> {
                 return;
             }
         }
-        let results = self.lower(node, &origin, read);
-        let results = match results {
-            Ok(values) => values,
+        let entry = ops::find(node.domain.as_deref().unwrap_or(""), &origin.op);
+        let on_sequences = entry.filter(|e| matches!(e.lowering, Lowering::Sequence));
+        let results = match on_sequences {
+            Some(entry) => {
+                let used = self.check_use(entry, node).map_err(Stop::Fault);
+                used.and_then(|()| self.sequence(node, &origin))
+                    .map(|slot| vec![slot])
+            }
+            None => {
+                let values = self.lower(node, &origin, read);
+                values.map(|values| values.into_iter().map(Slot::Value).collect())
+            }
+        };
+        let results: Vec<Slot> = match results {
+            Ok(slots) => slots,
             Err(Stop::Skip) => Vec::new(),
             Err(Stop::Fault(mut fault)) => {
                 self.advise(&mut fault, node);
@@ -234,9 +252,10 @@ impl Importer<'_> {
             }
         };
         let failed = results.is_empty();
+        let mut results = results.into_iter();
         for (i, name) in node.output.iter().enumerate() {
-            match results.get(i) {
-                Some(&v) => self.define(name, Slot::Value(v), Some(&origin)),
+            match results.next() {
+                Some(slot) => self.define(name, slot, Some(&origin)),
                 None => {
                     if !failed && !name.is_empty() && read.contains(name.as_str()) {
                         let text = format!("output {i} (`{name}`) is not supported");
@@ -344,6 +363,8 @@ impl Importer<'_> {
                 let inputs = ctx.into_inputs();
                 return self.unrolled_scan(node, origin, &inputs);
             }
+            // Done before operands are looked up, which are no tensors.
+            Lowering::Sequence => return Err(Stop::Skip),
         };
         if ctx.opset < 6 {
             // Of in-place execution, which was the operators' own matter then.

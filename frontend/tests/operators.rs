@@ -90,7 +90,7 @@ fn recorded_results_of_onnx_runtime() {
         assert_eq!(outputs.len(), case.outputs.len(), "{text}");
         for (ours, theirs) in outputs.iter().zip(&case.outputs) {
             let d = difference(ours, theirs);
-            let allowed = sdc_interp::compare::epsilon(ours.dtype()).max(2e-5);
+            let allowed = sdc_interp::compare::granted(ours.dtype()).max(2e-5);
             if d > allowed {
                 wrong.push(format!(
                     "{text}: {d:e}, {:?} for {:?}",
@@ -430,10 +430,15 @@ fn lrn_ends_with_the_channels() {
     assert!(difference(&y, &f32s(&[1, 3, 1], &expected)) < 1e-5, "{y:?}");
 }
 
-/// Every operator of the table occurs in this file, in that of the loops, or in the recorded cases.
+/// Every operator of the table occurs in this file, in those of loops and sequences, or in the recorded cases.
 #[test]
 fn every_operator_is_tested() {
-    let source = [include_str!("operators.rs"), include_str!("control.rs")].concat();
+    let source = [
+        include_str!("operators.rs"),
+        include_str!("control.rs"),
+        include_str!("sequences.rs"),
+    ]
+    .concat();
     let recorded: BTreeSet<String> = recorded()
         .iter()
         .map(|c| c.description.split('-').next().unwrap_or_default().to_owned())

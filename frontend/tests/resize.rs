@@ -83,3 +83,31 @@ fn positions_under_exact_scales_are_exact() {
         }
     }
 }
+
+/// By scales that do not give whole sizes the corners are aligned by the number of samples, as in ONNX Runtime; bytes are interpolated in
+/// f32 and cut off.
+#[test]
+fn scales_and_bytes_follow_onnx_runtime() {
+    let resize = |dtype, mode: &str, scale: f32, x: sdc_ir::Tensor| {
+        let attributes = vec![
+            ("mode", A::Text("linear")),
+            ("coordinate_transformation_mode", A::Text(mode)),
+        ];
+        let nodes = vec![node("Resize", "x _ s", "y", attributes)];
+        let inputs = vec![info("x", dtype, &[x.len() as i64])];
+        let m = model(18, graph(nodes, inputs, vec![("s", f32s(&[1], &[scale]))], "y"));
+        let imported = import(m).unwrap();
+        sdc_interp::run_graph(&imported.graph, &[x]).unwrap()[0].to_f64_vec()
+    };
+    let line = f32s(&[4], &[0.0, 3.0, 6.0, 9.0]);
+    assert_eq!(
+        resize(DType::F32, "align_corners", 1.8, line),
+        [0.0, 1.5, 3.0, 4.5, 6.0, 7.5, 9.0]
+    );
+    let bytes = sdc_ir::Tensor::from_elements(vec![2], vec![10u8, 255]).unwrap();
+    // 10, 71.25, 193.75, 255
+    assert_eq!(
+        resize(DType::U8, "half_pixel", 2.0, bytes),
+        [10.0, 71.0, 193.0, 255.0]
+    );
+}

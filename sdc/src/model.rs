@@ -5,7 +5,7 @@ use crate::files;
 use crate::stages;
 use bytes::Bytes;
 use sdc_artifact::load;
-use sdc_frontend::proto::{DimensionValue, ModelProto, TypeValue, ValueInfoProto};
+use sdc_frontend::proto::{ModelProto, TypeValue, ValueInfoProto};
 use sdc_frontend::{ExternalData, ImportOptions, Remark};
 use sdc_ir::graph::Graph;
 use sdc_ir::schedule::Schedule;
@@ -248,12 +248,8 @@ fn symbols(input: &ValueInfoProto) -> Vec<Option<String>> {
         _ => return Vec::new(),
     };
     let dims = tensor.shape.iter().flat_map(|s| &s.dim).enumerate();
-    dims.map(|(k, dim)| match &dim.value {
-        Some(DimensionValue::DimValue(n)) if *n >= 0 => None,
-        Some(DimensionValue::DimParam(name)) if !name.is_empty() => Some(name.clone()),
-        _ => Some(format!("{}.{k}", input.name.as_deref().unwrap_or(""))),
-    })
-    .collect()
+    let input = input.name.as_deref().unwrap_or("");
+    dims.map(|(k, dim)| sdc_frontend::symbol(input, k, dim)).collect()
 }
 
 fn stem(path: &Path) -> String {

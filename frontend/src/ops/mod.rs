@@ -59,6 +59,8 @@ pub(crate) enum Lowering {
     Scan,
     /// Has bodies that are put in place, by the importer too.
     FlexAttention,
+    /// Reads or makes a sequence, which is no value of the graph but a list that the importer keeps.
+    Sequence,
 }
 
 /// One line of the table.
@@ -125,10 +127,6 @@ pub(crate) fn unbounded(name: &str) -> Option<&'static str> {
             "the number of distinct elements depends on values, and nothing bounds it at compile time but the number of elements"
         }
         "StringSplit" => "the number of parts depends on the text, and nothing bounds it at compile time",
-        "SequenceEmpty" | "SequenceConstruct" | "SequenceInsert" | "SequenceErase" | "SequenceAt"
-        | "SequenceLength" | "SplitToSequence" | "ConcatFromSequence" => {
-            "the length of a sequence is known at run time only, and ONNX has no way to state a bound"
-        }
         _ => return None,
     })
 }
@@ -154,6 +152,15 @@ const fn one(
         since,
         operands,
         lowering: Lowering::One(f),
+    }
+}
+
+const fn sequence(name: &'static str, since: i64, operands: (usize, usize)) -> Entry {
+    Entry {
+        name,
+        since,
+        operands,
+        lowering: Lowering::Sequence,
     }
 }
 
@@ -206,6 +213,7 @@ static TABLE: &[Entry] = &[
     one("Col2Im", 18, (3, 3), region::col2im),
     one("Compress", 9, (2, 2), index::compress),
     one("Concat", 1, (1, ANY), slice::concat),
+    sequence("ConcatFromSequence", 11, (1, 1)),
     one("Constant", 1, (0, 0), constant::constant),
     one("ConstantOfShape", 9, (1, 1), constant::constant_of_shape),
     one("Conv", 1, (2, 3), conv::conv),
@@ -318,6 +326,12 @@ static TABLE: &[Entry] = &[
     one("ScatterElements", 11, (3, 3), index::scatter_elements),
     one("ScatterND", 11, (3, 3), index::scatter_nd),
     one("Selu", 1, (1, 1), activation::selu),
+    sequence("SequenceAt", 11, (2, 2)),
+    sequence("SequenceConstruct", 11, (1, ANY)),
+    sequence("SequenceEmpty", 11, (0, 0)),
+    sequence("SequenceErase", 11, (1, 2)),
+    sequence("SequenceInsert", 11, (2, 3)),
+    sequence("SequenceLength", 11, (1, 1)),
     one("Shape", 1, (1, 1), constant::shape),
     one("Shrink", 9, (1, 1), activation::shrink),
     one("Sigmoid", 1, (1, 1), elementwise::unary),
@@ -334,6 +348,7 @@ static TABLE: &[Entry] = &[
     one("Softsign", 1, (1, 1), activation::softsign),
     one("SpaceToDepth", 1, (1, 1), reshape::space_to_depth),
     many("Split", 1, (1, 2), slice::split),
+    sequence("SplitToSequence", 11, (1, 2)),
     one("Sqrt", 1, (1, 1), elementwise::unary),
     one("Squeeze", 1, (1, 2), reshape::squeeze),
     one("Sub", 1, (2, 2), elementwise::binary),

@@ -70,8 +70,9 @@ impl Resampling {
             Mapping::HalfPixelForNearest => (x + 0.5) / scale,
             Mapping::PytorchHalfPixel if line.to == 1 => -0.5,
             Mapping::PytorchHalfPixel => half_pixel,
-            Mapping::AlignCorners if length == 1.0 => 0.0,
-            Mapping::AlignCorners => x * (from - 1.0) / (length - 1.0),
+            // By the number of samples, as ONNX Runtime and the frameworks have it; ONNX's reference takes the exact length.
+            Mapping::AlignCorners if line.to == 1 => 0.0,
+            Mapping::AlignCorners => x * (from - 1.0) / (to - 1.0),
             Mapping::Asymmetric => x / scale,
             Mapping::CropAndResize => {
                 let (start, end) = (line.roi.0 as f32, line.roi.1 as f32);

@@ -174,6 +174,59 @@ pub(super) fn resize(c: &mut NodeCtx) -> Lowered {
         (Some(_), Some(_)) => return Err(bad("both scales and sizes are given")),
         (None, None) => return Err(bad("neither scales nor sizes are given")),
     };
+    // Integers are interpolated in f32 and cut off, as ONNX Runtime does it.
+    let stored = c.dtype(x);
+    if op.mode != ResizeMode::Nearest && !stored.is_float() {
+        let wide = c.cast(x, DType::F32)?;
+        let y = interpolated(
+            c,
+            wide,
+            target,
+            op,
+            coordinates,
+            Filter {
+                axes,
+                antialias,
+                extrapolation,
+            },
+        )?;
+        return c.cast(y, stored);
+    }
+    interpolated(
+        c,
+        x,
+        target,
+        op,
+        coordinates,
+        Filter {
+            axes,
+            antialias,
+            extrapolation,
+        },
+    )
+}
+
+/// What a resampling needs besides the canonical operator's attributes.
+struct Filter {
+    axes: Vec<usize>,
+    antialias: bool,
+    extrapolation: f64,
+}
+
+fn interpolated(
+    c: &mut NodeCtx,
+    x: Value,
+    target: Target,
+    mut op: Resize,
+    coordinates: &str,
+    filter: Filter,
+) -> Lowered {
+    let shape = c.shape(x);
+    let Filter {
+        axes,
+        antialias,
+        extrapolation,
+    } = filter;
     let mapping = Mapping::from_name(coordinates)
         .ok_or_else(|| c.bad_attr("coordinate_transformation_mode", format!("is `{coordinates}`")))?;
     if let Some(plain) = canonical(mapping, coordinates, &shape, &target)
@@ -209,9 +262,6 @@ fn canonical(
         Mapping::HalfPixelSymmetric if lines().all(|(exact, size)| exact == size as f64) => {
             Some(CoordinateMode::HalfPixel)
         }
-        // ONNX maps corners by the exact length, which need not be a number of samples. A scale that stands for a size is a rounded
-        // quotient, which gives it but nearly.
-        Mapping::AlignCorners if lines().any(|(exact, size)| (exact - size as f64).abs() >= 1e-4) => None,
         _ => CoordinateMode::from_name(name),
     }
 }

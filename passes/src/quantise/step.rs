@@ -1,11 +1,13 @@
 //! How coarse the outputs of a quantised graph are, for comparisons.
 
+use sdc_ir::DType;
 use sdc_ir::entity::EntityId;
 use sdc_ir::graph::{Graph, Op, UnaryOp, Value};
 
 /// For each output the step of the grid its elements come from: the largest scale of the DequantizeLinear it comes
 /// from, directly or through operators that move elements or bring them no farther apart (Relu, Clip, Sigmoid, Tanh,
-/// Softmax, pooling). `None` for outputs that are not of that kind: other arithmetic mixes steps, and integers are exact.
+/// Softmax, pooling). Bytes computed from quantised activations have the step 1: a tie may be rounded either way. `None` for outputs that are
+/// not of these kinds: other arithmetic mixes steps, and other integers are exact.
 ///
 /// Only a graph that quantises its own activations has steps; dequantised weights alone make nothing coarse.
 pub fn output_steps(graph: &Graph) -> Vec<Option<f64>> {
@@ -35,7 +37,15 @@ pub fn output_steps(graph: &Graph) -> Vec<Option<f64>> {
             steps[result.index()] = known.into_iter().reduce(f64::max);
         }
     }
-    graph.outputs.iter().map(|p| steps[p.value.index()]).collect()
+    let coarse = |v: Value| {
+        let computed = graph.def_node(v).is_some_and(|n| {
+            let inputs = &graph.nodes()[n].inputs;
+            inputs.iter().any(|i| quantised[i.index()])
+        });
+        computed && matches!(graph.ty(v).dtype, DType::I8 | DType::U8)
+    };
+    let step = |v: Value| if coarse(v) { Some(1.0) } else { steps[v.index()] };
+    graph.outputs.iter().map(|p| step(p.value)).collect()
 }
 
 /// Largest element of a constant scale.

@@ -153,11 +153,11 @@ fn count(set: &DataSet, what: &str, given: usize, wanted: usize) -> Error {
 impl Row {
     fn new(data_set: String, output: &str, fixed: &[String], report: &Report) -> Self {
         let allowed = match report.class {
+            Class::Quantised { step } => Some(4.0 * step),
             _ if !report.expected.dtype.is_float() => Some(0.0),
             Class::Exact => Some(0.0),
             Class::Rounding { rel } => Some(rel.max(granted(report.actual.dtype)) * report.scale),
             Class::Elementwise { .. } => None,
-            Class::Quantised { step } => Some(4.0 * step),
         };
         Self {
             data_set,

@@ -147,3 +147,45 @@ fn check_holds_programs_to_their_graph() {
     ];
     ok(each);
 }
+
+/// The walk-through of examples/accel shows what the commands print.
+#[test]
+fn the_walk_through_is_true() {
+    let folder = |file: &str| format!("{}/examples/accel/{file}", env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(folder("README.md")).unwrap();
+    let dir = Dir::new();
+    let (out, model, x) = (dir.path("out"), folder("conv.onnx"), folder("x.npy"));
+    let input = format!("x={x}");
+    let accel = ["--backend", "accel", "--activations", "int8", "--calib", &x];
+    let compiled = ok(["compile", &model, "-o", &out].iter().chain(&accel));
+    let text = ok(["disasm", &out]);
+    let code = text
+        .lines()
+        .filter(|l| l.starts_with(|c: char| c.is_ascii_lowercase()));
+    let code: Vec<&str> = code.collect();
+    assert!(
+        readme.contains(&format!("```text\n{}\n```", code.join("\n"))),
+        "{text}"
+    );
+    let run = ok(["sim", &out, "--input", &input]);
+    let slow = ok([
+        "sim", &out, "--input", &input, "--set", "bser=0", "--set", "askip=0",
+    ]);
+    let facts = [
+        "macs:",
+        "instructions:",
+        "dram_bytes:",
+        "  host:",
+        "skipped:",
+        "busy_cycles:",
+        "cycles:",
+    ];
+    for line in [compiled, run]
+        .iter()
+        .flat_map(|text| text.lines())
+        .chain(slow.lines().last())
+    {
+        let shown = facts.iter().any(|fact| line.starts_with(fact));
+        assert!(!shown || readme.contains(line), "{line}");
+    }
+}

@@ -284,8 +284,54 @@ fn attack_artifacts(tries: usize, seed: u64) {
     assert!(refused > tries / 2, "{refused}");
 }
 
+/// Programs for the accelerator, with steps of the host: texts, containers, and containers whose checksums are right again since they are
+/// made of damaged texts.
+fn attack_programs(tries: usize, seed: u64) {
+    let mut random = Random(seed);
+    let dir = Dir::new();
+    let (out, text) = (dir.path("out"), dir.path("out/shapes.sdas"));
+    let model = example("shapes.onnx");
+    let accel = ["--backend", "accel", "--activations", "int8", "--emit", "asm"];
+    ok(["compile", &model, "-o", &out].iter().chain(&accel));
+    let whole = std::fs::read(&text).unwrap();
+    let container = std::fs::read(dir.path("out/shapes.sdap")).unwrap();
+    // Half of the damage is behind the data, where code and graphs are: most of a text is data.
+    let is_data = |line: &[u8]| line.starts_with(b".data");
+    let lines: Vec<&[u8]> = whole.split_inclusive(|&b| b == b'\n').collect();
+    let behind = lines.iter().rposition(|line| is_data(line)).unwrap() + 1;
+    let (front, code) = (lines[..behind].concat(), lines[behind..].concat());
+    let given = format!("image={}", example("image.npy"));
+    let (mut fine, mut refused) = (0, 0);
+    for number in 0..tries {
+        let (name, damaged) = match number % 4 {
+            0 => ("p.sdap", mutate(&container, &mut random)),
+            1 => ("p.sdas", mutate(&whole, &mut random)),
+            2 => ("p.sdas", [front.clone(), mutate(&code, &mut random)].concat()),
+            _ => (
+                "p.sdas",
+                [front.clone(), other_digits(&code, &mut random)].concat(),
+            ),
+        };
+        let mut file = dir.write(name, &damaged);
+        let again = dir.path("again.sdap");
+        if number % 8 > 4 && wait(start(&["asm", &file, "-o", &again])).0 == Some(0) {
+            file = again;
+        }
+        let (code, said) = wait(start(&["sim", &file, "--input", &given]));
+        if !matches!(code, Some(0 | 2..=5)) {
+            let kept = std::env::temp_dir().join(format!("sdc-hostile-{number}-{name}"));
+            std::fs::write(&kept, &damaged).unwrap();
+            panic!("{}: {code:?}\n{said}", kept.display());
+        }
+        *(if code == Some(0) { &mut fine } else { &mut refused }) += 1;
+    }
+    eprintln!("programs: {fine} fine, {refused} refused");
+    assert!(refused > tries / 4 && fine > tries / 200, "{fine} {refused}");
+}
+
 #[test]
 fn a_few_texts_and_artifacts() {
+    attack_programs(200, 13);
     attack_texts(80, 11);
     attack_artifacts(60, 12);
 }
@@ -300,4 +346,10 @@ fn thousands_of_texts() {
 #[ignore = "takes minutes; run it on a release build"]
 fn thousands_of_artifacts() {
     attack_artifacts(tries(), 22);
+}
+
+#[test]
+#[ignore = "takes minutes; run it on a release build"]
+fn thousands_of_programs() {
+    attack_programs(tries(), 23);
 }

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """The eight networks as programs of the accelerator: the same bytes in four ways, and what a run costs.
 
-    networks.py bits  [--sdc FILE] [--inputs 16] [--only NAMES] [--forms FORMS]
+    networks.py bits  [--sdc FILE] [--inputs 16] [--only NAMES] [--forms FORMS] [--set KEY=VALUE]...
     networks.py costs [--sdc FILE] [--only NAMES]
 
 `bits` compiles each network in each form natively and for the accelerator, and asks that `sdc run` of the native code, `sdc sim` in both modes and
-ref.py (on the dumped graph) agree in every byte of every output. `costs` prints cycles and DRAM bytes beside what the networks may take, and holds a run
+ref.py (on the dumped graph) agree in every byte of every output; --set makes it another machine. `costs` prints cycles and DRAM bytes beside what the networks may take, and holds a run
 without skipping to golden.py's closed forms. Exit code 1 if anything differs or exceeds. Needs numpy, and ../shared/models: without it, it skips.
 """
 import argparse
@@ -97,7 +97,8 @@ def bits(args, name, form, work):
         options += ["--sd", FORMS[form]]
     native, accel, model = work / "native", work / "accel", folder / "model.onnx"
     run(args.sdc, "compile", model, "-o", native, "--emit", "sharedlib", *options)
-    run(args.sdc, "compile", model, "-o", accel, "--backend", "accel", "--emit", "ir", *options)
+    machine = [a for key in args.set for a in ("--set", key)]
+    run(args.sdc, "compile", model, "-o", accel, "--backend", "accel", "--emit", "ir", *options, *machine)
     port = json.loads(run(args.sdc, "inspect", model, "--json").stdout)["inputs"][0]["name"]
     faults = 0
     for k, x in enumerate(inputs(folder, args.inputs)):
@@ -130,6 +131,31 @@ def bound(report):
     return sum(max(l["cycles"]["pe_busy"], l["cycles"]["ve_busy"], l["cycles"]["ld_busy"] + l["cycles"]["st_busy"]) for l in report["layers"])
 
 
+def broken_laws(report):
+    """Sums that do not come out: products, sums over the layers, and each engine's classes of cycles."""
+    broken, total, layers = [], report["total"], report["layers"]
+    rows = [("total", total), *((l["origin"], l) for l in layers)]
+    for where, row in rows:
+        if row["macs"] != row["executed"] + row["skipped_weight"] + row["skipped_activation"]:
+            broken.append(f"{where}: asked is not executed and skipped")
+    for group in ("bytes", "counts"):
+        for key, value in total[group].items():
+            if value != sum(l[group][key] for l in layers):
+                broken.append(f"{group}.{key} is not the sum of the layers")
+    for key in ("macs", "executed", "skipped_weight", "skipped_activation"):
+        if total[key] != sum(l[key] for l in layers):
+            broken.append(f"{key} is not the sum of the layers")
+    if total["cycles"] != sum(l["cycles"]["total"] for l in layers):
+        broken.append("cycles are not the sum of the layers")
+    for engine, classes in report["engines"].items():
+        if sum(classes.values()) != total["cycles"]:
+            broken.append(f"the classes of {engine} are not the run")
+    for layer in layers:
+        if sum(layer["cycles"]["classes"].values()) != layer["cycles"]["total"]:
+            broken.append(f"{layer['origin']}: the classes are not the layer")
+    return broken
+
+
 def costs(args, name, work):
     folder, total, pe, dram = MODELS / NETWORKS[name][0], *NETWORKS[name][1:]
     accel, model, file = work / "accel", folder / "model.onnx", work / "x.npy"
@@ -151,7 +177,9 @@ def costs(args, name, work):
     for what, found, limit in rows:
         print(f"{name:12} {what:24} {found:>10} of {limit:>12.0f}  {'ok' if found <= limit else 'TOO MANY'}")
     print(f"{name:12} golden.py --check       {plain.stdout.strip().splitlines()[-1]}", flush=True)
-    return sum(found > limit for _, found, limit in rows) + plain.returncode
+    broken = broken_laws(slow) + broken_laws(fast)
+    print(f"{name:12} laws of conservation     {'; '.join(broken) or 'hold'}", flush=True)
+    return sum(found > limit for _, found, limit in rows) + plain.returncode + len(broken)
 
 
 def main():
@@ -161,6 +189,7 @@ def main():
     parser.add_argument("--inputs", type=int, default=16)
     parser.add_argument("--only", default=",".join(NETWORKS))
     parser.add_argument("--forms", default=",".join(FORMS))
+    parser.add_argument("--set", action="append", default=[])
     args = parser.parse_args()
     if not MODELS.is_dir():
         print(f"skipped: no {MODELS}")

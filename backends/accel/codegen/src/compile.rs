@@ -1,5 +1,6 @@
 //! The whole way from a graph to a program.
 
+use crate::columns;
 use crate::emit::{Emitter, Traffic};
 use crate::error::AccelError;
 use crate::net::{Body, Net};
@@ -70,9 +71,9 @@ pub struct LayerSummary {
 /// # Errors
 /// Everything that is not supported, or what does not fit.
 pub fn compile(graph: &Graph, config: &Config) -> Result<Compiled, Vec<AccelError>> {
-    let selection = select(graph, config)?;
+    let mut selection = select(graph, config)?;
+    let (residency, plans) = cut(&mut selection.net, config)?;
     let net = &selection.net;
-    let (residency, plans) = plans(net, config)?;
     let mut builder = Builder::new(config.clone());
     let addresses = addresses(net, &residency, &mut builder).map_err(|e| vec![e])?;
     let ids: Vec<u32> = net
@@ -141,8 +142,37 @@ fn internal(error: &dyn std::fmt::Display) -> AccelError {
     }
 }
 
+/// Which maps stay, and the layers' plans; or what does not fit.
+type Planned<E> = Result<(Residency, Vec<Plan>), Vec<E>>;
+
+/// Plans all layers, and cuts those by columns that do not fit otherwise.
+fn cut(net: &mut Net, config: &Config) -> Planned<AccelError> {
+    loop {
+        let errors = match plans(net, config) {
+            Ok(done) => return Ok(done),
+            Err(errors) => errors,
+        };
+        let mut cut = true;
+        // From behind, since the numbers of the layers after a cut change.
+        for (layer, error) in errors.iter().rev() {
+            let width = net.layers[*layer].shape[2];
+            // A quarter of a bank leaves room for two buffers in either half, beside what stays.
+            let columns = match error {
+                AccelError::TooLarge { need, .. } => width * (config.ib_bank as usize / 4) / need,
+                _ => 0,
+            };
+            let lanes = config.lanes as usize;
+            let columns = columns.next_multiple_of(lanes).min(width.div_ceil(2));
+            cut &= matches!(error, AccelError::TooLarge { .. }) && columns::cut(net, *layer, columns);
+        }
+        if !cut {
+            return Err(errors.into_iter().map(|(_, error)| error).collect());
+        }
+    }
+}
+
 /// Plans all layers; where one has no room, a map is spilled, and all are planned again.
-fn plans(net: &Net, config: &Config) -> Result<(Residency, Vec<Plan>), Vec<AccelError>> {
+fn plans(net: &Net, config: &Config) -> Planned<(usize, AccelError)> {
     let mut spilled = Vec::new();
     loop {
         let residency = Residency::new(net, config, &spilled);
@@ -153,7 +183,7 @@ fn plans(net: &Net, config: &Config) -> Result<(Residency, Vec<Plan>), Vec<Accel
                 Err(error) => match residency.cheapest(net, layer) {
                     Some(map) if !spilled.contains(&map) => spilled.push(map),
                     Some(_) => {}
-                    None => errors.push(error),
+                    None => errors.push((layer, error)),
                 },
             }
         }

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use sdc_accel::{Compiled, compile};
 use sdc_accel_isa::{Cfg, Config, Instr, Op, Register};
 use sdc_accel_sim::{Options, Simulator};
-use sdc_ir::graph::op::{DequantizeLinear, QLinearConv, QuantizeLinear};
+use sdc_ir::graph::op::{DequantizeLinear, MaxPool, QLinearAdd, QLinearConv, QuantizeLinear};
 use sdc_ir::graph::{Graph, TensorType, Value};
 use sdc_ir::{DType, Tensor};
 use std::collections::BTreeSet;
@@ -103,4 +103,36 @@ fn values_of_the_host_have_names_of_their_own() {
         &simulator,
         &[Tensor::from_elements(vec![1, 4, 6, 6], input).unwrap()],
     );
+}
+
+/// Three rows of all channels take three times a bank; tiles of columns read overlapping parts of them, and what follows in the slot too.
+#[test]
+fn rows_that_do_not_fit_are_cut_by_columns() {
+    for (step, bank) in [(1, "ib.bank=1024"), (3, "ib.bank=700")] {
+        let mut g = Graph::new("net");
+        let x = g.add_input("x", TensorType::new(DType::I8, vec![1, 40, 7, 300]));
+        let y = convolution(&mut g, x, 20, step);
+        let z = convolution(&mut g, y, 20, 1);
+        let op = QLinearAdd {
+            zeros: vec![3, 3],
+            multipliers: vec![3 << 28, 5 << 27],
+            shift: 30,
+            y_zero: 3,
+            min: -128,
+            max: 127,
+            to: DType::I8,
+        };
+        let sum = g.add1(op, &[z, y], support::origin("add")).unwrap();
+        let pool = MaxPool {
+            kernel: vec![5, 4],
+            strides: vec![1, 3],
+            pads: vec![2, 1, 2, 1],
+            dilations: vec![1, 1],
+        };
+        let p = g.add1(pool, &[sum], support::origin("pool")).unwrap();
+        g.add_output("p", p);
+        let (compiled, simulator) = compiled(&g, &[bank]);
+        assert!(compiled.layers.len() > 8 && compiled.host.is_empty());
+        equal(&g, &simulator, &support::inputs(&g, 2));
+    }
 }

@@ -20,6 +20,7 @@ mod program;
 mod reg;
 mod registers;
 pub mod text;
+mod vector;
 
 pub use check::{MAX_CODE, MAX_DRAM, MAX_FILTER, MAX_WORK};
 pub use config::{Config, ConfigError, KEYS, Key, Range, Rebuild, Sync};
@@ -35,3 +36,4 @@ pub use instr::{
 pub use program::{Builder, Data, Grid, HostStep, Layer, Place, Port, Program, Tile};
 pub use reg::{File, Fmt, Geom, Quant, Register, View};
 pub use registers::Registers;
+pub use vector::{Part, Vector};

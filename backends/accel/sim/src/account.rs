@@ -362,16 +362,10 @@ fn rebuilt(s: &Strip, machine: &Machine, row: &mut LayerAccount) {
 
 /// Destination, elements and taps of a vector operation.
 pub(crate) fn vector(op: &Op, registers: &sdc_accel_isa::Registers) -> Option<(u32, u64, u64)> {
-    let n = |n: u32, e: u32, f: u32| u64::from(n) * u64::from(e) * u64::from(f);
-    Some(match op {
-        Op::Add(i) => (i.dst, n(i.n, i.e, i.f), 1),
-        Op::Mul(i) => (i.dst, n(i.n, i.e, i.f), 1),
-        Op::Lut(i) => (i.dst, n(i.n, i.e, i.f), 1),
-        Op::Mov(i) => (i.dst, n(i.n, i.e, i.f), 1),
-        Op::Pool(i) => {
-            let taps = registers.geom(i.geom).map_or(1, |g| u64::from(g.kh * g.kw));
-            (i.dst, n(i.n, i.e, i.f), taps)
-        }
-        _ => return None,
-    })
+    let vector = op.vector()?;
+    let taps = match op {
+        Op::Pool(i) => registers.geom(i.geom).map_or(1, |g| u64::from(g.kh * g.kw)),
+        _ => 1,
+    };
+    Some((vector.dst, vector.part.elements(), taps))
 }

@@ -1,6 +1,6 @@
 //! The bytes that an instruction reads and writes.
 
-use crate::{Config, Fmt, Geom, Instr, Op, Registers, View};
+use crate::{Config, Fmt, Geom, Instr, Op, Part, Registers, Vector, View};
 use std::collections::BTreeSet;
 
 /// A memory.
@@ -185,9 +185,6 @@ struct Walk<'a> {
     f: &'a mut dyn FnMut(Access),
 }
 
-/// First channel, row and column, and how many of each.
-pub(super) type Part = (u32, u32, u32, u32, u32, u32);
-
 impl Walk<'_> {
     fn read(&mut self, space: Space, at: usize, bytes: usize) {
         let write = false;
@@ -243,7 +240,7 @@ impl Walk<'_> {
             }
             Op::Conv(i) => {
                 if let (Some(view), Some(geom)) = (self.registers.view(i.view), self.registers.geom(i.geom)) {
-                    self.window(&view, &geom, (0, i.oy, i.ox, geom.c, i.e, i.f));
+                    self.window(&view, &geom, Part::new([0, i.oy, i.ox], [geom.c, i.e, i.f]));
                 }
                 if !(i.accin && i.keep) {
                     self.read(Space::Pb, 8 * i.prm as usize, 8 * i.m as usize);
@@ -254,53 +251,12 @@ impl Walk<'_> {
             }
             Op::Dwcv(i) => {
                 if let (Some(view), Some(geom)) = (self.registers.view(i.view), self.registers.geom(i.geom)) {
-                    self.window(&view, &geom, (i.c0, i.oy, i.ox, i.m, i.e, i.f));
+                    self.window(&view, &geom, Part::new([i.c0, i.oy, i.ox], [i.m, i.e, i.f]));
                 }
                 self.read(Space::Pb, 8 * i.prm as usize, 8 * i.m as usize);
                 self.slot(i.slot, (i.m, i.e, i.f), true);
             }
-            Op::Add(i) => {
-                let part = (i.oc, i.oy, i.ox, i.n, i.e, i.f);
-                self.operand(i.a, part, false);
-                if i.two {
-                    self.operand(i.b, part, false);
-                }
-                self.operand(i.dst, part, true);
-            }
-            Op::Mul(i) => {
-                let part = (i.oc, i.oy, i.ox, i.n, i.e, i.f);
-                self.operand(i.a, part, false);
-                self.operand(i.b, part, false);
-                self.operand(i.dst, part, true);
-            }
-            Op::Pool(i) => {
-                let part = (i.oc, i.oy, i.ox, i.n, i.e, i.f);
-                if let (Some(view), Some(geom)) = (self.registers.view(i.a), self.registers.geom(i.geom)) {
-                    // Every tap of the window counts, none is turned round.
-                    let (ty, tx, ty0, tx0, flip) = (1, 1, 0, 0, false);
-                    let geom = Geom {
-                        ty,
-                        tx,
-                        ty0,
-                        tx0,
-                        flip,
-                        ..geom
-                    };
-                    self.window(&view, &geom, part);
-                }
-                self.operand(i.dst, part, true);
-            }
-            Op::Lut(i) => {
-                let part = (i.oc, i.oy, i.ox, i.n, i.e, i.f);
-                self.read(Space::Tables, 256 * i.table as usize, 256);
-                self.operand(i.a, part, false);
-                self.operand(i.dst, part, true);
-            }
-            Op::Mov(i) => {
-                let part = (i.oc, i.oy, i.ox, i.n, i.e, i.f);
-                self.operand(i.a, part, false);
-                self.operand(i.dst, part, true);
-            }
+            op @ (Op::Add(_) | Op::Mul(_) | Op::Pool(_) | Op::Lut(_) | Op::Mov(_)) => self.vector(op),
             Op::Std(i) => {
                 self.slot(i.slot, (i.m, i.e, i.f), false);
                 for (k, j) in (0..i.m).flat_map(|k| (0..i.e).map(move |j| (k, j))) {
@@ -315,9 +271,39 @@ impl Walk<'_> {
             }
             Op::Sti(i) => {
                 self.slot(i.slot, (i.m, i.e, i.f), false);
-                self.operand(i.view, (i.oc, i.oy, i.ox, i.m, i.e, i.f), true);
+                self.operand(i.view, Part::new([i.oc, i.oy, i.ox], [i.m, i.e, i.f]), true);
             }
         }
+    }
+
+    fn vector(&mut self, op: &Op) {
+        let Some(Vector { dst, a, b, part }) = op.vector() else {
+            return;
+        };
+        match op {
+            Op::Pool(i) => {
+                if let (Some(view), Some(geom)) = (self.registers.view(a), self.registers.geom(i.geom)) {
+                    // Every tap of the window counts, none is turned round.
+                    let (ty, tx, ty0, tx0, flip) = (1, 1, 0, 0, false);
+                    let geom = Geom {
+                        ty,
+                        tx,
+                        ty0,
+                        tx0,
+                        flip,
+                        ..geom
+                    };
+                    self.window(&view, &geom, part);
+                }
+            }
+            Op::Lut(i) => self.read(Space::Tables, 256 * i.table as usize, 256),
+            _ => {}
+        }
+        let read = [(!matches!(op, Op::Pool(_))).then_some(a), b];
+        for operand in read.into_iter().flatten() {
+            self.operand(operand, part, false);
+        }
+        self.operand(dst, part, true);
     }
 
     fn slot(&mut self, slot: u32, (m, e, f): (u32, u32, u32), write: bool) {
@@ -370,7 +356,7 @@ impl Walk<'_> {
     }
 
     /// A view's elements, or a slot.
-    fn operand(&mut self, operand: u32, (oc, oy, ox, n, e, f): Part, write: bool) {
+    fn operand(&mut self, operand: u32, Part { oc, oy, ox, n, e, f }: Part, write: bool) {
         if operand >= 16 {
             return self.slot(operand - 16, (n, e, f), write);
         }
@@ -384,7 +370,7 @@ impl Walk<'_> {
     }
 
     /// The elements under a window.
-    fn window(&mut self, v: &View, g: &Geom, (oc, oy, ox, n, e, f): Part) {
+    fn window(&mut self, v: &View, g: &Geom, Part { oc, oy, ox, n, e, f }: Part) {
         let sign = if g.flip { -1 } else { 1 };
         let taps = |k: u32, first: u32, step: u32, dilation: u32| {
             let count = (i64::from(k) - i64::from(first) + i64::from(step) - 1) / i64::from(step);

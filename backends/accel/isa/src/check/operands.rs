@@ -1,9 +1,8 @@
 //! Operands of single instructions: limits, registers, addresses.
 
-use super::access::Part;
 use crate::{
-    Code, Config, Conv, Dwcv, Fault, Faults, Fmt, Geom, Instr, Ldw, Op, Pool, Program, Quant, Register,
-    Registers, Std, View, mark,
+    Add, Code, Config, Conv, Dwcv, Fault, Faults, Fmt, Geom, Instr, Ldw, Mul, Op, Part, Pool, Program, Quant,
+    Register, Registers, Std, Vector, View, mark,
 };
 
 /// Instructions of a program.
@@ -111,50 +110,28 @@ impl Check<'_> {
             Op::Ldt(i) => self.load("tables", 256 * i.table, 256, 256 * self.config.tables, i.dram),
             Op::Conv(i) => self.conv(i),
             Op::Dwcv(i) => self.dwcv(i),
-            Op::Add(i) => {
-                let part = (i.oc, i.oy, i.ox, i.n, i.e, i.f);
-                self.source(i.a, part);
-                if i.two {
-                    self.source(i.b, part);
-                    let _ = self.quant(i.qb).map(|q| self.zero_point(&q));
-                }
-                let _ = self.quant(i.qa).map(|q| self.requantise(&q));
-                self.target(i.dst, part);
-                elements(i.n, i.e, i.f)
+            Op::Add(Add { qa, qb, two, .. }) => {
+                let _ = two.then(|| self.quant(*qb).map(|q| self.zero_point(&q)));
+                let _ = self.quant(*qa).map(|q| self.requantise(&q));
+                self.vector(&instr.op)
             }
-            Op::Mul(i) => {
-                let part = (i.oc, i.oy, i.ox, i.n, i.e, i.f);
-                self.source(i.a, part);
-                self.source(i.b, part);
-                let _ = self.quant(i.qb).map(|q| self.zero_point(&q));
-                let _ = self.quant(i.qa).map(|q| self.requantise(&q));
-                self.target(i.dst, part);
-                elements(i.n, i.e, i.f)
+            Op::Mul(Mul { qa, qb, .. }) => {
+                let _ = self.quant(*qb).map(|q| self.zero_point(&q));
+                let _ = self.quant(*qa).map(|q| self.requantise(&q));
+                self.vector(&instr.op)
             }
-            Op::Pool(i) => self.pool(i),
+            Op::Pool(i) => self.pool(i, &instr.op),
             Op::Lut(i) => {
-                let part = (i.oc, i.oy, i.ox, i.n, i.e, i.f);
-                self.most(
-                    Code::A20,
-                    "table",
-                    i.table.into(),
-                    u64::from(self.config.tables) - 1,
-                );
-                self.source(i.a, part);
-                self.target(i.dst, part);
-                elements(i.n, i.e, i.f)
+                let last = u64::from(self.config.tables) - 1;
+                self.most(Code::A20, "table", i.table.into(), last);
+                self.vector(&instr.op)
             }
-            Op::Mov(i) => {
-                let part = (i.oc, i.oy, i.ox, i.n, i.e, i.f);
-                self.source(i.a, part);
-                self.target(i.dst, part);
-                elements(i.n, i.e, i.f)
-            }
+            Op::Mov(_) => self.vector(&instr.op),
             Op::Std(i) => self.std(i),
             Op::Sti(i) => {
                 self.slot(elements(i.m, i.e, i.f));
                 if let Some(view) = self.view(i.view) {
-                    let part = (i.oc, i.oy, i.ox, i.m, i.e, i.f);
+                    let part = Part::new([i.oc, i.oy, i.ox], [i.m, i.e, i.f]);
                     self.touches(&view, part);
                     self.inside(&view, part);
                 }
@@ -165,7 +142,7 @@ impl Check<'_> {
 
     /// A view that windows slide over, or that maps are moved by, lies in its banks as a whole.
     fn whole(&mut self, v: &View) {
-        let all = (0, 0, 0, v.chans, v.rows, v.pitch);
+        let all = Part::new([0; 3], [v.chans, v.rows, v.pitch]);
         self.touches(
             &View {
                 coff: 0,
@@ -178,7 +155,7 @@ impl Check<'_> {
     }
 
     /// Of other views what is touched does: those of results in part of a map begin where the part does.
-    fn touches(&mut self, v: &View, (oc, oy, ox, n, e, f): Part) {
+    fn touches(&mut self, v: &View, Part { oc, oy, ox, n, e, f }: Part) {
         let last = |first: u32, count: u32, step: u32, size: u32| {
             let last = u64::from(first + count - 1) * u64::from(step);
             last.min(u64::from(size).saturating_sub(1))
@@ -284,14 +261,13 @@ impl Check<'_> {
 
     /// An operand that is read: what lies outside a view reads as its `fill`.
     fn source(&mut self, operand: u32, part: Part) {
-        let (.., n, e, f) = part;
         match operand {
             0..16 => {
                 if let Some(view) = self.view(operand) {
                     self.touches(&view, part);
                 }
             }
-            16 | 17 => self.slot(u64::from(n) * u64::from(e) * u64::from(f)),
+            16 | 17 => self.slot(part.elements()),
             _ => self.fault(
                 Code::A13,
                 format!("operand {operand} is neither a view nor a slot"),
@@ -307,7 +283,7 @@ impl Check<'_> {
     }
 
     /// Elements that are written lie in the view, each once.
-    fn inside(&mut self, v: &View, (oc, oy, ox, n, e, f): Part) {
+    fn inside(&mut self, v: &View, Part { oc, oy, ox, n, e, f }: Part) {
         let first = i64::from(oc) + i64::from(v.coff);
         if first < 0 || first + i64::from(n) > v.chans.into() {
             let message = format!("channels {first} and {n} on, of a view of {}", v.chans);
@@ -363,9 +339,21 @@ impl Check<'_> {
         }
     }
 
-    fn pool(&mut self, i: &Pool) -> u64 {
-        let part = (i.oc, i.oy, i.ox, i.n, i.e, i.f);
-        self.target(i.dst, part);
+    /// Operands that are element by element; the elements.
+    fn vector(&mut self, op: &Op) -> u64 {
+        let Some(Vector { dst, a, b, part }) = op.vector() else {
+            return 0;
+        };
+        let windowed = matches!(op, Op::Pool(_));
+        for operand in [(!windowed).then_some(a), b].into_iter().flatten() {
+            self.source(operand, part);
+        }
+        self.target(dst, part);
+        part.elements()
+    }
+
+    fn pool(&mut self, i: &Pool, op: &Op) -> u64 {
+        let elements = self.vector(op);
         if i.a >= 16 {
             self.fault(Code::A13, "a window needs a view, not a slot".to_owned());
         } else if let Some(view) = self.view(i.a) {
@@ -385,7 +373,7 @@ impl Check<'_> {
             }
         }
         let taps = self.geom(i.geom).map_or(1, |g| u64::from(g.kh * g.kw));
-        u64::from(i.n) * u64::from(i.e) * u64::from(i.f) * taps
+        elements * taps
     }
 
     fn std(&mut self, i: &Std) -> u64 {

@@ -1,9 +1,9 @@
 //! Loads and stores.
 
 use super::Stop;
-use super::vector::{Box3, put};
+use super::vector::put;
 use crate::memory::Memory;
-use sdc_accel_isa::{Config, Ldm, Ldw, Op, Registers, Std, Sti, Stv};
+use sdc_accel_isa::{Config, Ldm, Ldw, Op, Part, Registers, Std, Sti, Stv};
 
 const OUTSIDE: Stop = Stop::Outside;
 
@@ -139,14 +139,10 @@ fn scatter(i: &Std, slot: &[u8], mut dram: Vec<u8>) -> Option<Vec<u8>> {
 
 fn sti(i: &Sti, registers: &Registers, memory: &mut Memory) -> Result<(), Stop> {
     let view = registers.view(i.view).ok_or(Stop::Register)?;
-    let part = Box3 {
-        oc: i.oc,
-        oy: i.oy,
-        ox: i.ox,
-        n: i.m,
-        e: i.e,
-        f: i.f,
-    };
-    let bytes = memory.slot(i.slot, part.len()).ok_or(OUTSIDE)?.to_vec();
+    let part = Part::new([i.oc, i.oy, i.ox], [i.m, i.e, i.f]);
+    let bytes = memory
+        .slot(i.slot, part.elements() as usize)
+        .ok_or(OUTSIDE)?
+        .to_vec();
     put(&view, &part, &bytes, memory)
 }

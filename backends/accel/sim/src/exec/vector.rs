@@ -2,55 +2,28 @@
 
 use super::Stop;
 use crate::memory::Memory;
-use sdc_accel_isa::{Add, Mul, Op, Pool, Quant, Registers, View};
+use sdc_accel_isa::{Add, Mul, Op, Part, Pool, Quant, Registers, Vector, View};
 use sdc_ir::integer::{Requantise, average_multiplier};
 
 const OUTSIDE: Stop = Stop::Outside;
 /// Operands from this number on are slots.
 const SLOTS: u32 = 16;
 
-/// The elements `(oc+i, oy+j, ox+k)`.
-#[derive(Clone, Copy)]
-pub(super) struct Box3 {
-    pub oc: u32,
-    pub oy: u32,
-    pub ox: u32,
-    pub n: u32,
-    pub e: u32,
-    pub f: u32,
-}
-
-impl Box3 {
-    pub fn len(&self) -> usize {
-        self.n as usize * self.e as usize * self.f as usize
-    }
-}
-
-macro_rules! box_of {
-    ($i:expr) => {
-        Box3 {
-            oc: $i.oc,
-            oy: $i.oy,
-            ox: $i.ox,
-            n: $i.n,
-            e: $i.e,
-            f: $i.f,
-        }
-    };
-}
-
 pub(super) fn run(op: &Op, registers: &Registers, memory: &mut Memory) -> Result<(), Stop> {
-    let (dst, part, bytes) = match op {
-        Op::Add(i) => (i.dst, box_of!(i), add(i, &box_of!(i), registers, memory)?),
-        Op::Mul(i) => (i.dst, box_of!(i), mul(i, &box_of!(i), registers, memory)?),
-        Op::Pool(i) => (i.dst, box_of!(i), pool(i, &box_of!(i), registers, memory)?),
-        Op::Mov(i) => (i.dst, box_of!(i), fetch(i.a, &box_of!(i), registers, memory)?),
+    let Some(Vector { dst, part, .. }) = op.vector() else {
+        return Ok(());
+    };
+    let bytes = match op {
+        Op::Add(i) => add(i, &part, registers, memory)?,
+        Op::Mul(i) => mul(i, &part, registers, memory)?,
+        Op::Pool(i) => pool(i, &part, registers, memory)?,
+        Op::Mov(i) => fetch(i.a, &part, registers, memory)?,
         Op::Lut(i) => {
-            let mut bytes = fetch(i.a, &box_of!(i), registers, memory)?;
+            let mut bytes = fetch(i.a, &part, registers, memory)?;
             let at = 256 * i.table as usize;
             let table = memory.tables.get(at..at + 256).ok_or(OUTSIDE)?;
             bytes.iter_mut().for_each(|b| *b = table[usize::from(*b)]);
-            (i.dst, box_of!(i), bytes)
+            bytes
         }
         _ => return Ok(()),
     };
@@ -64,12 +37,15 @@ pub(super) fn run(op: &Op, registers: &Registers, memory: &mut Memory) -> Result
 }
 
 /// The operand's elements, `[n][e][f]`.
-fn fetch(operand: u32, part: &Box3, registers: &Registers, memory: &mut Memory) -> Result<Vec<u8>, Stop> {
+fn fetch(operand: u32, part: &Part, registers: &Registers, memory: &mut Memory) -> Result<Vec<u8>, Stop> {
     if operand >= SLOTS {
-        return Ok(memory.slot(operand - SLOTS, part.len()).ok_or(OUTSIDE)?.to_vec());
+        return Ok(memory
+            .slot(operand - SLOTS, part.elements() as usize)
+            .ok_or(OUTSIDE)?
+            .to_vec());
     }
     let view = registers.view(operand).ok_or(Stop::Register)?;
-    let mut out = vec![view.fill as u8; part.len()];
+    let mut out = vec![view.fill as u8; part.elements() as usize];
     for (row, place) in out.chunks_exact_mut(part.f as usize).enumerate() {
         let (c, y) = place_of(&view, part, row);
         let Some(bytes) = memory.row(&view, c, y) else {
@@ -92,14 +68,14 @@ fn fetch(operand: u32, part: &Box3, registers: &Registers, memory: &mut Memory) 
 }
 
 /// Channel and row of the view that row number `row` of the box stands for.
-fn place_of(view: &View, part: &Box3, row: usize) -> (i64, i64) {
+fn place_of(view: &View, part: &Part, row: usize) -> (i64, i64) {
     let (k, j) = (row / part.e as usize, row % part.e as usize);
     let c = i64::from(part.oc) + k as i64 + i64::from(view.coff);
     (c, (i64::from(part.oy) + j as i64) * i64::from(view.sy))
 }
 
 /// Writes elements `[n][e][f]` into a view.
-pub(super) fn put(view: &View, part: &Box3, bytes: &[u8], memory: &mut Memory) -> Result<(), Stop> {
+pub(super) fn put(view: &View, part: &Part, bytes: &[u8], memory: &mut Memory) -> Result<(), Stop> {
     let sx = view.sx as usize;
     for (row, bytes) in bytes.chunks_exact(part.f as usize).enumerate() {
         let (c, y) = place_of(view, part, row);
@@ -134,7 +110,7 @@ pub(super) fn requantise(quant: &Quant) -> Requantise {
     }
 }
 
-fn add(i: &Add, part: &Box3, registers: &Registers, memory: &mut Memory) -> Result<Vec<u8>, Stop> {
+fn add(i: &Add, part: &Part, registers: &Registers, memory: &mut Memory) -> Result<Vec<u8>, Stop> {
     let qa = registers.quant(i.qa).ok_or(Stop::Register)?;
     let mut a = fetch(i.a, part, registers, memory)?;
     let (of_a, ma, to) = (number(&qa), i64::from(qa.mul), requantise(&qa));
@@ -151,7 +127,7 @@ fn add(i: &Add, part: &Box3, registers: &Registers, memory: &mut Memory) -> Resu
     Ok(a)
 }
 
-fn mul(i: &Mul, part: &Box3, registers: &Registers, memory: &mut Memory) -> Result<Vec<u8>, Stop> {
+fn mul(i: &Mul, part: &Part, registers: &Registers, memory: &mut Memory) -> Result<Vec<u8>, Stop> {
     let qa = registers.quant(i.qa).ok_or(Stop::Register)?;
     let qb = registers.quant(i.qb).ok_or(Stop::Register)?;
     let mut a = fetch(i.a, part, registers, memory)?;
@@ -163,12 +139,12 @@ fn mul(i: &Mul, part: &Box3, registers: &Registers, memory: &mut Memory) -> Resu
     Ok(a)
 }
 
-fn pool(i: &Pool, part: &Box3, registers: &Registers, memory: &Memory) -> Result<Vec<u8>, Stop> {
+fn pool(i: &Pool, part: &Part, registers: &Registers, memory: &Memory) -> Result<Vec<u8>, Stop> {
     let geom = registers.geom(i.geom).ok_or(Stop::Register)?;
     let quant = registers.quant(i.quant).ok_or(Stop::Register)?;
     let view = registers.view(i.a).ok_or(Stop::Register)?;
     let (of, to) = (number(&quant), requantise(&quant));
-    let mut out = Vec::with_capacity(part.len());
+    let mut out = Vec::with_capacity(part.elements() as usize);
     let taps = i64::from(geom.kh * geom.kw);
     for k in 0..part.n {
         let c = i64::from(part.oc + k) + i64::from(view.coff);

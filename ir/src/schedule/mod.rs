@@ -126,6 +126,13 @@ pub enum Algorithm {
     Loops,
     /// Calls of a micro-kernel of the [`registry`].
     Kernel(&'static str),
+    /// Calls of a kernel that goes through tables of the weights that are stored: `sparse2d_f32` or `sparse2d_i8`.
+    Sparse {
+        /// The kernel.
+        kernel: &'static str,
+        /// Output rows that are computed from one copy of the input.
+        band: usize,
+    },
     /// Winograd's filtering of a 3x3 convolution by `winograd_f32`.
     Winograd {
         /// Side of a tile of outputs: 2 or 4.
@@ -140,7 +147,7 @@ impl Algorithm {
     pub const fn kernel(self) -> Option<&'static str> {
         match self {
             Algorithm::Loops => None,
-            Algorithm::Kernel(name) => Some(name),
+            Algorithm::Kernel(name) | Algorithm::Sparse { kernel: name, .. } => Some(name),
             Algorithm::Winograd { .. } => Some("winograd_f32"),
         }
     }
@@ -156,6 +163,7 @@ impl fmt::Display for Algorithm {
         match self {
             Algorithm::Loops => f.write_str("loops"),
             Algorithm::Kernel(name) => f.write_str(name),
+            Algorithm::Sparse { kernel, band } => write!(f, "{kernel} band {band}"),
             Algorithm::Winograd { tile, band } => write!(f, "winograd {tile} band {band}"),
         }
     }

@@ -412,10 +412,11 @@ fn unfit(graph: &Graph, op: &Op, node: Node, algorithm: Algorithm) -> Option<&'s
         return (!matches!(tile, 2 | 4) || band == 0).then_some("tiles are 2x2 or 4x4, and a band has some");
     }
     let kernels: &[&str] = match op {
-        Op::Conv(_) => &["conv2d_f32", "depthwise2d_f32"],
+        Op::Conv(_) => &["conv2d_f32", "depthwise2d_f32", "sparse2d_f32"],
         Op::ConvTranspose(_) => &["conv2d_f32"],
-        Op::QLinearConv(_) => &["conv2d_i8", "depthwise2d_i8"],
-        Op::MatMul(_) | Op::Recurrent(_) => &["gemm_f32"],
+        Op::QLinearConv(_) => &["conv2d_i8", "depthwise2d_i8", "sparse2d_i8"],
+        Op::MatMul(_) => &["gemm_f32", "sparse2d_f32"],
+        Op::Recurrent(_) => &["gemm_f32"],
         Op::MaxPool(_) | Op::AveragePool(_) | Op::Reduce(_) => &["pool2d_f32", "max_pool2d_i8"],
         Op::Softmax(_) => &["softmax_f32"],
         Op::LayerNormalization(_) | Op::InstanceNormalization(_) => &["layer_norm_f32"],

@@ -12,6 +12,7 @@ mod elementwise;
 mod product;
 mod rebuild;
 mod row;
+mod sparse;
 mod storage;
 mod window;
 mod winograd;

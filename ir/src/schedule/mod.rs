@@ -126,9 +126,9 @@ pub enum Algorithm {
     Loops,
     /// Calls of a micro-kernel of the [`registry`].
     Kernel(&'static str),
-    /// Calls of a kernel that goes through tables of the weights that are stored: `sparse2d_f32` or `sparse2d_i8`.
+    /// Calls of a kernel that goes through tables of the weights that are stored.
     Sparse {
-        /// The kernel.
+        /// One of [`Algorithm::SPARSE`].
         kernel: &'static str,
         /// Output rows that are computed from one copy of the input.
         band: usize,
@@ -143,6 +143,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// The kernels that go through tables of the weights that are stored.
+    pub const SPARSE: [&'static str; 2] = ["sparse2d_f32", "sparse2d_i8"];
+
     /// The kernel that is called, if one is.
     pub const fn kernel(self) -> Option<&'static str> {
         match self {
@@ -152,9 +155,10 @@ impl Algorithm {
         }
     }
 
-    /// Calls of the kernel with this name, which stands in the registry; `None` for another name.
+    /// Calls of the kernel with this name, which stands in the registry; `None` for another name, and for [`Algorithm::SPARSE`].
     pub fn of_kernel(name: &str) -> Option<Self> {
-        registry::find(name).map(|kernel| Algorithm::Kernel(kernel.name))
+        let kernel = registry::find(name).filter(|kernel| !Self::SPARSE.contains(&kernel.name))?;
+        Some(Algorithm::Kernel(kernel.name))
     }
 }
 

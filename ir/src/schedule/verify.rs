@@ -5,7 +5,8 @@
 //!   Concat that alone reads it, and an inlined value is computed element by element within its only reader.
 //! - **Output**: every output of the graph is either written in its place by a run or copied, and by one of them.
 //! - **Run**: every stored result is computed by one run, in the graph's order, and nothing else is.
-//! - **Algorithm**: a kernel is one that can compute the operator; Winograd's filtering is for 3x3 windows with stride 1.
+//! - **Algorithm**: a kernel is one that can compute the operator; Winograd's filtering is for 3x3 windows with stride 1, and tables of rows
+//!   for compressed weights that are resident.
 //! - **Weights**: their form is one that the second operand can have.
 //! - **Rows**: a run has the parts that its operator and weights ask for; those of a spatial one make up all rows in order.
 //! - **Tasks**: a cut is one that the algorithm has, of positive numbers, and a grid has no empty parts.
@@ -285,6 +286,10 @@ impl Verifier<'_> {
                 let message = format!("the weights of {y} cannot be `{}`: {reason}", form.name());
                 self.fault(Law::Weights, Some(run.node), message);
             }
+            if matches!(run.algorithm, Algorithm::Sparse { .. }) && run.weights != Some(Form::Resident) {
+                let message = format!("{y} has no resident compressed weights that tables could be made of");
+                self.fault(Law::Weights, Some(run.node), message);
+            }
             self.parts(run);
         }
     }
@@ -410,6 +415,9 @@ fn unfit(graph: &Graph, op: &Op, node: Node, algorithm: Algorithm) -> Option<&'s
             return Some("its window is not 3x3 with stride 1, or it has groups");
         }
         return (!matches!(tile, 2 | 4) || band == 0).then_some("tiles are 2x2 or 4x4, and a band has some");
+    }
+    if let Algorithm::Sparse { band: 0, .. } = algorithm {
+        return Some("a band has some rows");
     }
     let kernels: &[&str] = match op {
         Op::Conv(_) => &["conv2d_f32", "depthwise2d_f32", "sparse2d_f32"],

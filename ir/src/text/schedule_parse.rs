@@ -166,13 +166,13 @@ fn algorithm(p: &mut Parser<'_>) -> Result<Algorithm> {
             tile: p.unsigned("the side of a tile")?,
             band: number(p, "band")?,
         }),
-        name => match Algorithm::of_kernel(name) {
-            Some(Algorithm::Kernel(kernel)) if kernel.starts_with("sparse") => Ok(Algorithm::Sparse {
+        name => match Algorithm::SPARSE.into_iter().find(|&kernel| kernel == name) {
+            Some(kernel) => Ok(Algorithm::Sparse {
                 kernel,
                 band: number(p, "band")?,
             }),
-            Some(algorithm) => Ok(algorithm),
-            None => Err(p.error_at(token.place, format!("there is no kernel `{name}`"))),
+            None => Algorithm::of_kernel(name)
+                .ok_or_else(|| p.error_at(token.place, format!("there is no kernel `{name}`"))),
         },
     }
 }

@@ -1,7 +1,8 @@
 //! Whether the rows of compressed weights that are not stored are left out.
 //!
 //! Times are estimated per pixel of the result and block of 16 filters, in tenths of the time of a vector product of 16 lanes. The
-//! constants are fitted to what was measured of the kernels (docs/performance.md).
+//! constants are fitted to what was measured of the kernels (docs/performance.md). Streamed weights are not looked at: to make the tables
+//! takes longer than they save.
 
 use super::cut::{self, Layer, MACS_PER_TASK};
 use super::{Choice, Chooser};
@@ -36,7 +37,7 @@ const F32: Costs = Costs {
     kernel: "sparse2d_f32",
     dense: 11,
     dense_end: 60,
-    entry: 10,
+    entry: 11,
     end: 90,
     line: 42,
 };
@@ -93,11 +94,11 @@ pub fn product(cx: &mut Chooser<'_>, node: Node, w: Value, rows: &Rows) -> Optio
         y,
         products: rows.k,
     };
-    let (algorithm, form, tasks) = layer.choose(cx, node, &F32)?;
+    let (algorithm, tasks) = layer.choose(cx, node, &F32)?;
     Some(
         Choice {
             algorithm,
-            weights: Some(form),
+            weights: Some(Form::Resident),
         }
         .whole(node, tasks(&(0..1))),
     )
@@ -122,10 +123,10 @@ fn run(
         y,
         products,
     };
-    let (algorithm, form, tasks) = layer.choose(cx, node, costs)?;
+    let (algorithm, tasks) = layer.choose(cx, node, costs)?;
     let choice = Choice {
         algorithm,
-        weights: Some(form),
+        weights: Some(Form::Resident),
     };
     Some(choice.parts(node, cx.spatial(node, tasks)))
 }
@@ -141,13 +142,16 @@ struct Image {
 }
 
 impl Image {
-    /// Algorithm, form of the weights, and the cut of rows, if it takes less time than all weights rebuilt.
+    /// Algorithm and the cut of rows, if it takes less time than all weights rebuilt.
     fn choose(
         self,
         cx: &mut Chooser<'_>,
         node: Node,
         costs: &Costs,
-    ) -> Option<(Algorithm, Form, impl Fn(&Range<usize>) -> Tasks + use<>)> {
+    ) -> Option<(Algorithm, impl Fn(&Range<usize>) -> Tasks + use<>)> {
+        if !cx.options.sparse || cx.options.streamed {
+            return None;
+        }
         let origins = &cx.graph.nodes()[node].origins;
         let Image {
             sparse, products, y, ..
@@ -177,11 +181,6 @@ impl Image {
             return None;
         }
         cx.ctx.remark(RULE, origins, note);
-        let form = if cx.options.streamed {
-            Form::Streamed
-        } else {
-            Form::Resident
-        };
         let images = x.shape[0];
         let block = cx.options.block;
         let tasks = move |rows: &Range<usize>| {
@@ -207,6 +206,6 @@ impl Image {
             cut::tasks(images, grid)
         };
         let kernel = costs.kernel;
-        Some((Algorithm::Sparse { kernel, band }, form, tasks))
+        Some((Algorithm::Sparse { kernel, band }, tasks))
     }
 }

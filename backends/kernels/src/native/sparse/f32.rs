@@ -3,7 +3,7 @@
 use super::super::epilogue::Epilogue;
 use super::super::params::Sparse2dParams;
 use super::super::simd::{LANES, V};
-use super::{BLOCK, Layer, Plan, Sums, Tile, steps};
+use super::{BLOCK, Plan, Sums, Tile, steps};
 
 /// Vectors of a block.
 const VECTORS: usize = BLOCK / LANES;
@@ -89,7 +89,13 @@ pub unsafe fn sparse2d_f32(operands: *const *mut u8, params: *const i64, begin: 
             places: at(2).cast_const().cast(),
             starts: at(3).cast_const().cast(),
         };
-        super::run(&layer, &plan, begin, end);
+        super::run(
+            &plan,
+            (begin, end),
+            |row, rows| layer.copy(row, rows),
+            |tile, sums| layer.start(tile, sums),
+            |tile, sums| layer.finish(tile, sums),
+        );
     }
 }
 
@@ -139,9 +145,7 @@ unsafe fn clear(to: *mut f32, count: usize) {
     }
 }
 
-impl Layer for Conv<'_> {
-    type Sums = Block;
-
+impl Conv<'_> {
     #[inline(never)]
     unsafe fn copy(&self, row: i64, rows: usize) {
         let p = self.p;

@@ -4,7 +4,7 @@
 
 use super::super::lanes_i8::{self, Best, Output};
 use super::super::params::Sparse2dI8Params;
-use super::{BLOCK, Layer, Plan, Sums, Tile, steps};
+use super::{BLOCK, Plan, Sums, Tile, steps};
 
 /// The sums of a block.
 #[derive(Clone, Copy)]
@@ -73,7 +73,7 @@ pub unsafe fn sparse2d_i8<S: lanes_i8::Sums>(
             y: at(8),
             zero: p.x_zero as i32 + if p.x_signed != 0 { 128 } else { 0 },
             flip,
-            padding: u32::from(p.x_zero as u8) * 0x0101_0101 ^ flip,
+            padding: (u32::from(p.x_zero as u8) * 0x0101_0101) ^ flip,
             out: Output::new(p.y_zero, p.y_min, p.y_max, p.y_shift),
             sums: core::marker::PhantomData,
         };
@@ -89,7 +89,13 @@ pub unsafe fn sparse2d_i8<S: lanes_i8::Sums>(
             places: at(2).cast_const().cast(),
             starts: at(3).cast_const().cast(),
         };
-        super::run(&layer, &plan, begin, end);
+        super::run(
+            &plan,
+            (begin, end),
+            |row, rows| layer.copy(row, rows),
+            |tile, sums| layer.start(tile, sums),
+            |tile, sums| layer.finish(tile, sums),
+        );
     }
 }
 
@@ -119,38 +125,68 @@ impl<S> Conv<'_, S> {
             if (0..p.in_h).contains(&row) && (0..p.in_w).contains(&column) {
                 let at = (row - p.x_row0) * p.xs_h + column * p.xs_w + first * p.jump;
                 let to = copy.as_mut_ptr().wrapping_add(j as usize * BLOCK);
-                for c in 0..count {
-                    // SAFETY: the channels of a pixel inside the input; a copy has `pixels * width` bytes at most.
-                    unsafe { *to.add(c) = *self.x.offset(at as isize + c as isize) };
+                // SAFETY: the channels of a pixel inside the input; a copy has `pixels * width` bytes at most.
+                unsafe {
+                    let from = self.x.offset(at as isize);
+                    let whole = count / 16 * 16;
+                    for c in (0..whole).step_by(16) {
+                        let some = from.add(c).cast::<[u8; 16]>().read_unaligned();
+                        to.add(c).cast::<[u8; 16]>().write_unaligned(some);
+                    }
+                    for c in whole..count {
+                        *to.add(c) = *from.add(c);
+                    }
                 }
             }
         }
         // SAFETY: sixteen units of the copy, the pixels of which lie side by side; a line of scratch memory.
-        unsafe { self.units(copy.as_ptr(), BLOCK as isize, to) };
+        unsafe { Units::new(p, self.flip, BLOCK as isize).copy(copy.as_ptr(), to) };
+    }
+}
+
+/// How units are made of bytes that can all be read, four from the first of each on.
+#[derive(Clone, Copy)]
+struct Units {
+    flip: u32,
+    jump: usize,
+    /// Distances to the pixels of the second to fourth byte, zeros where the bytes are channels.
+    pixels: [isize; 3],
+}
+
+impl Units {
+    /// With pixels `next` apart.
+    #[inline(always)]
+    fn new(p: &Sparse2dI8Params, flip: u32, next: isize) -> Self {
+        let last = p.bytes as isize - 1;
+        let next = if p.jc != 0 { 0 } else { next };
+        Self {
+            flip,
+            jump: if p.jc != 0 { p.jump as usize } else { 0 },
+            pixels: [1.min(last), 2.min(last), 3.min(last)].map(|j: isize| j * next),
+        }
     }
 
-    /// Sixteen units of which all bytes can be read, four from the first of each on; `next` is the distance of the pixels that a unit has
-    /// bytes of.
+    /// Sixteen units.
     #[inline(always)]
-    unsafe fn units(&self, from: *const u8, next: isize, to: *mut u32) {
-        let p = self.p;
-        let (flip, jump, last) = (self.flip, p.jump as usize, p.bytes as isize - 1);
+    unsafe fn copy(self, from: *const u8, to: *mut u32) {
         // SAFETY: forwarded.
         unsafe {
-            if p.jc != 0 && jump == 3 {
-                threes(from, flip, to);
-            } else if p.jc != 0 {
-                for l in 0..BLOCK {
-                    *to.add(l) = from.add(l * jump).cast::<u32>().read_unaligned() ^ flip;
+            match self.jump {
+                0 => {
+                    let [b, c, d] = self.pixels.map(|at| from.offset(at));
+                    let mut units = [0; BLOCK];
+                    for l in 0..BLOCK {
+                        let [a, b, c, d] = [from, b, c, d].map(|pixel| u32::from(*pixel.add(l)));
+                        units[l] = (a | b << 8 | c << 16 | d << 24) ^ self.flip;
+                    }
+                    to.cast::<[u32; BLOCK]>().write_unaligned(units);
                 }
-            } else {
-                let pixels = [0, 1, 2, 3].map(|j: isize| from.offset(j.min(last) * next));
-                let mut units = [0; BLOCK];
-                for l in 0..BLOCK {
-                    let [a, b, c, d] = pixels.map(|pixel| u32::from(*pixel.add(l)));
-                    units[l] = (a | b << 8 | c << 16 | d << 24) ^ flip;
+                3 => threes(from, self.flip, to),
+                jump => {
+                    for l in 0..BLOCK {
+                        *to.add(l) = from.add(l * jump).cast::<u32>().read_unaligned() ^ self.flip;
+                    }
                 }
-                to.cast::<[u32; BLOCK]>().write_unaligned(units);
             }
         }
     }
@@ -180,12 +216,12 @@ unsafe fn threes(from: *const u8, flip: u32, to: *mut u32) {
     }
 }
 
-impl<S: lanes_i8::Sums> Layer for Conv<'_, S> {
-    type Sums = Block<S>;
-
+impl<S: lanes_i8::Sums> Conv<'_, S> {
     #[inline(never)]
     unsafe fn copy(&self, row: i64, rows: usize) {
-        let p = self.p;
+        // A copy that nothing written can change.
+        let p = *self.p;
+        let units = Units::new(&p, self.flip, (p.jh * p.xs_h + p.jw * p.xs_w) as isize);
         let (mut first, mut plane) = (0, self.scratch);
         let (reach_h, reach_w) = ((p.bytes - 1) * p.jh, (p.bytes - 1) * p.jw);
         let width = p.width as usize;
@@ -210,10 +246,9 @@ impl<S: lanes_i8::Sums> Layer for Conv<'_, S> {
                             self.edge(input, column(i), first, to.add(i * BLOCK));
                         }
                         let mut pixel = self.x.wrapping_offset((from + column(before) * p.xs_w) as isize);
-                        let (step, next) =
-                            ((p.sw * p.xs_w) as isize, (p.jh * p.xs_h + p.jw * p.xs_w) as isize);
+                        let step = (p.sw * p.xs_w) as isize;
                         for i in before..end {
-                            self.units(pixel, next, to.add(i * BLOCK));
+                            units.copy(pixel, to.add(i * BLOCK));
                             pixel = pixel.wrapping_offset(step);
                         }
                         to = to.add(width * BLOCK);

@@ -10,6 +10,7 @@
 pub mod f32;
 pub mod i8;
 
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 /// Filters of a block, and units side by side in scratch memory.
@@ -37,17 +38,6 @@ pub struct Tile {
     pub columns: usize,
 }
 
-/// A layer: what differs between element types.
-pub trait Layer {
-    type Sums: Sums;
-    /// Copies `rows` rows of the input to scratch memory, from that of the first tap of output row `row` on.
-    unsafe fn copy(&self, row: i64, rows: usize);
-    /// What the sums of a tile start from, row by row.
-    unsafe fn start(&self, tile: Tile, sums: *mut Self::Sums);
-    /// Stores the finished sums of a tile.
-    unsafe fn finish(&self, tile: Tile, sums: *const Self::Sums);
-}
-
 /// Sizes and tables of a layer.
 #[derive(Clone, Copy)]
 pub struct Plan {
@@ -72,34 +62,47 @@ fn steps(distance: i64, step: i64) -> usize {
     steps.unwrap_or(0)
 }
 
-/// A block of filters at a column of the band: what its tiles share.
-struct Strip<'a, L> {
-    layer: &'a L,
+/// A block of filters of a band: what its tiles share.
+struct Strip<'a, B, S, F> {
     plan: &'a Plan,
+    /// What the sums of a tile start from, row by row, and what stores finished ones.
+    start: &'a S,
+    finish: &'a F,
     block: usize,
     /// The first output row of the band.
     first: i64,
+    sums: PhantomData<B>,
 }
 
-/// Computes output rows `begin..end`.
+/// Computes output rows `begin..end`. `copy` is told an output row and how many rows of the input to copy to scratch memory, from that of
+/// the row's first tap on; `start` writes what the sums of a tile start from, row by row, and `finish` stores finished ones. (They are
+/// no methods of a trait: the compiler would export those.)
 ///
 /// # Safety
 /// The plan describes operands that are valid for all that is touched.
 #[inline(always)]
-pub unsafe fn run<L: Layer>(layer: &L, plan: &Plan, begin: i64, end: i64) {
+pub unsafe fn run<B: Sums>(
+    plan: &Plan,
+    (begin, end): (i64, i64),
+    copy: impl Fn(i64, usize),
+    start: impl Fn(Tile, *mut B),
+    finish: impl Fn(Tile, *const B),
+) {
     let mut first = begin;
     while first < end {
         let rows = ((end - first) as usize).min(plan.band.max(1));
         let reach = plan.copied.wrapping_sub(plan.band.wrapping_sub(1) * plan.sh);
         // SAFETY: forwarded.
         unsafe {
-            layer.copy(first, (rows - 1) * plan.sh + reach);
+            copy(first, (rows - 1) * plan.sh + reach);
             for block in 0..plan.blocks {
                 let strip = Strip {
-                    layer,
                     plan,
+                    start: &start,
+                    finish: &finish,
                     block,
                     first,
+                    sums: PhantomData,
                 };
                 strip.rows(rows);
             }
@@ -108,12 +111,12 @@ pub unsafe fn run<L: Layer>(layer: &L, plan: &Plan, begin: i64, end: i64) {
     }
 }
 
-impl<L: Layer> Strip<'_, L> {
+impl<B: Sums, S: Fn(Tile, *mut B), F: Fn(Tile, *const B)> Strip<'_, B, S, F> {
     /// All pixels of `rows` rows.
     #[inline(always)]
     unsafe fn rows(&self, rows: usize) {
         let width = self.plan.out_w;
-        let most = L::Sums::MOST;
+        let most = B::MOST;
         let wide = match most {
             16.. if width % 16 > width % 14 => 14,
             16.. => 16,
@@ -183,9 +186,9 @@ impl<L: Layer> Strip<'_, L> {
             let (from, to) = (*plan.starts.add(self.block), *plan.starts.add(self.block + 1));
             // The sums begin and end in memory, written and read by functions of their own: an array between that is indexed by constants
             // alone stays in registers.
-            let mut memory = MaybeUninit::<[[L::Sums; C]; R]>::uninit();
+            let mut memory = MaybeUninit::<[[B; C]; R]>::uninit();
             let ends = memory.as_mut_ptr().cast();
-            self.layer.start(tile, ends);
+            (self.start)(tile, ends);
             let mut sums = memory.assume_init_read();
             let step = plan.sh * plan.pitch * BLOCK;
             let copy = plan.copy.add(row * step + column * BLOCK);
@@ -193,7 +196,7 @@ impl<L: Layer> Strip<'_, L> {
             let mut place = plan.places.add(from as usize);
             let end = plan.places.add(to as usize);
             while place != end {
-                let w = L::Sums::weights(weights);
+                let w = B::weights(weights);
                 let mut unit = copy.offset(*place as isize);
                 for r in 0..R {
                     for c in 0..C {
@@ -205,7 +208,7 @@ impl<L: Layer> Strip<'_, L> {
                 place = place.add(1);
             }
             memory.write(sums);
-            self.layer.finish(tile, ends);
+            (self.finish)(tile, ends);
         }
         R
     }

@@ -149,12 +149,14 @@ fn storage() -> impl Strategy<Value = Storage> {
 fn algorithm() -> impl Strategy<Value = Algorithm> {
     let kernels: Vec<_> = sdc_ir::registry::KERNELS
         .iter()
-        .map(|k| Algorithm::Kernel(k.name))
+        .filter_map(|k| Algorithm::of_kernel(k.name))
         .collect();
     prop_oneof![
         Just(Algorithm::Loops),
         select(kernels),
         (any::<usize>(), any::<usize>()).prop_map(|(tile, band)| Algorithm::Winograd { tile, band }),
+        (select(Algorithm::SPARSE.to_vec()), any::<usize>())
+            .prop_map(|(kernel, band)| Algorithm::Sparse { kernel, band }),
     ]
 }
 

@@ -86,6 +86,7 @@ impl Target {
             options.block = instance.nr;
             options.kernel_lanes = instance.lanes;
             options.winograd = self.winograd;
+            options.sparse = true;
         }
         options
     }

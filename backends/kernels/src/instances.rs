@@ -4,7 +4,7 @@ use crate::features;
 use crate::params::{
     AddI8Params, Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams,
     LayerNormParams, MapParams, MaxPool2dI8Params, MulI8Params, Pool2dParams, QuantizeF32Params,
-    SdRebuildParams, SoftmaxParams, WinogradParams,
+    SdRebuildParams, SoftmaxParams, Sparse2dI8Params, Sparse2dParams, WinogradParams,
 };
 
 include!(concat!(env!("OUT_DIR"), "/objects.rs"));
@@ -45,8 +45,8 @@ impl Instance {
     /// As [`Instance::symbol`], for a CPU with these features: the kernel's variant for more than the instance needs,
     /// where there is one.
     pub fn best_symbol(&self, kernel: &str, available: u64) -> Option<String> {
-        let both = matches!(kernel, "conv2d_i8" | "depthwise2d_i8");
-        let vnni = self.name == "v4" && both && features::has(available, "avx512vnni");
+        let with_vnni = matches!(kernel, "conv2d_i8" | "depthwise2d_i8" | "sparse2d_i8");
+        let vnni = self.name == "v4" && with_vnni && features::has(available, "avx512vnni");
         let symbol = self.symbol(kernel)?;
         Some(if vnni { symbol + "_vnni" } else { symbol })
     }
@@ -183,6 +183,18 @@ pub const KERNELS: &[Kernel] = &[
         name: "softmax_f32",
         operands: &["x", "y"],
         params: SoftmaxParams::NAMES,
+    },
+    Kernel {
+        name: "sparse2d_f32",
+        operands: &["x", "w", "places", "starts", "bias", "residual", "scratch", "y"],
+        params: Sparse2dParams::NAMES,
+    },
+    Kernel {
+        name: "sparse2d_i8",
+        operands: &[
+            "x", "w", "places", "starts", "bias", "wsum", "scale", "scratch", "y",
+        ],
+        params: Sparse2dI8Params::NAMES,
     },
     Kernel {
         name: "winograd_f32",

@@ -41,7 +41,7 @@ pub mod params {
     pub use crate::native::params::{
         AddI8Params, Conv2dI8Params, Conv2dParams, Depthwise2dI8Params, Depthwise2dParams, GemmParams,
         LayerNormParams, MapParams, MaxPool2dI8Params, MulI8Params, Pool2dParams, QuantizeF32Params,
-        SdRebuildParams, SoftmaxParams, WinogradParams,
+        SdRebuildParams, SoftmaxParams, Sparse2dI8Params, Sparse2dParams, WinogradParams,
     };
 }
 
@@ -62,6 +62,8 @@ pub mod portable {
     pub use crate::native::sd_rebuild::{sd_rebuild_f32, sd_rebuild_i8};
     pub use crate::native::simd::LANES;
     pub use crate::native::softmax::softmax_f32;
+    pub use crate::native::sparse::f32::sparse2d_f32;
+    pub use crate::native::sparse::i8::portable as sparse2d_i8;
     pub use crate::native::winograd::winograd_f32;
 }
 

@@ -113,6 +113,18 @@ export!(
     native::softmax::softmax_f32
 );
 export!(
+    "sdc_k_v4_sparse2d_f32",
+    "sdc_k_v3_sparse2d_f32",
+    "sdc_k_v1_sparse2d_f32",
+    native::sparse::f32::sparse2d_f32
+);
+export!(
+    "sdc_k_v4_sparse2d_i8",
+    "sdc_k_v3_sparse2d_i8",
+    "sdc_k_v1_sparse2d_i8",
+    native::sparse::i8::portable
+);
+export!(
     "sdc_k_v4_winograd_f32",
     "sdc_k_v3_winograd_f32",
     "sdc_k_v1_winograd_f32",
@@ -142,4 +154,13 @@ unsafe extern "C" fn conv2d_i8_vnni(operands: *const *mut u8, params: *const i64
 unsafe extern "C" fn depthwise2d_i8_vnni(operands: *const *mut u8, params: *const i64, begin: i64, end: i64) {
     // SAFETY: the contract is the kernel's; whoever calls this symbol made sure of the CPU.
     unsafe { native::depthwise2d_i8::depthwise2d_i8::<native::pairs_i8::Avx512<true>>(operands, params, begin, end) }
+}
+
+/// As `conv2d_i8_vnni`.
+#[cfg(instance = "v4")]
+#[unsafe(export_name = "sdc_k_v4_sparse2d_i8_vnni")]
+#[target_feature(enable = "avx512vnni")]
+unsafe extern "C" fn sparse2d_i8_vnni(operands: *const *mut u8, params: *const i64, begin: i64, end: i64) {
+    // SAFETY: the contract is the kernel's; whoever calls this symbol made sure of the CPU.
+    unsafe { native::sparse::i8::sparse2d_i8::<native::lanes_i8::Vnni>(operands, params, begin, end) }
 }

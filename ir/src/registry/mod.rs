@@ -24,6 +24,8 @@ pub mod requantise;
 mod row;
 mod sd_rebuild;
 mod softmax;
+pub mod sparse2d;
+mod sparse2d_i8;
 mod window;
 pub mod winograd;
 
@@ -116,7 +118,8 @@ impl Kernel {
                 // What they say is looked at below.
                 name if name.starts_with("step_") => i64::MIN..=i64::MAX,
                 "tile" => 2..=4,
-                "tiles" => 1..=LARGEST,
+                "bytes" => 1..=4,
+                "tiles" | "band" | "copied" | "phases" | "width" => 1..=LARGEST,
                 // Bodies are unrolled over these.
                 "s" | "r" | "magnitudes" | "basis_bits" => 1..=8,
                 "row_bits" => 1..=40,
@@ -167,6 +170,8 @@ pub const KERNELS: &[Kernel] = &[
     sd_rebuild::KERNEL,
     sd_rebuild::INTEGERS,
     softmax::KERNEL,
+    sparse2d::KERNEL,
+    sparse2d_i8::KERNEL,
     winograd::KERNEL,
 ];
 

@@ -126,6 +126,13 @@ pub enum Algorithm {
     Loops,
     /// Calls of a micro-kernel of the [`registry`].
     Kernel(&'static str),
+    /// Calls of a kernel that goes through tables of the weights that are stored.
+    Sparse {
+        /// One of [`Algorithm::SPARSE`].
+        kernel: &'static str,
+        /// Output rows that are computed from one copy of the input.
+        band: usize,
+    },
     /// Winograd's filtering of a 3x3 convolution by `winograd_f32`.
     Winograd {
         /// Side of a tile of outputs: 2 or 4.
@@ -136,18 +143,22 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// The kernels that go through tables of the weights that are stored.
+    pub const SPARSE: [&'static str; 2] = ["sparse2d_f32", "sparse2d_i8"];
+
     /// The kernel that is called, if one is.
     pub const fn kernel(self) -> Option<&'static str> {
         match self {
             Algorithm::Loops => None,
-            Algorithm::Kernel(name) => Some(name),
+            Algorithm::Kernel(name) | Algorithm::Sparse { kernel: name, .. } => Some(name),
             Algorithm::Winograd { .. } => Some("winograd_f32"),
         }
     }
 
-    /// Calls of the kernel with this name, which stands in the registry; `None` for another name.
+    /// Calls of the kernel with this name, which stands in the registry; `None` for another name, and for [`Algorithm::SPARSE`].
     pub fn of_kernel(name: &str) -> Option<Self> {
-        registry::find(name).map(|kernel| Algorithm::Kernel(kernel.name))
+        let kernel = registry::find(name).filter(|kernel| !Self::SPARSE.contains(&kernel.name))?;
+        Some(Algorithm::Kernel(kernel.name))
     }
 }
 
@@ -156,6 +167,7 @@ impl fmt::Display for Algorithm {
         match self {
             Algorithm::Loops => f.write_str("loops"),
             Algorithm::Kernel(name) => f.write_str(name),
+            Algorithm::Sparse { kernel, band } => write!(f, "{kernel} band {band}"),
             Algorithm::Winograd { tile, band } => write!(f, "winograd {tile} band {band}"),
         }
     }

@@ -5,7 +5,8 @@
 //!   Concat that alone reads it, and an inlined value is computed element by element within its only reader.
 //! - **Output**: every output of the graph is either written in its place by a run or copied, and by one of them.
 //! - **Run**: every stored result is computed by one run, in the graph's order, and nothing else is.
-//! - **Algorithm**: a kernel is one that can compute the operator; Winograd's filtering is for 3x3 windows with stride 1.
+//! - **Algorithm**: a kernel is one that can compute the operator; Winograd's filtering is for 3x3 windows with stride 1, and tables of rows
+//!   for compressed weights that are resident.
 //! - **Weights**: their form is one that the second operand can have.
 //! - **Rows**: a run has the parts that its operator and weights ask for; those of a spatial one make up all rows in order.
 //! - **Tasks**: a cut is one that the algorithm has, of positive numbers, and a grid has no empty parts.
@@ -285,6 +286,10 @@ impl Verifier<'_> {
                 let message = format!("the weights of {y} cannot be `{}`: {reason}", form.name());
                 self.fault(Law::Weights, Some(run.node), message);
             }
+            if matches!(run.algorithm, Algorithm::Sparse { .. }) && run.weights != Some(Form::Resident) {
+                let message = format!("{y} has no resident compressed weights that tables could be made of");
+                self.fault(Law::Weights, Some(run.node), message);
+            }
             self.parts(run);
         }
     }
@@ -411,11 +416,15 @@ fn unfit(graph: &Graph, op: &Op, node: Node, algorithm: Algorithm) -> Option<&'s
         }
         return (!matches!(tile, 2 | 4) || band == 0).then_some("tiles are 2x2 or 4x4, and a band has some");
     }
+    if let Algorithm::Sparse { band: 0, .. } = algorithm {
+        return Some("a band has some rows");
+    }
     let kernels: &[&str] = match op {
-        Op::Conv(_) => &["conv2d_f32", "depthwise2d_f32"],
+        Op::Conv(_) => &["conv2d_f32", "depthwise2d_f32", "sparse2d_f32"],
         Op::ConvTranspose(_) => &["conv2d_f32"],
-        Op::QLinearConv(_) => &["conv2d_i8", "depthwise2d_i8"],
-        Op::MatMul(_) | Op::Recurrent(_) => &["gemm_f32"],
+        Op::QLinearConv(_) => &["conv2d_i8", "depthwise2d_i8", "sparse2d_i8"],
+        Op::MatMul(_) => &["gemm_f32", "sparse2d_f32"],
+        Op::Recurrent(_) => &["gemm_f32"],
         Op::MaxPool(_) | Op::AveragePool(_) | Op::Reduce(_) => &["pool2d_f32", "max_pool2d_i8"],
         Op::Softmax(_) => &["softmax_f32"],
         Op::LayerNormalization(_) | Op::InstanceNormalization(_) => &["layer_norm_f32"],

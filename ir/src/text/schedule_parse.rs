@@ -166,8 +166,14 @@ fn algorithm(p: &mut Parser<'_>) -> Result<Algorithm> {
             tile: p.unsigned("the side of a tile")?,
             band: number(p, "band")?,
         }),
-        name => Algorithm::of_kernel(name)
-            .ok_or_else(|| p.error_at(token.place, format!("there is no kernel `{name}`"))),
+        name => match Algorithm::SPARSE.into_iter().find(|&kernel| kernel == name) {
+            Some(kernel) => Ok(Algorithm::Sparse {
+                kernel,
+                band: number(p, "band")?,
+            }),
+            None => Algorithm::of_kernel(name)
+                .ok_or_else(|| p.error_at(token.place, format!("there is no kernel `{name}`"))),
+        },
     }
 }
 

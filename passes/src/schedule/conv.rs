@@ -1,7 +1,7 @@
 //! Convolutions: kernels on channels-last data, loops for what they do not cover.
 
 use super::cut::{self, Layer, MACS_PER_TASK};
-use super::{Choice, Chooser, winograd};
+use super::{Choice, Chooser, sparse, winograd};
 use crate::tile::conv::{is_depthwise, operands};
 use crate::tile::conv_transpose::phase_rows;
 use crate::tile::quantised_conv::planes;
@@ -23,6 +23,9 @@ pub fn choose(cx: &mut Chooser<'_>, node: Node, op: &Conv) -> Run {
     let o = operands(&data.inputs, op.bias, op.residual);
     let (x, y) = (cx.scene.place(o.x), cx.scene.place(data.outputs[0]));
     let depthwise = is_depthwise(op, &x, &y);
+    if let Some(run) = sparse::conv(cx, node, op) {
+        return run;
+    }
     let form = form(cx, o.w, op.group, depthwise, y.shape[1]);
     let (Some(form), 4, Some(1)) = (form, x.shape.len(), y.strides.get(1)) else {
         return Choice::LOOPS.parts(node, cx.spatial(node, |_| Tasks::One));
@@ -108,6 +111,9 @@ pub fn quantised(cx: &mut Chooser<'_>, node: Node, op: &QLinearConv) -> Run {
         return Choice::kernel("depthwise2d_i8")
             .with(Form::Constant)
             .parts(node, parts);
+    }
+    if let Some(run) = sparse::quantised(cx, node, op) {
+        return run;
     }
     let shape = [m, c, kh, kw];
     let form = match quantised_weights::fits(cx.graph, data.inputs[1], shape) {

@@ -12,6 +12,7 @@ mod elementwise;
 mod product;
 mod rebuild;
 mod row;
+mod sparse;
 mod storage;
 mod window;
 mod winograd;
@@ -40,6 +41,8 @@ pub struct ScheduleOptions {
     /// 3x3 convolutions may be computed by Winograd's filtering, which rounds otherwise than direct summation; needs whole rows of
     /// tiles as input, so not for schedules of single rows.
     pub winograd: bool,
+    /// Rows of compressed weights that are not stored may be left out, by kernels that form sums of floats in another order.
+    pub sparse: bool,
 }
 
 impl Default for ScheduleOptions {
@@ -51,6 +54,7 @@ impl Default for ScheduleOptions {
             kernel_lanes: 4,
             streamed: false,
             winograd: false,
+            sparse: false,
         }
     }
 }

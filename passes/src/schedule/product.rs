@@ -2,7 +2,7 @@
 //! products within recurrent layers.
 
 use super::cut::{MACS_PER_TASK, MOST};
-use super::{Choice, Chooser};
+use super::{Choice, Chooser, sparse};
 use crate::tile::matmul::{Batched, Rows, compressed};
 use crate::tile::{matmul_packed, recurrent};
 use sdc_ir::DType;
@@ -26,6 +26,9 @@ pub fn choose(cx: &mut Chooser<'_>, node: Node, op: &MatMul) -> Run {
     let dense = cx.graph.constant(w).is_some_and(|t| t.dtype() == DType::F32);
     let constant = dense || compressed(cx.graph, &widths, w).is_some();
     if let Some(rows) = Rows::of(&cx.scene, node, op).filter(|_| constant) {
+        if let Some(run) = sparse::product(cx, node, w, &rows) {
+            return run;
+        }
         let form = match (dense, cx.options.streamed) {
             (true, _) => Form::Constant,
             (false, false) => Form::Resident,

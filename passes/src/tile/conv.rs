@@ -3,7 +3,7 @@
 use super::matrix::Matrix;
 use super::nest::Ref;
 use super::rebuild::{self, Blocks, Matrices};
-use super::{Lowering, TileError, generic_conv, split, winograd};
+use super::{Lowering, TileError, generic_conv, sparse, split, winograd};
 use sdc_ir::Tensor;
 use sdc_ir::graph::op::{Activation, Conv};
 use sdc_ir::graph::{Graph, Node, Value};
@@ -164,6 +164,9 @@ pub fn lower(
         Algorithm::Loops => return generic_conv::lower(cx, node, op, rows),
         Algorithm::Winograd { tile, band } => {
             return winograd::lower(cx, node, op, run, rows, (tile, band), tasks);
+        }
+        Algorithm::Sparse { band, .. } => {
+            return sparse::conv(cx, node, op, (band, run.weights), rows, tasks);
         }
         Algorithm::Kernel(_) => {}
     }

@@ -5,7 +5,7 @@ use super::generic_conv::activate;
 use super::nest::Ref;
 use super::rebuild::{self, Blocks, Matrices};
 use super::storage::Scene;
-use super::{Lowering, TileError, elementwise, matmul_packed, pack};
+use super::{Lowering, TileError, elementwise, matmul_packed, pack, sparse};
 use sdc_ir::DType;
 use sdc_ir::graph::op::MatMul;
 use sdc_ir::graph::{Graph, Node, NodeData, Value};
@@ -16,6 +16,7 @@ use sdc_ir::tile::{Affine, Bound, Buffer, FuncBuilder, KernelCall, Ty, Val, View
 pub fn lower(cx: &mut Lowering<'_>, node: Node, op: &MatMul, run: &Run) -> Result<(), TileError> {
     let tasks = run.parts.first().map_or(Tasks::One, |p| p.tasks);
     match (run.algorithm, run.weights) {
+        (Algorithm::Sparse { .. }, _) => sparse::product(cx, node, op, run),
         (Algorithm::Kernel(_), Some(Form::AtRun)) => matmul_packed::lower(cx, node, op, run),
         (Algorithm::Kernel(_), Some(form)) => constant(cx, node, op, form, tasks),
         _ => loops(cx, node, op),
@@ -57,6 +58,21 @@ impl Rows {
     /// Number of rows.
     pub fn m(&self) -> usize {
         self.a.shape[0]
+    }
+
+    /// Operand, result and residual as `[1, channels, 1, rows]`.
+    pub fn as_images(&self) -> (Ref, Ref, Option<Ref>) {
+        let image = |r: &Ref| Ref {
+            buffer: r.buffer,
+            offset: r.offset,
+            strides: vec![0, r.strides[1], 0, r.strides[0]],
+            shape: vec![1, r.shape[1], 1, r.shape[0]],
+        };
+        (
+            image(&self.a),
+            image(&self.out),
+            self.residual.as_ref().map(image),
+        )
     }
 
     /// The call for all blocks of columns.

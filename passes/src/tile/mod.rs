@@ -35,6 +35,7 @@ mod resize;
 pub mod rows;
 mod scatter;
 pub(crate) mod softmax;
+pub(crate) mod sparse;
 mod split;
 pub(crate) mod storage;
 pub(crate) mod winograd;
@@ -91,6 +92,7 @@ pub fn lower(graph: &Graph, schedule: &Schedule) -> Result<Lowered, Vec<TileErro
         constants: BTreeMap::new(),
         rebuilt: BTreeMap::new(),
         packed: BTreeMap::new(),
+        sparse: BTreeMap::new(),
     };
     let mut errors = Vec::new();
     for (node, data) in graph.nodes().iter() {
@@ -123,6 +125,8 @@ pub(crate) struct Lowering<'g> {
     rebuilt: BTreeMap<(Digest, rebuild::Matrices), Buffer>,
     /// Matrices that functions fill from tensors in memory.
     packed: BTreeMap<(Node, matrix::Part), Buffer>,
+    /// Prepared tables of the rows that are stored.
+    sparse: BTreeMap<(Digest, sparse::Windows), sparse::Tables>,
 }
 
 impl Lowering<'_> {
@@ -161,7 +165,7 @@ impl Lowering<'_> {
         let rows: Range<usize> = part.rows.clone().unwrap_or(0..1);
         match &graph.nodes()[node].op {
             Op::Conv(op) => conv::lower(self, node, op, run, rows, tasks),
-            Op::QLinearConv(op) => quantised_conv::lower(self, node, op, rows, run.weights, tasks),
+            Op::QLinearConv(op) => quantised_conv::lower(self, node, op, rows, run, tasks),
             Op::ConvTranspose(op) => conv_transpose::lower(self, node, op, run, rows, tasks),
             Op::MaxPool(_) | Op::AveragePool(_) | Op::QLinearAveragePool(_) => {
                 pool::lower(self, node, rows, run.algorithm, tasks)

@@ -1,17 +1,17 @@
 //! Integer convolution: kernel calls on channels-last bytes.
 
 use super::nest::Ref;
-use super::{Lowering, TileError, quantised_weights, rebuild, split};
+use super::{Lowering, TileError, quantised_weights, rebuild, sparse, split};
 use sdc_ir::graph::op::QLinearConv;
 use sdc_ir::graph::{Graph, Node, Value};
 use sdc_ir::registry::conv2d_i8::{BLOCK, LANES};
-use sdc_ir::schedule::{Form, Tasks};
+use sdc_ir::schedule::{Algorithm, Form, Run, Tasks};
 use sdc_ir::tile::{Affine, Bound, Buffer, FuncBuilder, KernelCall, View};
 use sdc_ir::{DType, Tensor};
 use std::ops::Range;
 
 /// The constant operands, as numbers.
-struct Constants {
+pub(super) struct Constants {
     /// `[M, C/group, kh, kw]`
     weights: Vec<i64>,
     shape: [usize; 4],
@@ -27,9 +27,12 @@ pub fn lower(
     node: Node,
     op: &QLinearConv,
     rows: Range<usize>,
-    weights: Option<Form>,
+    run: &Run,
     tasks: Tasks,
 ) -> Result<(), TileError> {
+    if let Algorithm::Sparse { band, .. } = run.algorithm {
+        return sparse::quantised(cx, node, op, (band, run.weights), rows, tasks);
+    }
     let data = &cx.graph.nodes()[node];
     let (input, result) = (data.inputs[0], data.outputs[0]);
     let (x, y) = (cx.place(input), cx.place(result));
@@ -40,7 +43,7 @@ pub fn lower(
     let packed = if depthwise {
         Packed::depthwise(cx, node)?
     } else {
-        Packed::dense(cx, node, op, weights)?
+        Packed::dense(cx, node, op, run.weights)?
     };
     let cut = split::grid(tasks, rows.len());
     let out_c = packed.shape[0] / op.group;
@@ -73,7 +76,7 @@ pub fn lower(
 }
 
 /// The constant operands in buffers.
-struct Packed {
+pub(super) struct Packed {
     /// `[M, C/group, kh, kw]`
     shape: [usize; 4],
     weights: Buffer,
@@ -116,10 +119,6 @@ impl Packed {
         let inputs = &cx.graph.nodes()[node].inputs;
         let k = constants(cx, node, inputs)?;
         let name = |what: &str| format!("{} {what}", inputs[1]);
-        let [m, c, kh, kw] = k.shape;
-        let out_c = m / op.group;
-        // Filters of one group, rounded up: what the vectors of per-filter numbers hold per group.
-        let padded = out_c.next_multiple_of(LANES);
         let planes = planes(cx.graph, inputs[1]);
         let weights = match form.filter(|form| form.is_compressed()) {
             Some(form) => {
@@ -130,6 +129,27 @@ impl Packed {
             }
             None => constant(cx, node, packed(&k, op.group, planes), &name("packed"))?,
         };
+        Ok(Self {
+            shape: k.shape,
+            weights,
+            len: packed_len(k.shape, op.group, planes) / op.group,
+            planes,
+            vectors: Self::vectors(cx, node, op, &k)?,
+        })
+    }
+
+    /// Bias, sum of the weights and scale of each filter; those of a group are rounded up to a multiple of [`LANES`].
+    pub(super) fn vectors(
+        cx: &mut Lowering<'_>,
+        node: Node,
+        op: &QLinearConv,
+        k: &Constants,
+    ) -> Result<Vec<Buffer>, TileError> {
+        let inputs = &cx.graph.nodes()[node].inputs;
+        let name = |what: &str| format!("{} {what}", inputs[1]);
+        let [m, c, kh, kw] = k.shape;
+        let out_c = m / op.group;
+        let padded = out_c.next_multiple_of(LANES);
         let sums: Vec<i32> = k
             .weights
             .chunks_exact(c * kh * kw)
@@ -138,13 +158,7 @@ impl Packed {
         let bias = constant(cx, node, spread(&k.bias, out_c, padded), &name("bias"))?;
         let sums = constant(cx, node, spread(&sums, out_c, padded), &name("sums"))?;
         let scale = k.multipliers(cx, node, spread(&k.multiplier, out_c, padded), &name("scale"))?;
-        Ok(Self {
-            shape: k.shape,
-            weights,
-            len: packed_len(k.shape, op.group, planes) / op.group,
-            planes,
-            vectors: vec![bias, sums, scale],
-        })
+        Ok(vec![bias, sums, scale])
     }
 }
 
@@ -215,7 +229,7 @@ impl Call<'_> {
     }
 }
 
-fn constants(cx: &Lowering<'_>, node: Node, inputs: &[Value]) -> Result<Constants, TileError> {
+pub(super) fn constants(cx: &Lowering<'_>, node: Node, inputs: &[Value]) -> Result<Constants, TileError> {
     let get = |i: usize, what: &str| {
         cx.graph
             .constant(inputs[i])

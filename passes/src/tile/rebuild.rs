@@ -133,6 +133,11 @@ impl Weights {
         &self.packed
     }
 
+    /// What they are rebuilt to: `f32`, or `i8` for the integers without their scales.
+    pub fn to(&self) -> DType {
+        self.to
+    }
+
     /// For people.
     pub fn name(&self) -> &str {
         &self.name

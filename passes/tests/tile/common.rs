@@ -134,6 +134,7 @@ const TARGETS: [ScheduleOptions; 2] = [
         kernel_lanes: 4,
         streamed: false,
         winograd: false,
+        sparse: false,
     },
     ScheduleOptions {
         lanes: 4,
@@ -141,6 +142,7 @@ const TARGETS: [ScheduleOptions; 2] = [
         kernel_lanes: 8,
         streamed: false,
         winograd: false,
+        sparse: false,
     },
 ];
 

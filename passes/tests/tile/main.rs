@@ -6,6 +6,7 @@ mod double;
 mod map;
 mod quantised;
 mod rebuild;
+mod sparse;
 mod winograd;
 
 use common::{Lcg, check, check_cuts, check_demand, constant, input, one};

@@ -14,6 +14,7 @@ const TARGET: ScheduleOptions = ScheduleOptions {
     kernel_lanes: 8,
     streamed: false,
     winograd: true,
+    sparse: false,
 };
 
 fn conv(kernel: usize, pads: [usize; 4], residual: bool, act: Activation) -> Conv {

@@ -38,6 +38,7 @@ pub mod quantize_f32;
 pub mod sd_rebuild;
 pub mod simd;
 pub mod softmax;
+pub mod sparse;
 pub mod windows;
 pub mod winograd;
 pub mod winograd_form;

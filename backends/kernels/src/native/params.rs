@@ -66,6 +66,28 @@ params! {
 }
 
 params! {
+    /// Parameters of `sparse2d_f32`; names as in [`Conv2dParams`].
+    ///
+    /// `band copied`: output rows computed from one copy of the input, and its rows. `phases width`: a row of the copy has the columns
+    /// `phase, phase + sw, ...`, `width` of them for each of the phases. `most`: entries of a block at most.
+    Sparse2dParams {
+        in_h, in_w, in_c, out_w, out_c, sh, sw, pt, pl, xs_h, xs_w, xs_c, x_row0, ys_h, ys_w, y_row0, rs_h, rs_w, r_row0,
+        band, copied, phases, width, most, has_bias, has_residual, act, act_a, act_b,
+    }
+}
+
+params! {
+    /// Parameters of `sparse2d_i8`; names as in [`Conv2dI8Params`] and [`Sparse2dParams`].
+    ///
+    /// `units jump bytes`: units of a pixel, channels from one to the next, and bytes of one that count. `jh jw jc`: from one byte of a unit
+    /// to the next: rows, columns and channels.
+    Sparse2dI8Params {
+        in_h, in_w, in_c, out_w, out_c, sh, sw, pt, pl, xs_h, xs_w, x_row0, ys_h, ys_w, y_row0, band, copied, phases,
+        width, most, units, jump, bytes, jh, jw, jc, x_signed, x_zero, y_signed, y_zero, y_min, y_max, y_shift,
+    }
+}
+
+params! {
     /// Parameters of `depthwise2d_f32`; names as in [`Conv2dParams`], every channel stride is one.
     Depthwise2dParams {
         in_h, in_w, channels, out_w, kh, kw, sh, sw, dh, dw, pt, pl, xs_h, xs_w, x_row0, ys_h, ys_w, y_row0,

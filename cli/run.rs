@@ -28,8 +28,8 @@ pub struct Args {
     /// Write output K to DIR/output_K.npy, and the names to DIR/names.json
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
-    /// Write all outputs to one archive, under their names
-    #[arg(long, value_name = "FILE.npz", conflicts_with = "output_dir")]
+    /// Write all outputs to one archive, under their names; or, if the name ends in .npy, the only output
+    #[arg(long, value_name = "FILE.npz|FILE.npy", conflicts_with = "output_dir")]
     output: Option<PathBuf>,
     /// Evaluate the model in the reference interpreter, operator by operator, instead of compiling it (slow)
     #[arg(long)]
@@ -115,6 +115,18 @@ pub fn write_outputs(
         files::write(&dir.join("names.json"), |out| {
             Ok(serde_json::to_writer_pretty(out, names)?)
         })?;
+    } else if let Some(path) = output.filter(|path| path.extension().is_some_and(|e| e == "npy")) {
+        let [tensor] = outputs else {
+            let message = format!(
+                "{}: an .npy file holds one output, the model has {}",
+                path.display(),
+                outputs.len()
+            );
+            return Err(Error::usage(message)
+                .help("name an .npz file, or use --output-dir")
+                .into());
+        };
+        files::write(path, |out| npy::write(out, tensor))?;
     } else if let Some(path) = output {
         let named: Vec<(String, Tensor)> = names.iter().cloned().zip(outputs.iter().cloned()).collect();
         files::write(path, |out| npy::write_npz(out, &named))?;

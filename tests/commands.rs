@@ -461,3 +461,31 @@ fn a_reader_that_stops_is_no_error() {
     let ran: Ran = child.wait_with_output().unwrap().into();
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn one_output_goes_into_an_npy_file() {
+    let dir = Dir::new();
+    let input = format!("image={}", example("image.npy"));
+    let (one, all) = (dir.path("o.npy"), dir.path("all"));
+    let model = example("shapes.onnx");
+    ok(["run", &model, "--input", &input, "--output", &one]);
+    ok(["run", &model, "--input", &input, "--output-dir", &all]);
+    let written = fs::read(&one).unwrap();
+    assert!(written.starts_with(b"\x93NUMPY"));
+    assert_eq!(written, fs::read(dir.path("all/output_0.npy")).unwrap());
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_our_words() {
+    let dir = Dir::new();
+    let (model, out) = (example("shapes.onnx"), dir.path("out"));
+    let text = fails(2, ["compile", &model, "-o", &out, "--weights", "streamed"]);
+    assert!(text.contains("the model has none") && text.contains("sdc compress"), "{text}");
+    assert!(!fs::exists(&out).unwrap());
+    ok(["compile", &model, "-o", &out]);
+    let text = fails(2, ["check", &out]);
+    assert!(text.contains("no recorded inputs") && text.contains("--data DIR"), "{text}");
+    let small = dir.path("small.onnx");
+    let text = fails(2, ["compress", &model, "-o", &small, "--ratio", "0"]);
+    assert!(text.contains("ratio 0 cannot be met"), "{text}");
+}

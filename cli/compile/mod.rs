@@ -200,6 +200,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let progress = Progress::new();
     let compression = compressed(args, &mut model, &progress)?;
     let arithmetic = integers(args, false, &mut model, &progress)?;
+    let target = target.with_streamed(args.weights == Residence::Streamed, &model.graph)?;
     let passes = PipelineOptions {
         start_from: args.start_from.clone(),
         check_each_pass: args.check.is_some().then_some(CheckInputs::Seeded(0)),
@@ -357,7 +358,6 @@ fn target(args: &Args) -> Result<Target, Failure> {
         _ => Target::other(arch, cpu)?,
     };
     Ok(Target {
-        streamed: args.weights == Residence::Streamed,
         winograd: !args.no_winograd,
         resident_weights: args.residency.resident_weights,
         ..target

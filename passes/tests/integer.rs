@@ -207,7 +207,7 @@ fn samples(shape: &[usize], count: usize, seed: u64) -> Vec<Vec<Tensor>> {
 
 fn converted(graph: &Graph, samples: &Vec<Vec<Tensor>>) -> integer::Integer {
     let options = Options { samples, limit: 100 };
-    integer::run(graph, &options, &mut |_| {}).unwrap()
+    integer::run(graph, &options, &mut |_| true).unwrap()
 }
 
 /// Ratio of the sums of squares of a value and its error, in dB.
@@ -329,7 +329,7 @@ fn compressed_weights_stay_compressed() {
         calibration: Some(&samples),
         ..decompose::Options::default()
     };
-    let plan = decompose::run(&graph, &options, &mut |_| {}).unwrap();
+    let plan = decompose::run(&graph, &options, &mut |_| true).unwrap();
     let compressed = decompose::install(&graph, &plan).unwrap();
     check(&compressed, 20.0, 1);
     let result = converted(&compressed, &samples);
@@ -361,6 +361,6 @@ fn what_cannot_be_is_told() {
         samples: &samples,
         limit: 1,
     };
-    let again = integer::run(&result.graph, &options, &mut |_| {});
+    let again = integer::run(&result.graph, &options, &mut |_| true);
     assert!(matches!(again, Err(integer::IntegerError::Quantised(_))));
 }

@@ -31,6 +31,8 @@ struct File {
 enum Source {
     /// Images or floats for the only input, as many as the batch at a time.
     Images(Images),
+    /// Sets held in memory.
+    Sets(Vec<Vec<Tensor>>),
     /// Tensors with samples along the first dimension, by input.
     Arrays(Vec<Tensor>),
     /// A recorded set.
@@ -47,10 +49,7 @@ impl Calibration {
         if paths.is_empty() {
             return Ok(None);
         }
-        let inputs = TensorSpec::list(graph.inputs.iter().map(|p| {
-            let ty = graph.ty(p.value);
-            (p.name.clone(), ty.dtype, ty.sizes().to_vec())
-        }));
+        let inputs = specs(graph);
         let mut files = Vec::new();
         for path in paths {
             for source in open(path, preprocessing, &inputs)? {
@@ -70,6 +69,30 @@ impl Calibration {
             return Err(Error::usage("--calib: not one whole batch of inputs"));
         }
         Ok(Some(calibration))
+    }
+
+    /// Sets of inputs in memory, each in the order of a graph's inputs.
+    ///
+    /// # Errors
+    /// No set; one with tensors of other types or shapes than the inputs'.
+    pub fn of_sets(sets: Vec<Vec<Tensor>>, graph: &Graph) -> Result<Self> {
+        let inputs = specs(graph);
+        if sets.is_empty() {
+            return Err(Error::usage("not one set of inputs to calibrate with"));
+        }
+        for (index, set) in sets.iter().enumerate() {
+            fits(&format!("set {index}"), set, &inputs).map_err(Error::usage)?;
+        }
+        let file = File {
+            path: PathBuf::new(),
+            sets: sets.len(),
+            source: Mutex::new((Arc::new(Source::Sets(sets)), 0)),
+        };
+        Ok(Self {
+            files: vec![file],
+            inputs,
+            preprocessing: Preprocessing::default(),
+        })
     }
 
     /// What is behind a file, for one more set.
@@ -104,8 +127,34 @@ fn sets(source: &Source, inputs: &[TensorSpec]) -> usize {
                 |(t, spec): (&Tensor, &TensorSpec)| t.len() / spec.elements().unwrap_or(usize::MAX).max(1);
             all.iter().zip(inputs).map(count).min().unwrap_or(0)
         }
+        Source::Sets(all) => all.len(),
         Source::Recorded(_) => 1,
     }
+}
+
+/// The inputs of a graph.
+fn specs(graph: &Graph) -> Vec<TensorSpec> {
+    TensorSpec::list(graph.inputs.iter().map(|p| {
+        let ty = graph.ty(p.value);
+        (p.name.clone(), ty.dtype, ty.sizes().to_vec())
+    }))
+}
+
+/// Whether a set has the inputs' types and shapes; if not, what it has.
+fn fits(name: &str, set: &[Tensor], inputs: &[TensorSpec]) -> Result<(), String> {
+    let mut pairs = set.iter().zip(inputs);
+    if set.len() == inputs.len() && pairs.all(|(t, spec)| t.dtype() == spec.dtype && t.shape() == spec.shape)
+    {
+        return Ok(());
+    }
+    let text = |dtype: DType, shape: &[usize]| format!("{dtype}{shape:?}");
+    let found: Vec<String> = set.iter().map(|t| text(t.dtype(), t.shape())).collect();
+    let wanted: Vec<String> = inputs.iter().map(|s| text(s.dtype, &s.shape)).collect();
+    Err(format!(
+        "{name} has {}, the model takes {}",
+        found.join(", "),
+        wanted.join(", ")
+    ))
 }
 
 fn batch(spec: &TensorSpec) -> usize {
@@ -210,25 +259,11 @@ impl Calibration {
                     Tensor::new(spec.dtype, spec.shape.clone(), part).map_err(|e| bad(&e))
                 })
                 .collect(),
+            Source::Sets(all) => Ok(all[index].clone()),
             Source::Recorded(set) => {
                 let inputs = set.inputs().map_err(failed)?;
-                let fit = inputs.len() == self.inputs.len()
-                    && inputs
-                        .iter()
-                        .zip(&self.inputs)
-                        .all(|(t, spec)| t.dtype() == spec.dtype && t.shape() == spec.shape);
-                if fit {
-                    return Ok(inputs);
-                }
-                let text = |dtype: DType, shape: &[usize]| format!("{dtype}{shape:?}");
-                let found: Vec<String> = inputs.iter().map(|t| text(t.dtype(), t.shape())).collect();
-                let wanted: Vec<String> = self.inputs.iter().map(|s| text(s.dtype, &s.shape)).collect();
-                Err(DecomposeError::Samples(format!(
-                    "{} has {}, the model takes {}",
-                    set.name(),
-                    found.join(", "),
-                    wanted.join(", ")
-                )))
+                fits(&set.name(), &inputs, &self.inputs).map_err(DecomposeError::Samples)?;
+                Ok(inputs)
             }
         }
     }

@@ -230,6 +230,7 @@ fn compress(error: &DecomposeError) -> Kind {
     use DecomposeError as E;
     match error {
         E::TooSmall { .. } => Kind::Limit,
+        E::Stopped => Kind::Cancelled,
         E::Samples(_) | E::Wish(_) | E::LayerDensity(..) => Kind::Usage,
         E::NotFinite(_) => Kind::Malformed,
         E::Stored(_) | E::Graph(_) => Kind::Bug,

@@ -1,12 +1,13 @@
 //! What is in a model, and what of it is not supported.
 
 use crate::compress::{LayerRow, density, form};
+use crate::declared::Declared;
 use crate::error::{Error, Kind, Problem, Result};
 use crate::model::{ModelFile, ModelOptions};
 use crate::observe::{self, Observer};
 use crate::stages;
 use crate::target::Target;
-use sdc_frontend::proto::{DimensionValue, NodeProto, TypeValue, ValueInfoProto, data_type};
+use sdc_frontend::proto::NodeProto;
 use sdc_ir::Tensor;
 use sdc_ir::analysis::macs;
 use sdc_ir::graph::{Graph, NodeData, Op, Value};
@@ -112,8 +113,21 @@ pub fn inspect(
         return Err(Error::usage(message));
     }
     let file = ModelFile::read(path, &options.fixed)?;
-    let mut inspection = Inspection::of_file(&file);
+    let (mut inspection, error) = inspect_file(file, options, observer)?;
     inspection.file = path.display().to_string();
+    Ok((inspection, error))
+}
+
+/// As [`inspect`], of a file that is decoded already; the path remains empty, and inputs are fixed in the file, not by the options.
+///
+/// # Errors
+/// As for [`inspect`].
+pub fn inspect_file(
+    file: ModelFile,
+    options: &ModelOptions,
+    observer: &dyn Observer,
+) -> Result<(Inspection, Option<Error>)> {
+    let mut inspection = Inspection::of_file(&file);
     let recorded = LayerRow::recorded(&file.proto);
     let error = match file.import(options.dims.clone()) {
         Ok(model) => {
@@ -174,13 +188,8 @@ impl Inspection {
                 .iter()
                 .map(|o| (domain(&o.domain), o.version.unwrap_or(0)))
                 .collect(),
-            inputs: file.inputs().map(Port::declared).collect(),
-            outputs: proto
-                .graph
-                .iter()
-                .flat_map(|g| &g.output)
-                .map(Port::declared)
-                .collect(),
+            inputs: file.declared_inputs().iter().map(Port::declared).collect(),
+            outputs: file.declared_outputs().iter().map(Port::declared).collect(),
             operators,
             ..Self::default()
         }
@@ -214,26 +223,10 @@ impl Inspection {
 
 impl Port {
     /// A port as the model declares it, symbolic dimensions by name.
-    fn declared(info: &ValueInfoProto) -> Self {
-        let ty = match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
-            Some(TypeValue::Tensor(t)) => {
-                let dims = t.shape.iter().flat_map(|s| &s.dim).map(|d| match &d.value {
-                    Some(DimensionValue::DimValue(n)) => n.to_string(),
-                    Some(DimensionValue::DimParam(name)) if !name.is_empty() => name.clone(),
-                    _ => "?".to_owned(),
-                });
-                format!(
-                    "{}[{}]",
-                    data_type::name(t.elem_type.unwrap_or(0)),
-                    dims.collect::<Vec<_>>().join(",")
-                )
-            }
-            Some(_) => "not a tensor".to_owned(),
-            None => "of unknown type".to_owned(),
-        };
+    fn declared(port: &Declared) -> Self {
         Self {
-            name: info.name.clone().unwrap_or_default(),
-            ty,
+            name: port.name.clone(),
+            ty: port.type_text(),
         }
     }
 }

@@ -63,6 +63,7 @@ pub fn to_integers(
     let converted = integer::run(fused, &options, &mut |p| {
         let moved = format!("ranges moved by {:.1} %", 100.0 * p.drift);
         observer.at(p.done, p.total, &moved);
+        !observer.cancelled()
     })?;
     let report = IntegerReport {
         inputs: samples.count().min(limit),

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use sdc_cranelift::{Arch, CpuSpec};
+use sdc_ir::graph::{Graph, Op};
 use sdc_kernels::{Instance, features, instances};
 use sdc_passes::schedule::ScheduleOptions;
 
@@ -73,6 +74,18 @@ impl Target {
             winograd: true,
             resident_weights: None,
         })
+    }
+
+    /// The same, with compressed weights rebuilt tile by tile if that is asked for.
+    ///
+    /// # Errors
+    /// A network without compressed weights: there is nothing to rebuild.
+    pub fn with_streamed(self, streamed: bool, graph: &Graph) -> Result<Self> {
+        if streamed && !graph.nodes().values().any(|n| matches!(n.op, Op::Rebuild(_))) {
+            let message = "--weights streamed is about compressed weights, and the model has none";
+            return Err(Error::usage(message).help("compress them first: `sdc compress`, or --sd"));
+        }
+        Ok(Self { streamed, ..self })
     }
 
     /// What the tile pass must know.

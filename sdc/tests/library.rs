@@ -99,3 +99,23 @@ fn errors_say_whose_fault_they_are_and_what_would_help() {
     assert_eq!(unknown.kind(), Kind::Usage);
     assert!(unknown.to_string().contains("`nobody`"));
 }
+
+#[test]
+fn an_observer_stops_compression() {
+    let model = Model::read(&example("shapes.onnx"), &ModelOptions::default()).unwrap();
+    struct Tired(std::sync::atomic::AtomicUsize);
+    impl sdc::Observer for Tired {
+        fn at(&self, _: usize, _: usize, _: &str) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        fn cancelled(&self) -> bool {
+            self.0.load(std::sync::atomic::Ordering::Relaxed) > 1
+        }
+    }
+    let fused = sdc::compress::fuse(&model.graph).unwrap();
+    let tired = Tired(0.into());
+    let error = sdc::compress::compress(fused.clone(), &Default::default(), &tired).unwrap_err();
+    assert_eq!(error.kind(), Kind::Cancelled);
+    let sets = sdc::Calibration::of_sets(Vec::new(), &fused);
+    assert_eq!(sets.map(|_| ()).unwrap_err().kind(), Kind::Usage);
+}

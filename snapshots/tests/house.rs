@@ -49,6 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "sdc-passes",
         ],
     ),
+    ("sdc-python", &["sdc", "sdc-artifact", "sdc-ir", "sdc-passes"]),
     ("sdc-snapshots", &[]),
 ];
 
@@ -61,6 +62,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("clap", &["sdc-cli"]),
     ("indicatif", &["sdc-cli"]),
     ("miette", &["sdc-cli"]),
+    ("numpy", &["sdc-python"]),
+    ("pyo3", &["sdc-python"]),
 ];
 
 /// Lines a file of any kind may have, unless a program wrote it.
@@ -163,7 +166,7 @@ fn nobody_uses_the_snapshots_or_the_binary() {
     let mut faults = Vec::new();
     for c in workspace() {
         let all = &c.used() | &c.dependencies("dev-dependencies");
-        for d in ["sdc-snapshots", "sdc-cli"] {
+        for d in ["sdc-snapshots", "sdc-cli", "sdc-python"] {
             if all.contains(d) {
                 faults.push(format!("{} must not use {d}, not even in tests", c.name));
             }

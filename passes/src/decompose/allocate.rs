@@ -18,6 +18,19 @@ pub enum Wish {
     Size(usize),
 }
 
+/// The wish in words: `ratio 7`.
+impl std::fmt::Display for Wish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Wish::Ratio(x) => write!(f, "ratio {x}"),
+            Wish::Bits(x) => write!(f, "bits {x}"),
+            Wish::Density(x) => write!(f, "density {x}"),
+            Wish::Budget(x) => write!(f, "budget {x}"),
+            Wish::Size(x) => write!(f, "size {x}"),
+        }
+    }
+}
+
 /// A form a layer could take.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Candidate {

@@ -188,6 +188,9 @@ pub enum DecomposeError {
     /// The network could not be run on the calibration inputs.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// Whoever heard of the progress wanted no more.
+    #[error("stopped amid the work")]
+    Stopped,
     /// A sample could not be read or made.
     #[error("calibration inputs: {0}")]
     Samples(String),
@@ -204,7 +207,7 @@ pub enum DecomposeError {
         fixed: usize,
     },
     /// The wish is no positive number, or a share above one.
-    #[error("{0:?} cannot be met by any model")]
+    #[error("{0} cannot be met by any model")]
     Wish(Wish),
     /// A density for a layer that is not there, or no share, or without [`Wish::Density`] for the others.
     #[error("density {1} of layer `{0}`: {2}")]

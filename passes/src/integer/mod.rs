@@ -79,14 +79,14 @@ pub enum IntegerError {
     Infer(#[from] InferError),
 }
 
-/// Turns a network into integers.
+/// Turns a network into integers. Where `progress` says false, the work ends.
 ///
 /// # Errors
 /// See [`IntegerError`].
 pub fn run(
     graph: &Graph,
     options: &Options<'_>,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Integer, IntegerError> {
     let quantised = graph
         .nodes()

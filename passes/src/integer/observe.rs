@@ -1,6 +1,7 @@
 //! What representative inputs make of every value of a network.
 
 use super::{Histogram, IntegerError, Options, Progress};
+use crate::decompose::DecomposeError;
 use crate::decompose::evaluate::Evaluator;
 use rayon::prelude::*;
 use sdc_interp::{EvalError, eval_op};
@@ -17,7 +18,7 @@ const BATCH: usize = 8;
 pub fn observe(
     graph: &Graph,
     options: &Options<'_>,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<(Vec<Option<Histogram>>, f64), IntegerError> {
     let dense = rebuilt(graph)?;
     let network = Evaluator::new(&dense);
@@ -62,7 +63,9 @@ pub fn observe(
             drift = moved(&earlier, &now);
             (earlier, next_look) = (now, 2 * done);
         }
-        progress(Progress { done, total, drift });
+        if !progress(Progress { done, total, drift }) {
+            return Err(DecomposeError::Stopped.into());
+        }
     }
     Ok((all, drift))
 }

@@ -94,13 +94,10 @@ impl<'a> Checker<'a> {
         let actual = ready.subject.run(&ready.inputs)?;
         let rows = |expected: &[Tensor], class: &dyn Fn(usize) -> Class| -> Vec<Row> {
             let outputs = names.iter().zip(actual.iter().zip(expected)).enumerate();
-            let row = |(i, (name, (actual, expected))): (usize, (&String, (&Tensor, &Tensor)))| {
-                Row::new(
-                    set.name(),
-                    name,
-                    &ready.fixed,
-                    &compare(actual, expected, class(i)),
-                )
+            let row = |(i, (name, (actual, expected))): (usize, (&String, (&Tensor, &Tensor)))| Row {
+                data_set: set.name(),
+                fixed: ready.fixed.clone(),
+                ..Row::new(name, &compare(actual, expected, class(i)))
             };
             outputs.map(row).collect()
         };
@@ -151,7 +148,18 @@ fn count(set: &DataSet, what: &str, given: usize, wanted: usize) -> Error {
 }
 
 impl Row {
-    fn new(data_set: String, output: &str, fixed: &[String], report: &Report) -> Self {
+    /// An output against what was expected, of no data set. `step` is the quantisation step of the output, if it has one.
+    pub fn of(
+        output: &str,
+        actual: &Tensor,
+        expected: &Tensor,
+        tolerance: Tolerance,
+        step: Option<f64>,
+    ) -> Self {
+        Self::new(output, &compare(actual, expected, tolerance.class(step)))
+    }
+
+    fn new(output: &str, report: &Report) -> Self {
         let allowed = match report.class {
             Class::Quantised { step } => Some(4.0 * step),
             _ if !report.expected.dtype.is_float() => Some(0.0),
@@ -160,9 +168,9 @@ impl Row {
             Class::Elementwise { .. } => None,
         };
         Self {
-            data_set,
+            data_set: String::new(),
             output: output.to_owned(),
-            fixed: fixed.to_vec(),
+            fixed: Vec::new(),
             passed: report.passed(),
             max_error: report.max_abs,
             scale: report.scale,
@@ -198,22 +206,13 @@ mod tests {
     #[test]
     fn rows_say_what_was_allowed() {
         let t = |x: f32| Tensor::from_elements(vec![1], vec![x]).unwrap();
-        let row = Row::new(
-            "set".into(),
-            "y",
-            &[],
-            &compare(&t(1.00001), &t(1.0), Class::ROUNDING),
-        );
+        let row = |a, b| Row::of("y", &t(a), &t(b), Tolerance::default(), None);
+        let close = row(1.00001, 1.0);
         assert!(
-            row.passed && row.to_string().ends_with("allowed 1.000e-4"),
-            "{row}"
+            close.passed && close.to_string().ends_with("allowed 1.000e-4"),
+            "{close}"
         );
-        let row = Row::new(
-            "set".into(),
-            "y",
-            &[],
-            &compare(&t(1.1), &t(1.0), Class::ROUNDING),
-        );
+        let row = row(1.1, 1.0);
         assert!(!row.passed && row.to_string().contains("differs"), "{row}");
     }
 }

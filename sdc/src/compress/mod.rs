@@ -2,7 +2,9 @@
 
 mod report;
 
-pub use report::{CompressionReport, LAYERS_KEY, LayerRow, OutputRow, Piece, Wanted, density, form};
+pub use report::{
+    CompressionReport, LAYERS_KEY, LayerRow, OutputRow, Piece, Wanted, density, form, solver_name,
+};
 pub use sdc_passes::decompose::{Options as CompressOptions, Solver, Wish};
 
 use crate::error::{Error, Result};
@@ -33,6 +35,7 @@ pub struct Compressed {
 pub fn compress(fused: Graph, options: &CompressOptions<'_>, observer: &dyn Observer) -> Result<Compressed> {
     let plan = decompose::run(&fused, options, &mut |p| {
         observer.at(p.done, p.total, &format!("{}: {}", p.stage, p.layer));
+        !observer.cancelled()
     })?;
     let graph = decompose::install(&fused, &plan)?;
     Ok(Compressed {

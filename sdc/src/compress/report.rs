@@ -1,6 +1,6 @@
 //! What compression did, layer by layer and byte by byte, and what it costs at the outputs.
 
-use super::{CompressOptions, Compressed, Solver, Wish};
+use super::{CompressOptions, Compressed, Solver};
 use crate::artifact::{self, Directory, Program};
 use crate::compile::Options;
 use crate::error::{Error, Result};
@@ -147,7 +147,7 @@ impl CompressionReport {
             model: wanted.model.clone(),
             output: String::new(),
             output_bytes: 0,
-            wish: wish_text(&wanted.options.wish),
+            wish: wanted.options.wish.to_string(),
             solver: solver_name(&wanted.options.solver).to_owned(),
             calibration_inputs: wanted.options.calibration.map_or(0, Samples::count),
             float_bytes,
@@ -316,19 +316,8 @@ fn outputs(compressed: &Compressed, wanted: &Wanted<'_>, observer: &dyn Observer
     Ok(sums.into_iter().map(row).collect())
 }
 
-/// The wish in words: `ratio 7`.
-fn wish_text(wish: &Wish) -> String {
-    match wish {
-        Wish::Ratio(x) => format!("ratio {x}"),
-        Wish::Bits(x) => format!("bits {x}"),
-        Wish::Density(x) => format!("density {x}"),
-        Wish::Budget(x) => format!("budget {x}"),
-        Wish::Size(x) => format!("size {x}"),
-    }
-}
-
 /// The method's name, as on the command line.
-fn solver_name(solver: &Solver) -> &'static str {
+pub fn solver_name(solver: &Solver) -> &'static str {
     match solver {
         Solver::Released(_) => "released",
         Solver::RowSearch => "row-search",

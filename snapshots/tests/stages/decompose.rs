@@ -56,6 +56,6 @@ fn compressed(fused: &Graph, threads: usize) -> Result<Graph, String> {
         threads,
         ..Options::default()
     };
-    let plan = run(fused, &options, &mut |_| {}).map_err(|e| e.to_string())?;
+    let plan = run(fused, &options, &mut |_| true).map_err(|e| e.to_string())?;
     install(fused, &plan).map_err(|e| e.to_string())
 }

@@ -44,7 +44,7 @@ pub fn start(case: &Case) -> Result<Graph, String> {
         samples: &samples,
         limit: 4,
     };
-    let converted = integer::run(&fused, &options, &mut |_| {}).map_err(|e| e.to_string())?;
+    let converted = integer::run(&fused, &options, &mut |_| true).map_err(|e| e.to_string())?;
     Ok(converted.graph)
 }
 

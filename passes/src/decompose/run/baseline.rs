@@ -1,6 +1,6 @@
 //! The baseline: every layer by the released solver, in the published form.
 
-use super::{Inputs, Run};
+use super::{Inputs, Run, Told};
 use crate::decompose::{Choice, DecomposeError, LayerResult, Plan, Progress, released};
 use sdc_ir::sd::Stored;
 
@@ -9,7 +9,7 @@ impl Run<'_> {
     pub(super) fn released(
         &self,
         options: &released::ReleasedOptions,
-        progress: &mut (dyn FnMut(Progress<'_>) + Send),
+        progress: &mut Told<'_>,
     ) -> Result<Plan, DecomposeError> {
         let mut plan = Plan {
             layers: Vec::new(),
@@ -18,12 +18,16 @@ impl Run<'_> {
         };
         for (l, layer) in self.layers.iter().enumerate() {
             let name = layer.name();
-            progress(Progress {
+            let (done, total) = (l, self.layers.len());
+            let on = progress(Progress {
                 stage: "solve",
-                done: l,
-                total: self.layers.len(),
+                done,
+                total,
                 layer: &name,
             });
+            if !on {
+                return Err(DecomposeError::Stopped);
+            }
             let weight = released::decompose(&layer.geometry, &self.rows[l], options);
             let stored = Stored::Sd(weight);
             let inputs = Inputs {

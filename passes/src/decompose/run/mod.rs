@@ -41,21 +41,20 @@ const LEAST_SAMPLES: usize = 8;
 const PROBE_BUDGET: f64 = 0.08e12;
 const LEAST_PROBES: usize = 6;
 
-/// Decomposes the weights of a graph after fusion.
+/// Decomposes the weights of a graph after fusion. Where `progress` says false, the work ends.
 ///
 /// # Errors
 /// See [`DecomposeError`]; among them a wish that cannot be met.
-pub fn run(
-    graph: &Graph,
-    options: &Options<'_>,
-    progress: &mut (dyn FnMut(Progress<'_>) + Send),
-) -> Result<Plan, DecomposeError> {
+pub fn run(graph: &Graph, options: &Options<'_>, progress: &mut Told<'_>) -> Result<Plan, DecomposeError> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .build();
     let pool = pool.map_err(|e| DecomposeError::Threads(e.to_string()))?;
     pool.install(|| Run::new(graph, options)?.plan(progress))
 }
+
+/// Hears of progress; false ends the work.
+type Told<'a> = dyn FnMut(Progress<'_>) -> bool + Send + 'a;
 
 struct Run<'a> {
     graph: &'a Graph,
@@ -191,20 +190,22 @@ impl<'a> Run<'a> {
         bytes.next_multiple_of(self.options.alignment.max(1))
     }
 
-    fn plan(&self, progress: &mut (dyn FnMut(Progress<'_>) + Send)) -> Result<Plan, DecomposeError> {
-        let report = |progress: &mut (dyn FnMut(Progress<'_>) + Send), stage, done: usize| {
+    fn plan(&self, progress: &mut Told<'_>) -> Result<Plan, DecomposeError> {
+        let report = |progress: &mut Told<'_>, stage, done: usize| {
             let name = self.layers.get(done).map(Layer::name).unwrap_or_default();
-            progress(Progress {
+            let (total, layer) = (self.layers.len(), name.as_str());
+            let on = progress(Progress {
                 stage,
                 done,
-                total: self.layers.len(),
-                layer: &name,
+                total,
+                layer,
             });
+            on.then_some(()).ok_or(DecomposeError::Stopped)
         };
         if let Solver::Released(options) = &self.options.solver {
             return self.released(options, progress);
         }
-        report(progress, "measure", 0);
+        report(progress, "measure", 0)?;
         let float = Evaluator::new(self.graph);
         let inputs = self.inputs(&float)?;
         let kept = self.patterns(&inputs);
@@ -221,7 +222,7 @@ impl<'a> Run<'a> {
             .map(|all| all.into_iter().flatten().collect())
             .collect();
         for (l, layer) in self.layers.iter().enumerate() {
-            report(progress, "price", l);
+            report(progress, "price", l)?;
             probe.walk.advance(&float, None, layer.users[0])?;
             let kept = kept.as_ref().map(|k| k[l].as_slice());
             offers.push(self.offers(l, &inputs, &float, &probe, kept)?);
@@ -245,7 +246,7 @@ impl<'a> Run<'a> {
             _ => None,
         };
         for (l, layer) in self.layers.iter().enumerate() {
-            report(progress, "solve", l);
+            report(progress, "solve", l)?;
             let offer = &offers[l][chosen[l]];
             let moments = match &mut walk {
                 Some(walk) => {

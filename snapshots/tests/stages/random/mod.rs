@@ -200,7 +200,7 @@ fn everything(graph: &Graph, i: u64) -> Result<(), String> {
         limit: 2,
     };
     // Networks without anything to convert are refused.
-    if let Ok(converted) = integer::run(&fused, &options, &mut |_| {}) {
+    if let Ok(converted) = integer::run(&fused, &options, &mut |_| true) {
         stages::compile(&converted.graph, ScheduleOptions::default())
             .map_err(|e| format!("integers: {e}"))?;
         native::check_on(&converted.graph, ("native", true), false).map_err(|e| format!("integers: {e}"))?;

@@ -1,15 +1,17 @@
 //! From a tile module to an object.
 
+use crate::bodies::{self, Bodies};
 use crate::emit::{self, Target};
 use crate::entry::Dispatch;
 use crate::error::{Error, FuncError};
 use crate::link::{Linker, task_signature};
-use crate::{CpuSpec, codegen, entry};
+use crate::{CpuSpec, entry};
 use cranelift_codegen::ir;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
-use cranelift_module::{FuncId, Module as _};
+use cranelift_module::FuncId;
+use sdc_ir::Digest;
 use sdc_ir::tile::{Func, Module};
 use sdc_lower::Placement;
 use std::collections::BTreeMap;
@@ -59,7 +61,7 @@ pub struct CompiledObject {
 /// What became of one tile function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiled {
-    /// Its local symbol.
+    /// Its local symbol: that of the first function with the same code.
     pub symbol: String,
     /// Bytes of machine code.
     pub code_size: usize,
@@ -108,17 +110,18 @@ fn compile_with(
     let target = Target::new(options);
     let mut builder = FunctionBuilderContext::new();
 
-    let mut jobs = Vec::new();
-    let mut functions = Vec::new();
-    let mut steps = Vec::new();
-    let funcs = || module.prepare.iter().chain(&module.funcs);
-    for (index, func) in funcs().enumerate() {
+    let funcs: Vec<&Func> = module.prepare.iter().chain(&module.funcs).collect();
+    let mut bodies = Bodies::new(&*isa, |position: Option<usize>, source| match position {
+        Some(index) => located(funcs[index], source),
+        None => Error::Entry(source),
+    });
+    let mut known: BTreeMap<Digest, usize> = BTreeMap::new();
+    let mut functions: Vec<Compiled> = Vec::new();
+    let mut steps: Vec<(FuncId, Option<u64>)> = Vec::new();
+    for (index, &func) in funcs.iter().enumerate() {
         let body = sdc_lower::expand(func, |kernel| options.kernels.contains_key(kernel));
-        let symbol = format!("{}__{index}_{}", options.name, identifier(&func.name));
-        let id = linker.declare(&symbol, false, &task_signature())?;
         let tasks = sdc_lower::tasks(&body);
-        let mut code =
-            ir::Function::with_name_signature(ir::UserFuncName::user(0, id.as_u32()), task_signature());
+        let mut code = ir::Function::with_name_signature(Default::default(), task_signature());
         emit::function(
             module,
             &body,
@@ -129,7 +132,15 @@ fn compile_with(
             &mut builder,
         )
         .map_err(|e| located(func, e))?;
-        jobs.push((id, code));
+        let first = *known.entry(bodies::digest(&code)).or_insert(index);
+        let (id, symbol) = if let Some(function) = functions.get(first) {
+            (steps[first].0, function.symbol.clone())
+        } else {
+            let symbol = format!("{}__{index}_{}", options.name, identifier(&func.name));
+            let id = linker.declare(&symbol, false, &task_signature())?;
+            bodies.add(id, code, Some(index), &mut linker)?;
+            (id, symbol)
+        };
         steps.push((id, tasks));
         functions.push(Compiled {
             symbol,
@@ -138,7 +149,7 @@ fn compile_with(
             is_call: index >= module.prepare.len() && dispatch.call(tasks).is_some(),
         });
     }
-    jobs.extend(entry::functions(
+    for (id, code) in entry::functions(
         placement,
         options,
         module,
@@ -146,21 +157,12 @@ fn compile_with(
         (&steps[module.prepare.len()..], dispatch),
         &mut linker,
         &mut builder,
-    )?);
-
-    let ids: Vec<FuncId> = jobs.iter().map(|(id, _)| *id).collect();
-    for (at, (id, code)) in ids.into_iter().zip(codegen::all(jobs, &*isa)).enumerate() {
-        let code = code.map_err(|source| match funcs().nth(at) {
-            Some(func) => located(func, source),
-            None => Error::Entry(source),
-        })?;
-        linker
-            .module
-            .define_function_bytes(id, code.align, &code.bytes, &code.relocs)
-            .map_err(Box::new)?;
-        if let Some(function) = functions.get_mut(at) {
-            function.code_size = code.bytes.len();
-        }
+    )? {
+        bodies.add(id, code, None, &mut linker)?;
+    }
+    let sizes = bodies.finish(&mut linker)?;
+    for (function, (id, _)) in functions.iter_mut().zip(&steps) {
+        function.code_size = sizes[id];
     }
     let kernels = linker.kernels();
     Ok(CompiledObject {

@@ -8,6 +8,7 @@
 //! and the registry's bodies shape the loops), calls into any library, writable data, and unwind tables.
 #![deny(missing_docs)]
 
+mod bodies;
 mod codegen;
 mod compile;
 pub mod cpu;

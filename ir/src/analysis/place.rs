@@ -4,8 +4,14 @@
 //! lowest or the tightest gap that the units already placed leave it; several orders are tried, then a local search
 //! changes the best order and the choice of pairs. Nothing depends on time or chance: the random numbers have a fixed
 //! seed and the effort is counted in steps. The search ends early when the peak equals the lower bound.
+//!
+//! All of this knows every two items that meet. Where these are too many, one [sweep](super::sweep) through time decides.
 
 use super::problem::{Pair, Problem};
+use super::sweep;
+
+/// Meetings of two items beyond which there is no search: trying the orders then takes a second.
+const MEETINGS: usize = 1 << 18;
 
 /// Offsets for every item.
 #[derive(Clone, Debug)]
@@ -20,6 +26,10 @@ pub struct Solution {
 
 /// A good solution.
 pub fn solve(problem: &Problem, effort: usize) -> Solution {
+    if problem.meetings() > MEETINGS {
+        let wanted = Choice::matching(problem, |_| true);
+        return sweep::solve(problem, &wanted.pairs(problem));
+    }
     let mut search = Search {
         problem,
         bound: problem.lower_bound(),

@@ -52,11 +52,17 @@ impl Problem {
         };
         let mut pairs: Vec<Pair> = pairs.into_iter().filter(legal).collect();
         pairs.sort_by_key(|p| p.time);
-        let mut live = vec![0; times];
+        // What begins and ends at each time, then their sums. A difference may be negative for a moment, a sum is not.
+        let mut live = vec![0usize; times + 1];
         for item in &items {
-            live[item.first..=item.last]
-                .iter_mut()
-                .for_each(|l| *l += item.size);
+            live[item.first] = live[item.first].wrapping_add(item.size);
+            live[item.last + 1] = live[item.last + 1].wrapping_sub(item.size);
+        }
+        live.pop();
+        let mut sum = 0usize;
+        for l in &mut live {
+            sum = sum.wrapping_add(*l);
+            *l = sum;
         }
         Self { items, pairs, live }
     }
@@ -64,6 +70,18 @@ impl Problem {
     /// Total size of the items live at a time, nothing shared.
     pub fn live(&self, time: usize) -> usize {
         self.live[time]
+    }
+
+    /// How many two items are needed at the same time.
+    pub fn meetings(&self) -> usize {
+        let mut firsts: Vec<usize> = self.items.iter().map(|i| i.first).collect();
+        let mut lasts: Vec<usize> = self.items.iter().map(|i| i.last).collect();
+        firsts.sort_unstable();
+        lasts.sort_unstable();
+        // Of those that begin before an item, or with it, all meet it but those that have ended.
+        let met = firsts.iter().enumerate();
+        met.map(|(before, first)| before - lasts.partition_point(|last| last < first))
+            .sum()
     }
 
     /// Bytes a pair saves.

@@ -1,5 +1,5 @@
 //! An independent checker of memory plans. It shares no code with the planner: it finds out for itself which buffers
-//! each function touches, compares every two buffers, and where two share memory in a function it goes through the addresses
+//! each function touches, compares every two buffers that overlap, and where two share memory in a function it goes through the addresses
 //! ([`replay`](super::replay)).
 
 use super::Plan;
@@ -79,35 +79,94 @@ pub fn check(module: &Module, plan: &Plan) -> Vec<PlanFault> {
                 if end > plan.arena_size {
                     faults.push(PlanFault::Outside(buffer, end));
                 }
-                placed.push((buffer, start, end));
+                placed.push(Placed { buffer, start, end });
             }
             (Some(_), _, _) => faults.push(PlanFault::NotTemporary(buffer)),
         }
     }
-    // In order of their first use each is compared with those that are not yet past.
-    placed.sort_by_key(|&(b, ..)| uses[b.index()].first().copied());
-    let mut alive: Vec<(Buffer, usize, usize)> = Vec::new();
-    for (b, b_start, b_end) in placed {
-        let now = uses[b.index()].first();
-        alive.retain(|&(a, ..)| uses[a.index()].last() >= now);
-        for &(a, a_start, a_end) in &alive {
-            let apart = a_end <= b_start || b_end <= a_start || a_start == a_end || b_start == b_end;
-            if apart {
-                continue;
-            }
-            let pair = (a.min(b), a.max(b));
-            match code.sharing(&uses, (a, a_start), (b, b_start)) {
+    // In order of their first use each is compared with those that are not yet past and lie where it does.
+    placed.sort_by_key(|p| uses[p.buffer.index()].first().copied());
+    let mut alive = Alive::default();
+    for new in placed.into_iter().filter(|p| p.start < p.end) {
+        let span = &uses[new.buffer.index()];
+        let (Some(&first), Some(&last)) = (span.first(), span.last()) else {
+            continue;
+        };
+        alive.forget(first);
+        let mut apart = true;
+        for old in alive.around(&new) {
+            let pair = (old.buffer.min(new.buffer), old.buffer.max(new.buffer));
+            match code.sharing(&uses, (old.buffer, old.start), (new.buffer, new.start)) {
                 Verdict::Unharmed => {}
-                Verdict::Harmed => faults.push(PlanFault::Overlap(pair.0, pair.1)),
+                Verdict::Harmed => {
+                    apart = false;
+                    faults.push(PlanFault::Overlap(pair.0, pair.1));
+                }
                 Verdict::TooLong => faults.push(PlanFault::NotShown(pair.0, pair.1)),
             }
         }
-        alive.push((b, b_start, b_end));
+        alive.add(new, last, apart);
     }
     if plan.arena_size < plan.lower_bound {
         faults.push(PlanFault::BelowBound(plan.arena_size, plan.lower_bound));
     }
     faults
+}
+
+/// A buffer and its bytes in the arena.
+#[derive(Clone, Copy)]
+struct Placed {
+    buffer: Buffer,
+    start: usize,
+    end: usize,
+}
+
+/// Buffers that are needed now. As long as a plan is right, those that overlap begin at the same byte.
+#[derive(Default)]
+struct Alive {
+    /// By first byte.
+    right: BTreeMap<usize, Vec<Placed>>,
+    /// Those that were found to overlap another one and begin elsewhere: none, unless the plan is wrong.
+    wrong: Vec<(usize, Placed)>,
+    /// First bytes by the last function of the buffer.
+    ends: BTreeMap<usize, Vec<Placed>>,
+}
+
+impl Alive {
+    /// Drops what no function from `now` on touches.
+    fn forget(&mut self, now: usize) {
+        while let Some(entry) = self.ends.first_entry().filter(|e| *e.key() < now) {
+            for old in entry.remove() {
+                if let Some(same) = self.right.get_mut(&old.start) {
+                    same.retain(|p| p.buffer != old.buffer);
+                    if same.is_empty() {
+                        self.right.remove(&old.start);
+                    }
+                }
+            }
+        }
+        self.wrong.retain(|(last, _)| *last >= now);
+    }
+
+    /// Buffers that overlap a new one. Of those that begin before it, only those that begin last can reach it.
+    fn around(&self, new: &Placed) -> Vec<Placed> {
+        let before = self.right.range(..=new.start).next_back();
+        let inside = self.right.range(new.start + 1..new.end);
+        let right = before.into_iter().chain(inside).flat_map(|(_, same)| same);
+        let all = right.chain(self.wrong.iter().map(|(_, p)| p));
+        all.filter(|old| old.start < new.end && new.start < old.end)
+            .copied()
+            .collect()
+    }
+
+    fn add(&mut self, new: Placed, last: usize, apart: bool) {
+        if apart {
+            self.right.entry(new.start).or_default().push(new);
+            self.ends.entry(last).or_default().push(new);
+        } else {
+            self.wrong.push((last, new));
+        }
+    }
 }
 
 /// The functions whose addresses were looked at.

@@ -28,7 +28,10 @@ pub fn pairs(module: &Module, lifetimes: &Arena<Buffer, Option<Lifetime>>) -> Ve
         if inputs.is_empty() || outputs.is_empty() {
             continue;
         }
-        let accesses = Accesses::of(module, code, |b| inputs.contains(&b) || outputs.contains(&b));
+        let accesses = Accesses::of(module, code, |b| {
+            module.buffers[b].kind == BufferKind::Temp
+                && lifetimes[b].is_some_and(|l| l.first < l.last && (l.first == func || l.last == func))
+        });
         for &input in inputs {
             for &output in outputs {
                 if accesses.may_lie_over(output, input) {

@@ -1,9 +1,9 @@
 //! A plan as a table and as data for JSON.
 
-use super::{Plan, allocated, label, prepared};
-use sdc_ir::entity::EntityId;
+use super::{Lifetime, Plan, allocated, label, prepared};
 use sdc_ir::tile::{Buffer, Module};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// A memory plan with the user's names.
@@ -38,8 +38,11 @@ pub struct FunctionRow {
     pub origins: Vec<String>,
     /// Arena bytes in use while it runs.
     pub live_bytes: usize,
-    /// Temporaries live while it runs, by id.
-    pub live: Vec<String>,
+    /// How many temporaries are live while it runs.
+    pub live_count: usize,
+    /// The first of them, by id: all of them would make the report quadratic.
+    #[serde(serialize_with = "ids")]
+    pub live: Vec<Buffer>,
 }
 
 /// A temporary.
@@ -70,6 +73,13 @@ pub struct InPlaceRow {
     pub output: String,
 }
 
+/// Live temporaries that are named for one function.
+const NAMED: usize = 32;
+
+fn ids<S: Serializer>(buffers: &[Buffer], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(buffers.iter().map(ToString::to_string))
+}
+
 /// The report of a plan.
 pub fn report(module: &Module, plan: &Plan) -> Report {
     let mut buffers: Vec<(usize, usize, BufferRow)> = Vec::new();
@@ -88,12 +98,28 @@ pub fn report(module: &Module, plan: &Plan) -> Report {
         buffers.push((life.first, offset, row));
     }
     buffers.sort_by_key(|&(first, offset, _)| (first, offset));
-    let functions = module.funcs.iter().enumerate().map(|(index, func)| FunctionRow {
-        index,
-        name: func.name.clone(),
-        origins: func.origins.iter().map(ToString::to_string).collect(),
-        live_bytes: plan.live_bytes[index],
-        live: live_at(plan, index).map(|b| b.to_string()).collect(),
+    // Functions in their order, and what begins and ends between them.
+    let mut begins: Vec<Vec<Buffer>> = vec![Vec::new(); module.funcs.len()];
+    let mut ends = begins.clone();
+    for (buffer, life) in placed(plan) {
+        begins[life.first].push(buffer);
+        ends[life.last].push(buffer);
+    }
+    let mut live = BTreeSet::new();
+    let functions = module.funcs.iter().enumerate().map(|(index, func)| {
+        live.extend(&begins[index]);
+        let row = FunctionRow {
+            index,
+            name: func.name.clone(),
+            origins: func.origins.iter().map(ToString::to_string).collect(),
+            live_bytes: plan.live_bytes[index],
+            live_count: live.len(),
+            live: live.iter().copied().take(NAMED).collect(),
+        };
+        ends[index].iter().for_each(|b| {
+            live.remove(b);
+        });
+        row
     });
     let in_place = plan.shared.iter().map(|p| InPlaceRow {
         function: p.func,
@@ -112,12 +138,18 @@ pub fn report(module: &Module, plan: &Plan) -> Report {
     }
 }
 
+/// Temporaries with memory, and when they are live.
+fn placed(plan: &Plan) -> impl Iterator<Item = (Buffer, Lifetime)> {
+    plan.lifetimes
+        .iter()
+        .filter_map(|(b, &life)| plan.offsets[b].and(Some((b, life?))))
+}
+
 /// Temporaries with memory while function `index` runs.
 pub(super) fn live_at(plan: &Plan, index: usize) -> impl Iterator<Item = Buffer> {
-    plan.lifetimes.ids().filter(move |&b| {
-        plan.offsets[Buffer::new(b.index())].is_some()
-            && plan.lifetimes[b].is_some_and(|l| l.first <= index && index <= l.last)
-    })
+    placed(plan)
+        .filter(move |(_, l)| l.first <= index && index <= l.last)
+        .map(|(b, _)| b)
 }
 
 impl fmt::Display for Report {
@@ -131,13 +163,17 @@ impl fmt::Display for Report {
             } else {
                 ' '
             };
+            let mut live: Vec<String> = row.live.iter().map(ToString::to_string).collect();
+            if row.live.len() < row.live_count {
+                live.push(format!("and {} more", row.live_count - row.live.len()));
+            }
             writeln!(
                 f,
                 "{:>5} {:>12}{mark} {:<40} {}",
                 row.index,
                 row.live_bytes,
                 row.origins.join(" + "),
-                row.live.join(" ")
+                live.join(" ")
             )?;
         }
         writeln!(f)?;

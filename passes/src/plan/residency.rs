@@ -39,7 +39,12 @@ pub struct Residency {
 /// Chooses transient weights, the largest first, until at most `limit` bytes are in memory at a time, or as few as can be where
 /// single functions need more. `calls` says of each function of the module whether it is a call of `parallel_for`.
 pub fn residency(module: &Module, calls: &[bool], limit: usize) -> Residency {
-    let call_of = |func: usize| calls.iter().take(func).filter(|&&call| call).count();
+    let mut before = vec![0];
+    before.extend(calls.iter().scan(0, |sum, &call| {
+        *sum += usize::from(call);
+        Some(*sum)
+    }));
+    let call_of = |func: usize| before[func.min(calls.len())];
     let lives = lifetimes(module);
     let in_part = read_in_part(module);
     let mut weights: BTreeMap<Weight, Read> = BTreeMap::new();

@@ -2,9 +2,9 @@
 
 use sdc_ir::analysis::macs;
 use sdc_ir::graph::Origin;
-use sdc_ir::tile::{Buffer, Func, Inst, Stmt};
+use sdc_ir::tile::{Buffer, Inst, Stmt};
 use sdc_passes::pipeline::Compiled;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One function of the compiled model.
 #[derive(Debug, Clone)]
@@ -26,6 +26,12 @@ pub struct Function {
 /// The functions of a model, in the order they run.
 pub fn of(compiled: &Compiled) -> Vec<Function> {
     let module = &compiled.lowered.module;
+    // Work of the node each function was made from: the one with the same origins.
+    let mut work: BTreeMap<&[Origin], u64> = BTreeMap::new();
+    for node in compiled.graph.nodes().values() {
+        let most = work.entry(&node.origins).or_default();
+        *most = macs::of(&compiled.graph, node).max(*most);
+    }
     module
         .funcs
         .iter()
@@ -40,21 +46,12 @@ pub fn of(compiled: &Compiled) -> Vec<Function> {
                 name: func.name.clone(),
                 origins: func.origins.clone(),
                 kernels: kernels.into_iter().collect(),
-                macs: macs_of(compiled, func),
+                macs: work.get(&func.origins[..]).copied().unwrap_or(0),
                 bytes: bytes.sum(),
                 tasks: sdc_lower::tasks(func).unwrap_or(1),
             }
         })
         .collect()
-}
-
-/// Work of the node the function was made from: the one with the same origins.
-fn macs_of(compiled: &Compiled, func: &Func) -> u64 {
-    let nodes = compiled.graph.nodes().values();
-    let work = nodes
-        .filter(|n| n.origins == func.origins)
-        .map(|n| macs::of(&compiled.graph, n));
-    work.max().unwrap_or(0)
 }
 
 fn touched(stmts: &[Stmt], buffers: &mut BTreeSet<Buffer>, kernels: &mut BTreeSet<String>) {

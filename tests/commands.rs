@@ -480,11 +480,17 @@ fn what_cannot_be_done_is_said_in_our_words() {
     let dir = Dir::new();
     let (model, out) = (example("shapes.onnx"), dir.path("out"));
     let text = fails(2, ["compile", &model, "-o", &out, "--weights", "streamed"]);
-    assert!(text.contains("the model has none") && text.contains("sdc compress"), "{text}");
+    assert!(
+        text.contains("the model has none") && text.contains("sdc compress"),
+        "{text}"
+    );
     assert!(!fs::exists(&out).unwrap());
     ok(["compile", &model, "-o", &out]);
     let text = fails(2, ["check", &out]);
-    assert!(text.contains("no recorded inputs") && text.contains("--data DIR"), "{text}");
+    assert!(
+        text.contains("no recorded inputs") && text.contains("--data DIR"),
+        "{text}"
+    );
     let small = dir.path("small.onnx");
     let text = fails(2, ["compress", &model, "-o", &small, "--ratio", "0"]);
     assert!(text.contains("ratio 0 cannot be met"), "{text}");

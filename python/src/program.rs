@@ -11,6 +11,7 @@ use sdc_artifact::interface::{Interface, TensorSpec};
 use sdc_artifact::load::Instance;
 use sdc_artifact::manifest::Kind;
 use sdc_artifact::pool::Pool;
+use sdc_passes::decompose::Samples;
 use sdc_passes::plan::{report, svg};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -263,7 +264,8 @@ fn compiled(given: Given, wanted: Wanted, watcher: &Watcher) -> sdc::Result<Made
         let calibration = (!sets.is_empty())
             .then(|| Calibration::of_sets(sets, &fused))
             .transpose()?;
-        let (samples, limit) = (calibration.as_ref(), wanted.calib_samples);
+        let samples = calibration.as_ref().map(|c| c as &dyn Samples);
+        let limit = wanted.calib_samples;
         model.graph = sdc::to_integers(&fused, samples, &Preprocessing::default(), limit, watcher)?.0;
     }
     let target = target.with_streamed(wanted.streamed, &model.graph)?;

@@ -47,6 +47,7 @@ def test_real_models(path):
     """sdc's session and ONNX Runtime's, as a script would use either."""
     import onnxruntime
 
+    onnxruntime.set_default_logger_severity(3)
     results = []
     for module in (onnxruntime, sdc):
         session = module.InferenceSession(str(path), providers=["CPUExecutionProvider"])

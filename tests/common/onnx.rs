@@ -184,25 +184,6 @@ pub fn symbolic() -> Vec<u8> {
         .bytes()
 }
 
-/// Two linear interpolations of integers, which import but have no code.
-pub fn interpolated_integers() -> Vec<u8> {
-    let mut net = Net::new()
-        .int_input("x", &[1, 1, 4, 4])
-        .ints("eight", &[1, 1, 8, 8])
-        .ints("nine", &[1, 1, 9, 9])
-        .node("Resize", &["x", "", "", "eight"], "y", &[])
-        .node("Resize", &["x", "", "", "nine"], "z", &[]);
-    for node in &mut net.graph.node {
-        node.attribute.push(AttributeProto {
-            name: Some("mode".to_owned()),
-            r#type: Some(attribute_type::STRING),
-            s: Some(b"linear".to_vec().into()),
-            ..Default::default()
-        });
-    }
-    net.output("y").output("z").bytes()
-}
-
 /// `y = reshape(x, shape) + by`, where `shape` is an input.
 pub fn shaped_by_input() -> Vec<u8> {
     Net::new()

@@ -7,11 +7,15 @@ use super::place::Solution;
 use super::problem::{Pair, Problem};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A solution that uses those of the `wanted` pairs whose output is not larger than its input. Every item is in at most one of these
+/// A solution that uses those of the `wanted` pairs whose output is not larger than its input and begins after it. Every item is in at most one of these
 /// pairs as input, and in one as output.
 pub fn solve(problem: &Problem, wanted: &[Pair]) -> Solution {
     let items = &problem.items;
-    let used = |p: &&Pair| (1..=items[p.input].size).contains(&items[p.output].size);
+    // The place of the input is known when the output begins.
+    let used = |p: &&Pair| {
+        let (input, output) = (&items[p.input], &items[p.output]);
+        input.first < output.first && (1..=input.size).contains(&output.size)
+    };
     let pairs: Vec<Pair> = wanted.iter().filter(used).copied().collect();
     let input_of: BTreeMap<usize, usize> = pairs.iter().map(|p| (p.output, p.input)).collect();
     let output_of: BTreeMap<usize, usize> = pairs.iter().map(|p| (p.input, p.output)).collect();

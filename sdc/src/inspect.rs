@@ -111,7 +111,7 @@ pub fn inspect(
         let message = "inspect reads ONNX files; a text form can simply be read";
         return Err(Error::usage(message));
     }
-    let file = ModelFile::read(path, &options.fixed)?;
+    let file = ModelFile::read(path, options)?;
     let mut inspection = Inspection::of_file(&file);
     inspection.file = path.display().to_string();
     let recorded = LayerRow::recorded(&file.proto);

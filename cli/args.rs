@@ -3,7 +3,9 @@
 use crate::exit::Failure;
 use crate::units::parse_size;
 use clap::{Args, ValueEnum};
-use sdc::{Layout, LoadOptions, Model, ModelOptions, Options, Preprocessing, Source, Target, read_tensor};
+use sdc::{
+    Layout, Limits, LoadOptions, Model, ModelOptions, Options, Preprocessing, Source, Target, read_tensor,
+};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -25,6 +27,10 @@ pub struct DimArgs {
     /// Fix an input to the tensor of a .npy or .pb file, as shapes may depend on it; it is no input any more. May be repeated
     #[arg(long = "fix", value_name = "INPUT=FILE", value_parser = parse_fix)]
     fixed: Vec<(String, PathBuf)>,
+    /// Let the model ask for more, or less, than usual: elements, rank, nodes, inlined, trips, folded-elements or folded-bytes
+    /// (docs/limits.md); may be repeated
+    #[arg(long = "limit", value_name = "NAME=N", value_parser = parse_limit)]
+    limits: Vec<(String, usize)>,
 }
 
 impl ModelArgs {
@@ -48,11 +54,18 @@ impl DimArgs {
         }
         let read = |(name, path): &(String, PathBuf)| Ok((name.clone(), read_tensor(path)?));
         let fixed = self.fixed.iter().map(read).collect::<Result<_, Failure>>()?;
-        Ok(ModelOptions { dims, fixed })
+        let mut limits = Limits::default();
+        for (name, value) in &self.limits {
+            let mut named = limits.named().into_iter();
+            if let Some((_, limit)) = named.find(|(n, _)| n == name) {
+                *limit = *value;
+            }
+        }
+        Ok(ModelOptions { dims, fixed, limits })
     }
     /// True if none was given.
     pub fn is_empty(&self) -> bool {
-        self.dims.is_empty() && self.fixed.is_empty()
+        self.dims.is_empty() && self.fixed.is_empty() && self.limits.is_empty()
     }
 }
 
@@ -61,6 +74,16 @@ fn parse_dim(text: &str) -> Result<(String, usize), String> {
     let (name, value) = text.rsplit_once('=').ok_or("expected NAME=N")?;
     let value = value.parse().map_err(|_| format!("`{value}` is not a size"))?;
     Ok((name.to_owned(), value))
+}
+
+fn parse_limit(text: &str) -> Result<(String, usize), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=N")?;
+    let mut limits = Limits::default();
+    let names = limits.named().map(|(name, _)| name);
+    if !names.contains(&name) {
+        return Err(format!("the limits are {}", names.join(", ")));
+    }
+    Ok((name.to_owned(), parse_size(value)?))
 }
 
 fn parse_fix(text: &str) -> Result<(String, PathBuf), String> {

@@ -53,7 +53,7 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let start = Instant::now();
     let fixed = args.dims.options()?;
-    let file = ModelFile::read(&args.model, &fixed.fixed)?;
+    let file = ModelFile::read(&args.model, &fixed)?;
     let dims = file.with_single_batch(fixed.dims);
     let (proto, external) = (file.proto.clone(), file.external());
     let fused = compress::fuse(&file.import(dims)?.graph)?;

@@ -88,10 +88,26 @@ this is a bug in sdc; please report it with
   - the command line and the output of `sdc --version`,
   - the model, or the output of `sdc inspect MODEL --json` if the model is not yours to share\n";
 
-/// Names come from the model, which may hold anything: control characters would reach the terminal.
+/// Characters of one line; of a longer one the beginning and the end are shown.
+const LINE: usize = 2000;
+const END: usize = 200;
+
+/// Names come from the model, which may hold anything: control characters would reach the terminal, and a line might have no end.
 fn clean(text: &str) -> String {
+    let cut = |line: &str| {
+        let length = line.chars().count();
+        if length <= LINE {
+            return line.to_owned();
+        }
+        let begin: String = line.chars().take(LINE - END).collect();
+        let end: String = line.chars().skip(length - END).collect();
+        format!("{begin} [... {} characters ...] {end}", length - LINE)
+    };
+    let lines: Vec<String> = text.split('\n').map(cut).collect();
     let keep = |c: char| !c.is_control() || c == '\n';
-    text.chars()
+    lines
+        .join("\n")
+        .chars()
         .flat_map(|c| {
             if keep(c) {
                 vec![c]
@@ -113,5 +129,12 @@ mod tests {
             ..Problem::default()
         };
         assert_eq!(Report::from(problem).text, "a\\u{1b}[2Jb");
+    }
+
+    #[test]
+    fn long_lines_are_cut() {
+        let text = clean(&format!("begin{}end\nshort", "ä".repeat(1 << 20)));
+        assert!(text.starts_with("beginä") && text.ends_with("äend\nshort"));
+        assert!(text.chars().count() < LINE + 100 && text.contains("[... 1046584 characters ...]"));
     }
 }

@@ -21,6 +21,7 @@ mod profile;
 mod progress;
 mod run;
 mod sd;
+mod signals;
 mod units;
 mod verify;
 
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
 }
 
 fn start() -> Exit {
+    signals::watch();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

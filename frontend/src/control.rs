@@ -10,9 +10,6 @@ use sdc_ir::graph::{BinaryOp, Origin, Value};
 use sdc_ir::{DType, Tensor};
 use std::collections::BTreeMap;
 
-/// Most trips that are unrolled.
-const MAX_TRIPS: usize = 1024;
-
 fn bad(text: impl Into<String>) -> Fault {
     Fault::new(Code::BadOperands, text)
 }
@@ -147,9 +144,11 @@ impl<'a> Importer<'a> {
                         .help("give the Loop a constant trip count, and no scan outputs")
                         .into());
                 }
-                if trip == MAX_TRIPS {
-                    let text = format!("more than {MAX_TRIPS} trips; loops are unrolled");
-                    return Err(Fault::new(Code::TooManyNodes, text).into());
+                let most = s.builder.limits.max_trips;
+                if trip == most {
+                    let text = format!("more than {most} trips; loops are unrolled");
+                    let fault = Fault::new(Code::TooManyNodes, text);
+                    return Err(fault.help("--limit trips=N allows more").into());
                 }
                 let count = s.ctx(node_of, origin).constant(Tensor::scalar(trip as i64))?;
                 let given: Vec<Value> = [count, going].into_iter().chain(states.iter().copied()).collect();
@@ -296,8 +295,9 @@ impl<'a> Importer<'a> {
         {
             return Err(bad("the scanned operands differ in length").into());
         }
-        if steps == 0 || steps > MAX_TRIPS {
-            let text = format!("{steps} trips; scans of 1 to {MAX_TRIPS} are unrolled");
+        let most = self.builder.limits.max_trips;
+        if steps == 0 || steps > most {
+            let text = format!("{steps} trips; scans of 1 to {most} are unrolled");
             return Err(Fault::new(Code::TooManyNodes, text).into());
         }
         let mut collected = vec![Vec::new(); scan.axes.1.len()];

@@ -91,7 +91,7 @@ pub fn import_model(model: ModelProto, options: &ImportOptions<'_>) -> Result<Im
         opset,
         functions: functions.collect(),
         path: Vec::new(),
-        visited: 0,
+        inlined: 0,
         payloads: Payloads::default(),
         stopped: false,
     };

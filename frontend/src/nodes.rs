@@ -41,8 +41,8 @@ pub(crate) struct Importer<'a> {
     pub functions: BTreeMap<(String, String, String), FunctionProto>,
     /// Names of the inlined nodes we are inside of, and the outermost one's position.
     pub path: Vec<(String, u32)>,
-    /// Nodes seen, those of inlined bodies counted each time.
-    pub visited: usize,
+    /// Nodes seen of inlined bodies, counted each time.
+    pub inlined: usize,
     /// Compressed weights, and the nodes they replace.
     pub payloads: Payloads,
     /// Import ended early, for a reason that was reported: names may be missing that the model does define.
@@ -182,14 +182,17 @@ impl Importer<'_> {
             self.builder.remarks.push(Remark { node: None, message });
         }
         for i in order {
-            self.visited += 1;
-            if self.visited > self.builder.limits.max_nodes {
-                let text = format!("more than {} nodes", self.builder.limits.max_nodes);
-                self.fail(Fault::new(Code::TooManyNodes, text), None);
-                self.stopped = true;
-            }
             self.stopped |= self.errors.len() >= MAX_ERRORS;
             if self.stopped {
+                return;
+            }
+            self.inlined += usize::from(!self.path.is_empty());
+            let most = self.builder.limits.max_inlined;
+            if self.inlined > most {
+                let text = format!("functions, branches and loops write out more than {most} nodes");
+                let fault = Fault::new(Code::TooManyNodes, text);
+                self.fail(fault.help("--limit inlined=N allows more"), None);
+                self.stopped = true;
                 return;
             }
             self.node(&nodes[i], i, &read);

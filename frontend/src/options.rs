@@ -12,10 +12,29 @@ pub struct Limits {
     pub max_rank: usize,
     /// Nodes of the model, and separately of the imported graph.
     pub max_nodes: usize,
+    /// Nodes of the bodies of functions, branches and loops, counted each time they are written out.
+    pub max_inlined: usize,
+    /// Trips of a Loop or Scan, each of which is written out.
+    pub max_trips: usize,
     /// Elements of one value computed at import; larger constant expressions stay in the graph.
     pub max_folded_elements: usize,
     /// Bytes computed at import altogether.
     pub max_folded_bytes: usize,
+}
+
+impl Limits {
+    /// The limits by name, for options of commands.
+    pub fn named(&mut self) -> [(&'static str, &mut usize); 7] {
+        [
+            ("elements", &mut self.max_elements),
+            ("rank", &mut self.max_rank),
+            ("nodes", &mut self.max_nodes),
+            ("inlined", &mut self.max_inlined),
+            ("trips", &mut self.max_trips),
+            ("folded-elements", &mut self.max_folded_elements),
+            ("folded-bytes", &mut self.max_folded_bytes),
+        ]
+    }
 }
 
 impl Default for Limits {
@@ -24,6 +43,8 @@ impl Default for Limits {
             max_elements: 1 << 31,
             max_rank: 32,
             max_nodes: 1 << 20,
+            max_inlined: 1 << 17,
+            max_trips: 1 << 10,
             max_folded_elements: 1 << 16,
             max_folded_bytes: 1 << 26,
         }

@@ -57,7 +57,8 @@ impl<'a> Iterator for Fields<'a> {
     type Item = (u64, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let key = self.varint()?;
+        // No field has the number 0: a file of zeros is no message.
+        let key = self.varint().filter(|key| key >> 3 != 0)?;
         let content = match key & 7 {
             0 => {
                 self.varint()?;
@@ -103,5 +104,6 @@ mod tests {
         // Per node: itself, two inputs, an attribute with two fields.
         assert_eq!(parts(&model.encode_to_vec()), 2 + 100 * 6);
         assert_eq!(parts(&[0x3a, 0xff, 0xff]), 0);
+        assert_eq!(parts(&[0; 64]), 0);
     }
 }

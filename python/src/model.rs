@@ -35,10 +35,13 @@ impl Given {
 
     /// The decoded model, with values of its symbolic dimensions.
     pub fn file(mut self) -> sdc::Result<(ModelFile, ModelOptions)> {
-        let fixed = self.fixed()?;
+        let options = ModelOptions {
+            fixed: self.fixed()?,
+            ..ModelOptions::default()
+        };
         let file = match (&self.path, self.data.take()) {
-            (Some(path), _) => ModelFile::read(path, &fixed)?,
-            (None, Some(data)) => ModelFile::from_bytes(Bytes::from_owner(data), "model", &fixed)?,
+            (Some(path), _) => ModelFile::read(path, &options)?,
+            (None, Some(data)) => ModelFile::from_bytes(Bytes::from_owner(data), "model", &options)?,
             (None, None) => return Err(Error::usage("no model given")),
         };
         let names = file.input_names();
@@ -47,8 +50,11 @@ impl Given {
         if self.single_batch {
             dims = file.with_single_batch(dims);
         }
-        let fixed = Vec::new();
-        Ok((file, ModelOptions { dims, fixed }))
+        let options = ModelOptions {
+            dims,
+            ..ModelOptions::default()
+        };
+        Ok((file, options))
     }
 
     /// The imported model.
@@ -57,7 +63,12 @@ impl Given {
             Some(path) if stages::is_text(path) => {
                 let (path, dims) = (path.clone(), std::mem::take(&mut self.dims));
                 let fixed = self.fixed()?;
-                Model::read(&path, &ModelOptions { dims, fixed })
+                let options = ModelOptions {
+                    dims,
+                    fixed,
+                    ..ModelOptions::default()
+                };
+                Model::read(&path, &options)
             }
             _ => {
                 let (file, options) = self.file()?;

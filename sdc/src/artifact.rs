@@ -8,6 +8,7 @@ use crate::observe::Observer;
 use bytes::Bytes;
 use sdc_artifact::interface::TensorSpec;
 use sdc_artifact::load::{LoadOptions, Memory};
+use sdc_artifact::temporary::TemporaryDir;
 use sdc_interp::EvalError;
 use sdc_ir::Tensor;
 use sdc_ir::graph::types::shape_text;
@@ -23,7 +24,7 @@ pub struct Directory {
     path: PathBuf,
     load: LoadOptions,
     artifact: Option<Artifact>,
-    _temporary: Option<tempfile::TempDir>,
+    _temporary: Option<TemporaryDir>,
 }
 
 impl Directory {

@@ -2,11 +2,13 @@
 
 use crate::error::{Error, Result};
 use bytes::Bytes;
-use std::fs::{self, Permissions};
+use sdc_artifact::temporary::{self, Temporary, TemporaryDir};
+use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use tempfile::NamedTempFile;
+
+/// Bytes of a text: of an IR, of names. Weights are never in one.
+const MAX_TEXT: usize = 256 << 20;
 
 /// A whole file, mapped.
 ///
@@ -19,9 +21,13 @@ pub fn map(path: &Path) -> Result<Bytes> {
 /// A whole text file.
 ///
 /// # Errors
-/// As for [`map`]; text that is not UTF-8.
+/// As for [`map`]; text that is not UTF-8, or of more than 256 MiB.
 pub fn text(path: &Path) -> Result<String> {
     let bytes = map(path)?;
+    if bytes.len() > MAX_TEXT {
+        let text = format!("{}: a text of more than {MAX_TEXT} bytes", path.display());
+        return Err(Error::limit(text));
+    }
     String::from_utf8(bytes.into())
         .map_err(|e| Error::malformed(format!("{}: not UTF-8: {e}", path.display())))
 }
@@ -36,12 +42,12 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
             Some(dir) if !dir.as_os_str().is_empty() => dir,
             _ => Path::new("."),
         };
+        temporary::clear(dir);
         // As any program would create it: the umask decides.
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".sdc-").permissions(Permissions::from_mode(0o666));
-        let mut out: BufWriter<NamedTempFile> = BufWriter::new(builder.tempfile_in(dir)?);
+        let mut out = BufWriter::new(Temporary::create(dir, 0o666)?);
         fill(&mut out)?;
         let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let _naming = temporary::naming(dir);
         file.persist(path)?;
         Ok(())
     };
@@ -57,9 +63,9 @@ pub fn create_dir(path: &Path) -> Result<()> {
 }
 
 /// A temporary directory that goes away with the value.
-pub(crate) fn temp_dir() -> Result<tempfile::TempDir> {
-    tempfile::Builder::new()
-        .prefix("sdc-")
-        .tempdir()
-        .map_err(|e| Error::usage(format!("cannot create a temporary directory: {e}")))
+pub(crate) fn temp_dir() -> Result<TemporaryDir> {
+    TemporaryDir::create().map_err(|e| Error::usage(format!("cannot create a temporary directory: {e}")))
 }
+
+/// Removes the temporary files of this process, for one that is about to be ended by a signal; see [`sdc_artifact::temporary`].
+pub use sdc_artifact::temporary::abandon;

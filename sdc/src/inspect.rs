@@ -112,7 +112,7 @@ pub fn inspect(
         let message = "inspect reads ONNX files; a text form can simply be read";
         return Err(Error::usage(message));
     }
-    let file = ModelFile::read(path, &options.fixed)?;
+    let file = ModelFile::read(path, options)?;
     let (mut inspection, error) = inspect_file(file, options, observer)?;
     inspection.file = path.display().to_string();
     Ok((inspection, error))

@@ -66,6 +66,7 @@ pub use model::{Folder, Model, ModelFile, ModelOptions};
 pub use observe::Observer;
 pub use program::{parse_program, read_program};
 pub use sdc_artifact::load::{LoadOptions, Verified, verify};
+pub use sdc_frontend::Limits;
 pub use sdc_ir::Tensor;
 pub use source::Source;
 pub use target::{DEFAULT_CPU, Target};

@@ -6,7 +6,7 @@ use crate::stages;
 use bytes::Bytes;
 use sdc_artifact::load;
 use sdc_frontend::proto::{ModelProto, TypeValue, ValueInfoProto};
-use sdc_frontend::{ExternalData, ImportOptions, Remark};
+use sdc_frontend::{ExternalData, ImportOptions, Limits, Remark};
 use sdc_ir::graph::Graph;
 use sdc_ir::schedule::Schedule;
 use sdc_ir::{Digest, Tensor};
@@ -22,12 +22,14 @@ pub struct ModelOptions {
     pub dims: BTreeMap<String, usize>,
     /// Inputs that become constants, since shapes may depend on their values. They are no inputs any more.
     pub fixed: Vec<(String, Tensor)>,
+    /// What the model may ask for.
+    pub limits: Limits,
 }
 
 impl ModelOptions {
-    /// True if nothing is fixed.
+    /// True if nothing is fixed, and the limits are the usual ones.
     pub fn is_empty(&self) -> bool {
-        self.dims.is_empty() && self.fixed.is_empty()
+        self.dims.is_empty() && self.fixed.is_empty() && self.limits == Limits::default()
     }
 }
 
@@ -45,6 +47,7 @@ pub struct ModelFile {
     pub size: usize,
     /// Positions, among the inputs the file declares, of those fixed when it was read.
     pub fixed: Vec<usize>,
+    limits: Limits,
 }
 
 /// An imported model: a network of static shapes.
@@ -72,7 +75,7 @@ impl Model {
     /// inputs it does not have.
     pub fn read(path: &Path, options: &ModelOptions) -> Result<Self> {
         if !stages::is_text(path) {
-            return ModelFile::read(path, &options.fixed)?.import(options.dims.clone());
+            return ModelFile::read(path, options)?.import(options.dims.clone());
         }
         if !options.is_empty() {
             let message = "--dim, --fix: a graph in text form has nothing left to fix";
@@ -92,7 +95,7 @@ impl Model {
     /// # Errors
     /// As for [`Model::read`].
     pub fn from_bytes(bytes: Bytes, name: &str, options: &ModelOptions) -> Result<Self> {
-        ModelFile::from_bytes(bytes, name, &options.fixed)?.import(options.dims.clone())
+        ModelFile::from_bytes(bytes, name, options)?.import(options.dims.clone())
     }
 
     /// A network that comes from no file.
@@ -113,8 +116,8 @@ impl ModelFile {
     ///
     /// # Errors
     /// A file that cannot be read or decoded; names of inputs that it does not have, or the same name twice.
-    pub fn read(path: &Path, fixed: &[(String, Tensor)]) -> Result<Self> {
-        let model = Self::from_bytes(files::map(path)?, &stem(path), fixed);
+    pub fn read(path: &Path, options: &ModelOptions) -> Result<Self> {
+        let model = Self::from_bytes(files::map(path)?, &stem(path), options);
         let mut model = model.map_err(|error| match error {
             Error::Import(_) => error.help(format!("is {} an ONNX model?", path.display())),
             error => error,
@@ -127,18 +130,20 @@ impl ModelFile {
     ///
     /// # Errors
     /// As for [`ModelFile::read`].
-    pub fn from_bytes(bytes: Bytes, name: &str, fixed: &[(String, Tensor)]) -> Result<Self> {
-        let (digest, size) = (Digest::of(&[&bytes]), bytes.len());
+    pub fn from_bytes(bytes: Bytes, name: &str, options: &ModelOptions) -> Result<Self> {
+        // First what is quick: a file that is no model may be of any size.
+        let proto = sdc_frontend::decode(bytes.clone())?;
         let mut model = Self {
             name: name.to_owned(),
             folder: None,
-            proto: sdc_frontend::decode(bytes)?,
-            digest,
-            size,
+            proto,
+            digest: Digest::of(&[&bytes]),
+            size: bytes.len(),
             fixed: Vec::new(),
+            limits: options.limits.clone(),
         };
         let declared = model.input_names();
-        for (name, tensor) in fixed {
+        for (name, tensor) in &options.fixed {
             let Some(position) = declared.iter().position(|d| d == name) else {
                 return Err(Error::usage(format!("--fix: the model has no input `{name}`")));
             };
@@ -227,7 +232,7 @@ impl ModelFile {
         let options = ImportOptions {
             dims: dims.clone(),
             external: external.as_ref().map(|folder| folder as &dyn ExternalData),
-            ..ImportOptions::default()
+            limits: self.limits,
         };
         let imported = sdc_frontend::import_model(self.proto, &options)?;
         Ok(Model {

@@ -39,7 +39,7 @@ impl Source {
         if stages::is_text(&path) {
             return Ok(Self::Graph(Box::new(Model::read(&path, options)?)));
         }
-        let file = ModelFile::read(&path, &options.fixed)?;
+        let file = ModelFile::read(&path, options)?;
         Ok(Self::Onnx(Box::new(file), options.dims.clone()))
     }
 

@@ -64,6 +64,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("miette", &["sdc-cli"]),
     ("numpy", &["sdc-python"]),
     ("pyo3", &["sdc-python"]),
+    ("signal-hook", &["sdc-cli"]),
 ];
 
 /// Lines a file of any kind may have, unless a program wrote it.

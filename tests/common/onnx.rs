@@ -86,7 +86,16 @@ impl Net {
 
     /// A node with integer-list attributes; one-element lists named in `SCALARS` become plain integers.
     pub fn node(mut self, op: &str, inputs: &[&str], output: &str, attributes: &[(&str, &[i64])]) -> Self {
-        const SCALARS: &[&str] = &["axis", "group", "hidden_size", "keepdims", "transB"];
+        const SCALARS: &[&str] = &[
+            "axis",
+            "group",
+            "hidden_size",
+            "keepdims",
+            "largest",
+            "size",
+            "to",
+            "transB",
+        ];
         let attribute = |(name, values): &(&str, &[i64])| {
             let scalar = SCALARS.contains(name);
             AttributeProto {
@@ -105,6 +114,14 @@ impl Net {
             attribute: attributes.iter().map(attribute).collect(),
             ..Default::default()
         });
+        self
+    }
+
+    /// One more output of the last node.
+    pub fn second_output(mut self, name: &str) -> Self {
+        if let Some(node) = self.graph.node.last_mut() {
+            node.output.push(name.to_owned());
+        }
         self
     }
 

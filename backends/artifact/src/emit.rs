@@ -6,6 +6,7 @@
 use crate::interface::{Interface, InterfaceError};
 use crate::manifest::{FORMAT, File, Kind, Manifest, ManifestError, Origin, Transient};
 use crate::record::{Record, RecordError};
+use crate::temporary::{self, Temporary};
 use crate::weights::{HUGE_PAGE, Header};
 use crate::{ObjectError, archive, header, rust_crate, sharedlib, symbols, weights};
 use object::write::{Object, StandardSection, Symbol, SymbolSection};
@@ -16,7 +17,6 @@ use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// A compiled model, ready to be written.
 #[derive(Debug)]
@@ -76,10 +76,13 @@ pub fn emit(dir: &Path, package: &Package<'_>, wanted: &BTreeSet<Kind>) -> Resul
     interface.validate()?;
     symbols::check(package.object, &interface.name)?;
     let name = &interface.name;
-    std::fs::create_dir_all(dir).map_err(|source| EmitError::Io {
+    let created = temporary::Created::new(dir).map_err(|source| EmitError::Io {
         path: dir.to_owned(),
         source,
-    })?;
+    });
+    // Goes last, after the files.
+    let _created = created?;
+    temporary::clear(dir);
     let mut staged = Staged {
         dir,
         name,
@@ -206,7 +209,7 @@ fn file(written: &Written, name: &str) -> File {
 struct Staged<'a> {
     dir: &'a Path,
     name: &'a str,
-    files: Vec<(Written, NamedTempFile)>,
+    files: Vec<(Written, Temporary)>,
 }
 
 impl Staged<'_> {
@@ -217,17 +220,10 @@ impl Staged<'_> {
     ) -> Result<(), EmitError> {
         let path = self.dir.join(kind.file_name(self.name));
         let stage = || -> io::Result<_> {
-            let mut builder = tempfile::Builder::new();
-            builder.prefix(".sdc-");
-            // As any program would create the file: the umask decides. (Temporary files are private by default.)
-            #[cfg(unix)]
-            {
-                use std::os::unix::fs::PermissionsExt;
-                let mode = if kind == Kind::SharedLibrary { 0o777 } else { 0o666 };
-                builder.permissions(std::fs::Permissions::from_mode(mode));
-            }
+            let mode = if kind == Kind::SharedLibrary { 0o777 } else { 0o666 };
+            let file = Temporary::create(self.dir, mode)?;
             let mut out = Hashing {
-                out: BufWriter::with_capacity(HUGE_PAGE, builder.tempfile_in(self.dir)?),
+                out: BufWriter::with_capacity(HUGE_PAGE, file),
                 hash: Sha256::new(),
                 size: 0,
             };
@@ -253,6 +249,7 @@ impl Staged<'_> {
 
     /// Renames all files, or none: what a failure finds renamed already is put back.
     fn commit(self) -> Result<Vec<Written>, EmitError> {
+        let _naming = temporary::naming(self.dir);
         let mut done: Vec<Placed> = Vec::with_capacity(self.files.len());
         let mut all = Vec::with_capacity(self.files.len());
         for (written, file) in self.files {
@@ -275,7 +272,7 @@ enum Placed {
     /// Nothing had that name before.
     New(PathBuf),
     /// What had that name before has the temporary one, which vanishes with the value.
-    Exchanged(NamedTempFile, PathBuf),
+    Exchanged(Temporary, PathBuf),
     /// What had that name before is gone: the file system cannot exchange names.
     Replaced,
 }
@@ -291,16 +288,16 @@ impl Placed {
     }
 }
 
-fn place(file: NamedTempFile, path: &Path) -> io::Result<Placed> {
+fn place(file: Temporary, path: &Path) -> io::Result<Placed> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            file.persist(path).map_err(|e| e.error)?;
+            file.persist(path)?;
             Ok(Placed::New(path.to_owned()))
         }
         Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         _ if exchange(file.path(), path).is_ok() => Ok(Placed::Exchanged(file, path.to_owned())),
         _ => {
-            file.persist(path).map_err(|e| e.error)?;
+            file.persist(path)?;
             Ok(Placed::Replaced)
         }
     }
@@ -312,7 +309,7 @@ fn exchange(one: &Path, other: &Path) -> io::Result<()> {
 
 /// Hashes and counts what passes through.
 struct Hashing {
-    out: BufWriter<NamedTempFile>,
+    out: BufWriter<Temporary>,
     hash: Sha256,
     size: u64,
 }

@@ -26,6 +26,7 @@ mod reloc;
 pub mod rust_crate;
 pub mod sharedlib;
 pub mod symbols;
+pub mod temporary;
 pub mod weights;
 
 pub use error::ObjectError;

@@ -109,6 +109,21 @@ fn only_kernels_are_undefined() {
     assert!(compiled.functions.iter().all(|f| f.code_size > 0));
 }
 
+#[test]
+fn equal_functions_are_compiled_once() {
+    let mut twice = model().module;
+    let mut again = twice.funcs.clone();
+    again.iter_mut().for_each(|f| f.name += "_again");
+    twice.funcs.extend(again);
+    let compiled = compile(&twice, &place(&twice), &options(&supported()[0])).unwrap();
+    let symbols: Vec<&str> = compiled.functions.iter().map(|f| &f.symbol[..]).collect();
+    let [first, second, ..] = symbols[..] else {
+        panic!("{symbols:?}");
+    };
+    assert_eq!(symbols, [first, second, first, second]);
+    assert_ne!(first, second);
+}
+
 /// What a kernel was called with: operands read at their first element, and everything else.
 type Seen = (Vec<Option<f32>>, Vec<i64>, i64, i64);
 static SEEN: Mutex<Vec<Seen>> = Mutex::new(Vec::new());

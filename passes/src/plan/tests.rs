@@ -159,6 +159,21 @@ fn pairs_whose_input_lives_on_are_not_used() {
     assert_eq!((p.arena_size, p.shared.len()), (128, 0));
 }
 
+/// With the search this took minutes and gigabytes.
+#[test]
+fn many_live_buffers_are_planned_in_one_sweep() {
+    const N: usize = 4000;
+    let buffers: Vec<_> = (0..N).map(|i| (64 + i % 3 * 64, i / 2, N - i / 2)).collect();
+    let items = buffers
+        .iter()
+        .map(|&(size, first, last)| Item { size, first, last });
+    let problem = Problem::new(items.collect(), Vec::new(), N + 1);
+    assert!(problem.meetings() > 1 << 20);
+    let solution = place::solve(&problem, usize::MAX);
+    // Nothing ends before all have begun.
+    assert_eq!(solution.peak, problem.lower_bound());
+}
+
 /// Greedy by size leaves a hole here; the search must not.
 #[test]
 fn the_search_reaches_the_bound_where_greedy_does_not() {

@@ -1,6 +1,6 @@
 //! Convolutions and matrix products.
 
-use super::window::{Window, spatial_rank};
+use super::window::{Window, reaches, spatial_rank};
 use super::{Fail, Inferred, attr_len, broadcast, ensure, float, numeric, overflow, same_dtype};
 use crate::graph::TensorType;
 use crate::graph::op::{Conv, ConvTranspose, MatMul};
@@ -92,6 +92,9 @@ pub(super) fn conv_transpose(op: &ConvTranspose, operands: &[&TensorType]) -> In
     attr_len("dilations", op.dilations.len(), spatial)?;
     attr_len("output_padding", op.output_padding.len(), spatial)?;
     attr_len("pads", op.pads.len(), 2 * spatial)?;
+    let pads: Vec<usize> = op.pads.iter().map(|p| p.unsigned_abs() as usize).collect();
+    let output_padding = &op.output_padding;
+    reaches(&[&w.sizes()[2..], &op.strides, &op.dilations, &pads, output_padding])?;
     ensure(w.sizes()[0] == x.sizes()[1], || {
         format!(
             "filters read {} channels, but the input has {}",

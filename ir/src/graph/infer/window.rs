@@ -12,6 +12,19 @@ pub(super) fn spatial_rank(x: &TensorType) -> Result<usize, Fail> {
     Ok(x.rank() - 2)
 }
 
+/// Largest kernel size, stride, dilation and padding. Far above any of use; code generation computes with products of them.
+const MAX_REACH: usize = 1 << 20;
+
+/// Fails if a number of a window is beyond all use.
+pub(super) fn reaches(lists: &[&[usize]]) -> Result<(), Fail> {
+    match lists.iter().copied().flatten().find(|&&n| n > MAX_REACH) {
+        Some(n) => Err(overflow(format!(
+            "kernel size, stride, dilation or padding {n} exceeds the limit of {MAX_REACH}"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Geometry of a sliding window, one entry per spatial dimension (`pads`: all begins, then all ends).
 pub(super) struct Window<'a> {
     pub kernel: &'a [usize],
@@ -32,7 +45,8 @@ impl Window<'_> {
             .all(|list| !list.contains(&0));
         ensure(positive, || {
             "kernel size, strides and dilations must not be 0".to_owned()
-        })
+        })?;
+        reaches(&[self.kernel, self.strides, self.dilations, self.pads])
     }
 
     /// Extent of the dilated kernel in one dimension.

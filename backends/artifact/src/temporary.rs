@@ -216,7 +216,11 @@ pub struct Naming {
 
 /// Waits until nobody else names files in the directory.
 pub fn naming(dir: &Path) -> Naming {
-    let there = File::open(dir).ok();
+    // A temporary directory is locked for as long as it is, and nobody else writes there.
+    let own = lock(&LIVE)
+        .iter()
+        .any(|(path, kind)| matches!(kind, Kind::Tree) && path == dir);
+    let there = if own { None } else { File::open(dir).ok() };
     if let Some(there) = &there {
         // Where there are no locks, writers must not meet.
         let _ = flock(there, FlockOperation::LockExclusive);
@@ -273,6 +277,13 @@ mod tests {
         drop(living);
         clear(dir.path());
         assert_eq!(names(dir.path()).len(), 4);
+    }
+
+    #[test]
+    fn files_of_a_temporary_directory_get_names() {
+        let dir = TemporaryDir::create().unwrap();
+        let naming = naming(dir.path());
+        assert!(naming._there.is_none());
     }
 
     #[test]

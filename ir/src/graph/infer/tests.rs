@@ -49,7 +49,7 @@ fn convolutions() {
             conv(vec![usize::MAX; 4], vec![1, 1], 1),
             &[12, 6, 3, 3],
             &[12],
-            "overflows",
+            "exceeds the limit",
         ),
     ];
     for (op, w, b, reason) in cases {

@@ -3,7 +3,8 @@
 use crate::args::SessionArgs;
 use crate::exit::Failure;
 use crate::progress::Progress;
-use sdc::{Error, Options, Source, files, npy, read_tensor, type_text};
+use sdc::files::Batch;
+use sdc::{Error, Options, Source, npy, read_tensor, type_text};
 use sdc_artifact::interface::TensorSpec;
 use sdc_ir::Tensor;
 use sdc_ir::graph::TensorType;
@@ -99,20 +100,33 @@ fn shapes(given: &[Option<Tensor>]) -> impl Fn(usize) -> Option<Vec<usize>> {
 
 /// Writes outputs to a directory, to an archive, or in short to standard output.
 pub fn write_outputs(
-    (output_dir, output): (Option<&Path>, Option<&Path>),
+    to: (Option<&Path>, Option<&Path>),
     json: bool,
     names: &[String],
     outputs: &[Tensor],
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
+    let mut batch = Batch::default();
+    add_outputs(&mut batch, to, names, outputs)?;
+    batch.commit()?;
+    print_outputs(to, json, names, outputs, out)
+}
+
+/// The files of outputs, to be written with others or alone.
+pub fn add_outputs(
+    batch: &mut Batch,
+    (output_dir, output): (Option<&Path>, Option<&Path>),
+    names: &[String],
+    outputs: &[Tensor],
+) -> Result<(), Failure> {
     if let Some(dir) = output_dir {
-        files::create_dir(dir)?;
+        batch.create_dir(dir)?;
         for (k, tensor) in outputs.iter().enumerate() {
-            files::write(&dir.join(format!("output_{k}.npy")), |out| {
+            batch.add(&dir.join(format!("output_{k}.npy")), |out| {
                 npy::write(out, tensor)
             })?;
         }
-        files::write(&dir.join("names.json"), |out| {
+        batch.add(&dir.join("names.json"), |out| {
             Ok(serde_json::to_writer_pretty(out, names)?)
         })?;
     } else if let Some(path) = output.filter(|path| path.extension().is_some_and(|e| e == "npy")) {
@@ -126,11 +140,22 @@ pub fn write_outputs(
                 .help("name an .npz file, or use --output-dir")
                 .into());
         };
-        files::write(path, |out| npy::write(out, tensor))?;
+        batch.add(path, |out| npy::write(out, tensor))?;
     } else if let Some(path) = output {
         let named: Vec<(String, Tensor)> = names.iter().cloned().zip(outputs.iter().cloned()).collect();
-        files::write(path, |out| npy::write_npz(out, &named))?;
+        batch.add(path, |out| npy::write_npz(out, &named))?;
     }
+    Ok(())
+}
+
+/// A line an output, or JSON of them all.
+pub fn print_outputs(
+    (output_dir, output): (Option<&Path>, Option<&Path>),
+    json: bool,
+    names: &[String],
+    outputs: &[Tensor],
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let summaries: Vec<Summary> = names
         .iter()
         .zip(outputs)

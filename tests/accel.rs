@@ -77,6 +77,22 @@ fn a_network_gives_the_bits_of_native_code_in_every_order() {
         "func",
     ]);
     fails(1, ["sim", &accel, "--input", &input, "--expect", &other]);
+    // What cannot be written whole is not written in part.
+    let (outputs, nowhere) = (dir.path("outputs"), dir.path("nowhere/layers.csv"));
+    fails(
+        2,
+        [
+            "sim",
+            &accel,
+            "--input",
+            &input,
+            "--output-dir",
+            &outputs,
+            "--csv",
+            &nowhere,
+        ],
+    );
+    assert!(!fs::exists(&outputs).unwrap());
 }
 
 #[test]

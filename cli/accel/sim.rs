@@ -2,9 +2,10 @@
 
 use super::trace;
 use crate::exit::Failure;
-use crate::run::{complete, read_inputs, write_outputs};
+use crate::run::{add_outputs, complete, print_outputs, read_inputs};
 use clap::ValueEnum;
-use sdc::{Error, Tensor, files, npy};
+use sdc::files::{self, Batch};
+use sdc::{Error, Tensor, npy};
 use sdc_accel_isa::{Config, ConfigError, Program};
 use sdc_accel_sim::{Mode, Options, Outcome, Simulator};
 use sdc_artifact::interface::TensorSpec;
@@ -122,8 +123,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let ports = simulator.program().outputs.iter();
     let names: Vec<String> = ports.map(|p| p.name.clone()).collect();
     let to = (args.output_dir.as_deref(), args.output.as_deref());
-    write_outputs(to, args.json, &names, &outcome.outputs, out)?;
-    files_of(args, &simulator, &outcome)?;
+    let mut batch = Batch::default();
+    add_outputs(&mut batch, to, &names, &outcome.outputs)?;
+    add_reports(&mut batch, args, &simulator, &outcome)?;
+    batch.commit()?;
+    print_outputs(to, args.json, &names, &outcome.outputs, out)?;
     if !args.json {
         summary(&outcome, mode, out)?;
     }
@@ -150,25 +154,30 @@ fn inputs(args: &Args, program: &Program) -> Result<Vec<Tensor>, Failure> {
 }
 
 /// Report, table, trace and values.
-fn files_of(args: &Args, simulator: &Simulator, outcome: &Outcome) -> Result<(), Failure> {
+fn add_reports(
+    batch: &mut Batch,
+    args: &Args,
+    simulator: &Simulator,
+    outcome: &Outcome,
+) -> Result<(), Failure> {
     if let Some(path) = &args.report {
-        files::write(path, |file| {
+        batch.add(path, |file| {
             serde_json::to_writer_pretty(&mut *file, &outcome.report)?;
             writeln!(file)
         })?;
     }
     if let Some(path) = &args.csv {
-        files::write(path, |file| file.write_all(outcome.report.to_csv().as_bytes()))?;
+        batch.add(path, |file| file.write_all(outcome.report.to_csv().as_bytes()))?;
     }
     if let Some(path) = &args.trace {
-        files::write(path, |file| {
+        batch.add(path, |file| {
             trace::write(file, simulator.program(), &outcome.trace)
         })?;
     }
     if let Some(dir) = &args.dump_values {
-        files::create_dir(dir)?;
+        batch.create_dir(dir)?;
         for (id, tensor) in &outcome.values {
-            files::write(&dir.join(format!("{id}.npy")), |file| npy::write(file, tensor))?;
+            batch.add(&dir.join(format!("{id}.npy")), |file| npy::write(file, tensor))?;
         }
     }
     Ok(())

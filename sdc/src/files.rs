@@ -2,10 +2,10 @@
 
 use crate::error::{Error, Result};
 use bytes::Bytes;
-use sdc_artifact::temporary::{self, Temporary, TemporaryDir};
+use sdc_artifact::temporary::{self, Created, Temporary, TemporaryDir};
 use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes of a text: of an IR, of names. Weights are never in one.
 const MAX_TEXT: usize = 256 << 20;
@@ -37,21 +37,70 @@ pub fn text(path: &Path) -> Result<String> {
 /// # Errors
 /// Those of writing, of `fill` too; nothing is left behind then.
 pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let attempt = || -> io::Result<()> {
-        let dir = match path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
+    let mut batch = Batch::default();
+    batch.add(path, fill)?;
+    batch.commit()
+}
+
+/// Files that belong together: none has its name before all are written.
+#[derive(Debug, Default)]
+pub struct Batch {
+    // Files go before the directories that were made for them.
+    files: Vec<(PathBuf, Temporary)>,
+    dirs: Vec<Created>,
+}
+
+impl Batch {
+    /// Writes a file under a temporary name beside its own.
+    ///
+    /// # Errors
+    /// Those of writing, of `fill` too.
+    pub fn add(&mut self, path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+        let attempt = || -> io::Result<Temporary> {
+            if path.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            let dir = directory(path);
+            temporary::clear(dir);
+            // As any program would create it: the umask decides.
+            let mut out = BufWriter::new(Temporary::create(dir, 0o666)?);
+            fill(&mut out)?;
+            out.into_inner().map_err(io::IntoInnerError::into_error)
         };
-        temporary::clear(dir);
-        // As any program would create it: the umask decides.
-        let mut out = BufWriter::new(Temporary::create(dir, 0o666)?);
-        fill(&mut out)?;
-        let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let _naming = temporary::naming(dir);
-        file.persist(path)?;
+        let file = attempt().map_err(|e| Error::io(path, e))?;
+        self.files.push((path.to_owned(), file));
         Ok(())
-    };
-    attempt().map_err(|e| Error::io(path, e))
+    }
+
+    /// Creates a directory, and those above it, which goes again unless the files come to be.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn create_dir(&mut self, path: &Path) -> Result<()> {
+        self.dirs
+            .extend(Created::new(path).map_err(|e| Error::io(path, e))?);
+        Ok(())
+    }
+
+    /// Gives all files their names.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn commit(self) -> Result<()> {
+        for (path, file) in self.files {
+            let _naming = temporary::naming(directory(&path));
+            file.persist(&path).map_err(|e| Error::io(&path, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// The directory that a file is in.
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
 }
 
 /// Creates a directory and those above it.

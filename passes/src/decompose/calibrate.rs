@@ -32,8 +32,8 @@ impl Samples for Vec<Vec<Tensor>> {
     }
 }
 
-/// Parts the samples are dealt to. A constant, so that sums do not depend on the number of threads.
-const PARTS: usize = 4;
+/// Parts the samples are dealt to. A constant, so that sums do not depend on the number of threads; few, as each has moments of its own.
+const PARTS: usize = 2;
 
 /// Moments of all layers in one pass of the given network over up to `limit` samples; memory does not depend on their number.
 ///
@@ -60,10 +60,11 @@ pub fn all_layers(
                 if let Some(layer) = owner[node.index()]
                     && let Some(found) = patches(graph, node, operands)
                 {
-                    moments[layer].add(&found, None);
+                    moments[layer].add(found, None);
                 }
             })?;
         }
+        moments.iter_mut().for_each(Moments::settle);
         Ok::<_, DecomposeError>(moments)
     });
     let mut parts = parts.collect::<Result<Vec<_>, _>>()?.into_iter();
@@ -235,7 +236,7 @@ pub fn one_layer(
         for (exact, actual) in states {
             let exact = look(graph, float, layer, exact)?;
             let actual = look(graph, compressed, layer, actual)?;
-            for (exact, actual) in exact.iter().zip(&actual) {
+            for (exact, actual) in exact.iter().zip(actual) {
                 let n = exact.patches.positions;
                 let mut targets = vec![0f32; n * filters];
                 for (g, data) in exact.patches.groups.iter().enumerate() {
@@ -254,9 +255,10 @@ pub fn one_layer(
                     }
                 }
                 let known = moments.cross.nrows() > 0;
-                moments.add(&actual.patches, known.then_some(&targets));
+                moments.add(actual.patches, known.then_some(targets));
             }
         }
+        moments.settle();
         Ok::<_, DecomposeError>(moments)
     });
     let mut parts = parts.collect::<Result<Vec<_>, _>>()?.into_iter();

@@ -4,6 +4,7 @@ use super::evaluate::{is_planar, unfold};
 use super::layers::Layer;
 use super::metric::{Form, Metric};
 use nalgebra::{DMatrix, DMatrixView};
+use rayon::prelude::*;
 use sdc_ir::graph::{Graph, Node, Op};
 use sdc_ir::{DType, Tensor};
 
@@ -11,6 +12,11 @@ use sdc_ir::{DType, Tensor};
 pub const MAX_FULL: usize = 4608;
 /// Output positions taken of one input, at most.
 pub const MAX_POSITIONS: usize = 512;
+
+/// Positions whose moments are added together.
+const TOGETHER: usize = 256;
+/// Columns of a product of moments at a time.
+const COLUMNS: usize = 256;
 
 /// Sums over patches: count, `x`, `x^T x`, and if targets were given `t` and `x^T t`.
 #[derive(Clone, Debug)]
@@ -29,10 +35,12 @@ pub struct Moments {
     pub target_sum: Vec<f64>,
     /// `[length, M]`, empty if there are no targets.
     pub cross: DMatrix<f64>,
+    /// Patches and targets to be added together.
+    waiting: Vec<(Patches, Option<Vec<f32>>)>,
 }
 
 /// Patches of one input: `[positions, length]` column-major, for each group.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Patches {
     /// Number of positions.
     pub positions: usize,
@@ -60,42 +68,63 @@ impl Moments {
             } else {
                 DMatrix::zeros(0, 0)
             },
+            waiting: Vec::new(),
         }
     }
 
-    /// Adds patches, and the targets at their positions (`[positions, M]` column-major) if there are any.
-    pub fn add(&mut self, patches: &Patches, targets: Option<&[f32]>) {
-        let (n, length) = (patches.positions, self.length);
+    /// Adds patches, and the targets at their positions (`[positions, M]` column-major) if there are any. They count once
+    /// [`Moments::settle`] is called.
+    pub fn add(&mut self, patches: Patches, targets: Option<Vec<f32>>) {
+        self.waiting.push((patches, targets));
+        let positions: usize = self.waiting.iter().map(|w| w.0.positions).sum();
+        if positions >= TOGETHER {
+            self.settle();
+        }
+    }
+
+    /// Adds what waits. A product of few positions costs as much as one of many, as all sums are read and written.
+    pub fn settle(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let n: usize = waiting.iter().map(|w| w.0.positions).sum();
         if n == 0 {
             return;
         }
+        let length = self.length;
         self.count += n as f64;
         let per_group = self.target_sum.len() / self.groups;
-        for (g, data) in patches.groups.iter().enumerate() {
+        for g in 0..self.groups {
+            let data = joined(
+                n,
+                length,
+                waiting.iter().map(|(p, _)| (&p.groups[g][..], p.positions)),
+            );
             for (sum, column) in self.sum[g * length..].iter_mut().zip(data.chunks_exact(n)) {
                 *sum += column.iter().map(|&x| f64::from(x)).sum::<f64>();
             }
-            let x = DMatrixView::from_slice(data, n, length);
+            let x = DMatrixView::from_slice(&data, n, length);
+            // Transposed first: the product of a transpose is not blocked.
+            let turned = x.transpose();
             let squares = &mut self.squares[g];
             if squares.ncols() == length {
-                // Transposed first: the product of a transpose is not blocked.
-                let product = x.transpose() * x;
-                squares.zip_apply(&product, |s, p| *s += f64::from(p));
+                add_products(squares.as_mut_slice(), &turned, &x);
             } else {
                 for (s, column) in squares.iter_mut().zip(data.chunks_exact(n)) {
                     *s += column.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
                 }
             }
-            if let Some(targets) = targets {
-                let t = DMatrixView::from_slice(&targets[g * per_group * n..][..per_group * n], n, per_group);
-                let product = x.transpose() * t;
-                let mut cross = self.cross.columns_mut(g * per_group, per_group);
-                cross.zip_apply(&product, |s, p| *s += f64::from(p));
-            }
-        }
-        if let Some(targets) = targets {
-            for (sum, column) in self.target_sum.iter_mut().zip(targets.chunks_exact(n)) {
-                *sum += column.iter().map(|&x| f64::from(x)).sum::<f64>();
+            let targets = waiting.iter().filter_map(|(p, t)| {
+                let own = &t.as_ref()?[g * per_group * p.positions..][..per_group * p.positions];
+                Some((own, p.positions))
+            });
+            let targets = joined(n, per_group, targets);
+            if self.cross.nrows() > 0 {
+                let own = g * per_group * length..(g + 1) * per_group * length;
+                let t = DMatrixView::from_slice(&targets, n, per_group);
+                add_products(&mut self.cross.as_mut_slice()[own], &turned, &t);
+                let sums = self.target_sum[g * per_group..].iter_mut();
+                for (sum, column) in sums.zip(targets.chunks_exact(n)) {
+                    *sum += column.iter().map(|&x| f64::from(x)).sum::<f64>();
+                }
             }
         }
     }
@@ -139,6 +168,32 @@ impl Moments {
             forms: forms.collect(),
         }
     }
+}
+
+/// Adds `a b`, some columns at a time.
+fn add_products(sums: &mut [f64], a: &DMatrix<f32>, b: &DMatrixView<'_, f32>) {
+    let rows = a.nrows();
+    sums.par_chunks_mut(COLUMNS * rows)
+        .enumerate()
+        .for_each(|(i, sums)| {
+            let product = a * b.columns(i * COLUMNS, sums.len() / rows);
+            sums.iter_mut()
+                .zip(product.iter())
+                .for_each(|(s, &p)| *s += f64::from(p));
+        });
+}
+
+/// Matrices `[positions, columns]` (column-major), one below the other: `n` positions in all.
+fn joined<'a>(n: usize, columns: usize, parts: impl Iterator<Item = (&'a [f32], usize)>) -> Vec<f32> {
+    let mut out = vec![0f32; n * columns];
+    let mut at = 0;
+    for (part, positions) in parts {
+        for (to, from) in out.chunks_exact_mut(n).zip(part.chunks_exact(positions.max(1))) {
+            to[at..at + positions].copy_from_slice(from);
+        }
+        at += positions;
+    }
+    out
 }
 
 /// The patches a node of a layer multiplies its weights with, or `None` if this kind of node is not unfolded.

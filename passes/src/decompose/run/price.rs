@@ -15,6 +15,9 @@ use sdc_interp::EvalError;
 use sdc_ir::Tensor;
 use sdc_ir::sd::{Format, Geometry, Index, Stored};
 
+/// Filters whose loss is summed together: a metric is read once for all of them.
+const LOSS_FILTERS: usize = 256;
+
 impl Run<'_> {
     /// What each form of a layer costs, in bytes and in error at the outputs.
     pub(super) fn offers(
@@ -155,7 +158,7 @@ impl Run<'_> {
         let length = geometry.vector_len();
         // Filters of one form at a time.
         let run = if metric.forms.len() == 1 {
-            PRICE_FILTERS
+            LOSS_FILTERS
         } else {
             metric.filters
         };

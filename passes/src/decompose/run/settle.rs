@@ -194,7 +194,7 @@ impl Run<'_> {
                     cross + ridge * f64::from(own[j * length + i])
                 });
                 linalg::factor(&system)
-                    .solve(&right)
+                    .solve(right)
                     .iter()
                     .map(|&x| x as f32)
                     .collect()

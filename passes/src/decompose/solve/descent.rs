@@ -1,8 +1,9 @@
 //! Coordinate descent: rows revisited in turn, each chosen exactly with all others fixed.
 
-use super::Run;
+use super::{Run, TOGETHER};
 use crate::decompose::linalg;
 use crate::decompose::metric::Form;
+use nalgebra::DMatrix;
 
 impl Run<'_> {
     /// Every row once more, exactly, with all others as they are.
@@ -26,7 +27,11 @@ impl Run<'_> {
                 .collect();
             let mut gradients = form.apply_all(&gaps, length);
             let (mut old, mut y) = ([0.0; 8], [0.0; 8]);
+            let mut moves = DMatrix::zeros(TOGETHER * s, cell.len());
             for q in 0..run.q {
+                // Gradients are kept up for the rows of a block; the rows after it hear of them all at once.
+                let first = q / TOGETHER * TOGETHER;
+                let block_end = (first + TOGETHER).min(run.q) * s;
                 let table = &tables[q / run.format.slice_rows];
                 let block = form.block(q, s);
                 let norms = table.norms(&block);
@@ -45,13 +50,18 @@ impl Run<'_> {
                         continue;
                     }
                     for (j, (new, old)) in table.row(next).zip(old).enumerate() {
-                        let delta = scale * (new - old);
-                        if delta != 0.0 {
-                            let at = (q * s + j) * length;
-                            linalg::add_times(run.arch, gradient, -delta, &h.as_slice()[at..at + length]);
-                        }
+                        let (at, delta) = (q * s + j, scale * (new - old));
+                        moves[(at - first * s, i)] = delta;
+                        let column = &h.as_slice()[at * length..][..length];
+                        let own = q * s..block_end;
+                        linalg::add_times(run.arch, &mut gradient[own.clone()], -delta, &column[own]);
                     }
                     *word = next;
+                }
+                if (q + 1) * s == block_end {
+                    let width = block_end - first * s;
+                    linalg::take_from_later(&mut gradients, h, first * s, width, &moves);
+                    moves.fill(0.0);
                 }
             }
             words

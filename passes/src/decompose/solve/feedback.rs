@@ -1,6 +1,6 @@
 //! Rows chosen one after another, each one's error fed to those still open (GPTQ's scheme, at row granularity).
 
-use super::Run;
+use super::{Run, TOGETHER};
 use crate::decompose::linalg;
 use crate::decompose::metric::{Form, Metric};
 use nalgebra::DMatrix;
@@ -16,26 +16,24 @@ impl Run<'_> {
             };
             let (s, length) = (run.format.s, run.length());
             let mut words = vec![0u32; cell.len() * run.q];
-            // Working copies in the order of the walk.
-            let mut open: Vec<Vec<f64>> = cell
-                .clone()
-                .map(|m| {
-                    let w = run.target(m);
-                    feedback
-                        .order
-                        .iter()
-                        .flat_map(|&q| w[q * s..][..s].iter().copied())
-                        .collect()
-                })
-                .collect();
+            // Working copies in the order of the walk, one after another.
+            let mut open: Vec<f64> = Vec::with_capacity(cell.len() * length);
+            for m in cell.clone() {
+                let w = run.target(m);
+                open.extend(feedback.order.iter().flat_map(|&q| w[q * s..][..s].iter()));
+            }
+            let mut moves = DMatrix::zeros(TOGETHER * s, cell.len());
             let (mut x, mut y, mut e) = ([0.0; 8], [0.0; 8], [0.0; 8]);
             for (p, &q) in feedback.order.iter().enumerate() {
                 let table = &tables[q / run.format.slice_rows];
                 let (shape, block) = (&feedback.shapes[p], &feedback.blocks[p]);
                 let norms = table.norms(block);
+                // Errors are fed to the rows of a block at once, and to the rows after it all together.
+                let first = p / TOGETHER * TOGETHER;
+                let block_end = (first + TOGETHER).min(run.q) * s;
                 for (i, m) in cell.clone().enumerate() {
                     let scale = run.state.scales[m];
-                    let w = &mut open[i];
+                    let w = &mut open[i * length..][..length];
                     for j in 0..s {
                         x[j] = w[p * s + j] / scale;
                     }
@@ -53,9 +51,15 @@ impl Run<'_> {
                     for (j, &e) in e[..s].iter().enumerate() {
                         // Row p*s+j of the upper factor is column p*s+j of the lower one, which is contiguous.
                         let factor = &feedback.lower.as_slice()[(p * s + j) * length..][..length];
-                        let from = (p + 1) * s;
-                        linalg::add_times(run.arch, &mut w[from..], -e, &factor[from..]);
+                        moves[((p - first) * s + j, i)] = e;
+                        let own = (p + 1) * s..block_end;
+                        linalg::add_times(run.arch, &mut w[own.clone()], -e, &factor[own]);
                     }
+                }
+                if (p + 1) * s == block_end {
+                    let width = block_end - first * s;
+                    linalg::take_from_later(&mut open, &feedback.lower, first * s, width, &moves);
+                    moves.fill(0.0);
                 }
             }
             words

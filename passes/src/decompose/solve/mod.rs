@@ -79,8 +79,10 @@ pub struct Solved {
     pub energy: f64,
 }
 
-/// Filters a task works on at most: what a metric does to a table is worked out once per row and task.
-const FILTERS_PER_TASK: usize = 32;
+/// Filters a task works on: what a metric does to a table is worked out once per row and task, and a product with the metric reads all
+/// of it once per task. Tensors of many filters are cut into about [`TASKS`].
+const FILTERS_PER_TASK: std::ops::RangeInclusive<usize> = 32..=128;
+const TASKS: usize = 32;
 /// Rows that shared bases are first fitted on, about.
 const FIT_ROWS: usize = 8192;
 /// Rows of a filter that its first scale is chosen by, about.
@@ -91,6 +93,8 @@ const START_ROWS: usize = 768;
 const MAX_TABLES: usize = 4;
 /// Filters a shared basis is fitted on.
 const FIT_FILTERS: usize = 64;
+/// Rows whose errors the rows after them hear of together: products of blocks, for which memory is read once.
+const TOGETHER: usize = 32;
 /// Filter vectors longer than this are descended without feedback, whose factorisation is cubic.
 const MAX_FEEDBACK: usize = 1536;
 
@@ -112,23 +116,22 @@ pub fn solve(problem: &Problem<'_>, format: &Format, effort: &Effort) -> Option<
     run.assign();
     run.rescale();
     run.quantise();
-    run.rescale();
+    let mut least = run.rescale();
     let mut best = run.state.clone();
-    let mut least = run.loss();
     let full = problem.metric.forms.iter().any(|f| matches!(f, Form::Full(_)));
     if full {
         let feedback = (effort.feedback && run.length() <= MAX_FEEDBACK)
             .then(|| Feedback::all(problem.metric, format.s));
         for round in 0..effort.rounds.max(1) {
+            let mut loss = f64::INFINITY;
             if let Some(feedback) = &feedback {
                 run.feed(feedback);
-                run.rescale();
+                loss = run.rescale();
             }
             for _ in 0..effort.descents {
                 run.descend();
-                run.rescale();
+                loss = run.rescale();
             }
-            let loss = run.loss();
             if loss < least {
                 (least, best) = (loss, run.state.clone());
             }
@@ -184,11 +187,12 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(problem: &'a Problem<'a>, format: &'a Format, book: &'a Codebook) -> Self {
         let (filters, q) = (problem.geometry.filters(), problem.geometry.rows(format.s));
+        let per_task = (filters / TASKS).clamp(*FILTERS_PER_TASK.start(), *FILTERS_PER_TASK.end());
         let mut cells: Vec<Range<usize>> = Vec::new();
         for m in 0..filters {
             match cells.last_mut() {
                 Some(c)
-                    if c.len() < FILTERS_PER_TASK
+                    if c.len() < per_task
                         && c.start / format.basis_filters == m / format.basis_filters
                         && problem.metric.group(c.start) == problem.metric.group(m) =>
                 {
@@ -230,7 +234,8 @@ impl<'a> Run<'a> {
 
     /// Leaves only some filters active, if all share their bases and there are more than it takes to fit these.
     fn narrow(&mut self) {
-        let wanted = (FIT_ROWS / self.q.max(1)).div_ceil(FILTERS_PER_TASK).max(1);
+        let per_task = self.cells.first().map_or(1, Range::len).max(1);
+        let wanted = (FIT_ROWS / self.q.max(1)).div_ceil(per_task).max(1);
         if self.format.basis_filters >= self.filters() {
             let step = (self.cells.len() / wanted).max(1);
             self.active = self.cells.iter().step_by(step).cloned().collect();
@@ -331,21 +336,28 @@ impl<'a> Run<'a> {
         cells.concat()
     }
 
-    /// The best scale of each filter for its words.
-    fn rescale(&mut self) {
+    /// The best scale of each filter for its words, and the loss with them.
+    fn rescale(&mut self) -> f64 {
+        let mut loss = 0.0;
         for (m, energy, cross) in self.sums() {
             if energy > 0.0 && cross > 0.0 {
                 self.state.scales[m] = cross / energy;
             }
+            loss += self.loss_of(m, energy, cross);
         }
+        loss.max(0.0)
+    }
+
+    fn loss_of(&self, m: usize, energy: f64, cross: f64) -> f64 {
+        let scale = self.state.scales[m];
+        self.energies[m] - 2.0 * scale * cross + scale * scale * energy
     }
 
     fn loss(&self) -> f64 {
-        let each = self.sums().into_iter().map(|(m, energy, cross)| {
-            let scale = self.state.scales[m];
-            self.energies[m] - 2.0 * scale * cross + scale * scale * energy
-        });
-        each.sum::<f64>().max(0.0)
+        let each = self.sums().into_iter();
+        each.map(|(m, energy, cross)| self.loss_of(m, energy, cross))
+            .sum::<f64>()
+            .max(0.0)
     }
 }
 

@@ -69,7 +69,6 @@ fn what_is_not_supported_is_4_and_listed_in_full() {
         assert!(error.contains(expected), "{expected}: {error}");
     }
     let later: &[&[&str]] = &[
-        &["--backend", "llvm"],
         &["--cpu", "x86-64-v3", "--cpu", "x86-64-v4"],
         &["--target", "powerpc64le-unknown-linux-gnu"],
         &["--target", "aarch64-unknown-linux-gnu", "--emit", "sharedlib"],
@@ -78,6 +77,20 @@ fn what_is_not_supported_is_4_and_listed_in_full() {
     for options in later {
         let error = fails(4, ["compile", &shapes, "-o", &out].iter().chain(*options));
         assert!(error.contains("support"), "{error}");
+    }
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+#[cfg(not(feature = "llvm"))]
+fn without_llvm_the_error_names_the_feature() {
+    let dir = Dir::new();
+    let (out, shapes) = (dir.path("out"), example("shapes.onnx"));
+    let compile = ["compile", &shapes, "-o", &out, "--backend", "llvm"];
+    let check = ["check", &shapes, "--backend", "llvm"];
+    for command in [&compile[..], &check] {
+        let error = fails(4, command);
+        assert!(error.contains("cargo feature `llvm`"), "{error}");
     }
     assert!(!Path::new(&out).exists());
 }

@@ -96,6 +96,36 @@ fn without_llvm_the_error_names_the_feature() {
 }
 
 #[test]
+#[cfg(feature = "llvm")]
+fn llvm_compiles_for_x86_64_only_and_says_what_does_for_others() {
+    let dir = Dir::new();
+    let (out, shapes) = (dir.path("out"), example("shapes.onnx"));
+    let llvm = ["compile", &shapes, "-o", &out, "--backend", "llvm"];
+    let error = fails(4, llvm.iter().chain(&["--target", "aarch64-unknown-linux-gnu"]));
+    assert!(error.contains("--backend cranelift"), "{error}");
+    assert!(!Path::new(&out).exists());
+
+    ok(llvm);
+    let manifest = std::fs::read_to_string(dir.path("out/manifest.json")).unwrap();
+    assert!(manifest.contains("\"backend\": \"llvm\""), "{manifest}");
+    // What is compiled has its generator.
+    let late = fails(
+        2,
+        [
+            "eval",
+            &out,
+            "--backend",
+            "llvm",
+            "--images",
+            "x",
+            "--labels",
+            "y",
+        ],
+    );
+    assert!(late.contains("--backend"), "{late}");
+}
+
+#[test]
 fn exceeded_limits_are_5_and_explained() {
     let dir = Dir::new();
     let out = dir.path("out");

@@ -4,7 +4,8 @@ use crate::exit::Failure;
 use crate::units::parse_size;
 use clap::{Args, ValueEnum};
 use sdc::{
-    Layout, Limits, LoadOptions, Model, ModelOptions, Options, Preprocessing, Source, Target, read_tensor,
+    Backend, Layout, Limits, LoadOptions, Model, ModelOptions, Options, Preprocessing, Source, Target,
+    read_tensor,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -91,6 +92,31 @@ fn parse_fix(text: &str) -> Result<(String, PathBuf), String> {
     Ok((name.to_owned(), file.into()))
 }
 
+/// Who compiles a model that runs here.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct BackendArgs {
+    /// Code generator
+    #[arg(long, value_enum, default_value = "cranelift")]
+    backend: NativeBackend,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum NativeBackend {
+    /// no system package needed
+    Cranelift,
+    /// in an sdc built with the cargo feature `llvm`
+    Llvm,
+}
+
+impl BackendArgs {
+    pub fn get(self) -> Backend {
+        match self.backend {
+            NativeBackend::Cranelift => Backend::Cranelift,
+            NativeBackend::Llvm => Backend::Llvm,
+        }
+    }
+}
+
 /// Where the compiled model is to run: here.
 #[derive(Args, Debug, Clone, Default)]
 pub struct HereArgs {
@@ -149,17 +175,18 @@ pub struct SessionArgs {
 
 impl SessionArgs {
     /// What the model is, fixed as the options say, and how it is compiled. An artifact is compiled already.
-    pub fn options(&self) -> Result<(ModelOptions, Options), Failure> {
-        if self.path.is_dir() && !(self.dims.is_empty() && self.here.is_empty()) {
+    pub fn options(&self, backend: Backend) -> Result<(ModelOptions, Options), Failure> {
+        let usual = self.dims.is_empty() && self.here.is_empty() && backend == Backend::default();
+        if self.path.is_dir() && !usual {
             let message = format!(
-                "{} is compiled already; --dim, --fix, --cpu, --no-kernels, --no-winograd and --resident-weights come too late",
+                "{} is compiled already; --dim, --fix, --backend, --cpu, --no-kernels, --no-winograd and --resident-weights come too late",
                 self.path.display()
             );
             return Err(Failure::usage(message));
         }
         let options = Options {
             load: LoadOptions { copy: self.copy },
-            ..Options::new(self.here.target()?)
+            ..Options::new(self.here.target()?.with_backend(backend)?)
         };
         Ok((self.dims.options()?, options))
     }
@@ -175,8 +202,8 @@ impl SessionArgs {
     }
 
     /// Looks at the path; an ONNX file is decoded.
-    pub fn open(&self) -> Result<(Source, Options), Failure> {
-        let (fixed, options) = self.options()?;
+    pub fn open(&self, backend: Backend) -> Result<(Source, Options), Failure> {
+        let (fixed, options) = self.options(backend)?;
         Ok((Source::open(self.path.clone(), &fixed)?, options))
     }
 }

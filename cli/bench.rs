@@ -1,6 +1,6 @@
 //! `sdc bench`: latency and memory of an artifact, measured in a process that does nothing else.
 
-use crate::args::SessionArgs;
+use crate::args::{BackendArgs, SessionArgs};
 use crate::exit::Failure;
 use crate::profile;
 use crate::progress::Progress;
@@ -25,6 +25,8 @@ repeats. By default a model is compiled for this machine's CPU; an artifact runs
 pub struct Args {
     #[command(flatten)]
     session: SessionArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
     #[command(flatten)]
     timing: Timing,
     /// Print the measurements as JSON
@@ -69,7 +71,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     if !args.timing.seconds.is_finite() || args.timing.seconds < 0.0 {
         return Err(Failure::usage("--seconds takes a time"));
     }
-    let (source, options) = args.session.open()?;
+    let (source, options) = args.session.open(args.backend.get())?;
     if args.profile || args.trace.is_some() {
         return run_profiled(args, source, options, out);
     }

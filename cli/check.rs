@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "X")]
     atol: Option<f64>,
     /// What runs the model
-    #[arg(long, value_enum, default_value = "cranelift", conflicts_with_all = ["interpreter", "arena"])]
+    #[arg(long, value_enum, default_value = "cranelift", conflicts_with = "interpreter")]
     backend: Backend,
     /// Run the imported model in the reference interpreter, without passes or native code
     #[arg(long, conflicts_with = "arena")]
@@ -55,6 +55,8 @@ pub struct Args {
 enum Backend {
     /// native code
     Cranelift,
+    /// native code, in an sdc built with the cargo feature `llvm`
+    Llvm,
     /// a program for the SmartDeal accelerator, in integers, on the simulator
     Accel,
 }
@@ -72,12 +74,21 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
             .into());
     }
     let sets = DataSet::all(&dir)?;
-    let (fixed, options) = args.session.options()?;
+    let native = match args.backend {
+        Backend::Llvm => sdc::Backend::Llvm,
+        Backend::Cranelift | Backend::Accel => sdc::Backend::Cranelift,
+    };
+    let (fixed, options) = args.session.options(native)?;
     let way = match (args.interpreter, args.backend) {
         (true, _) => Way::Interpreter,
-        (_, Backend::Cranelift) => Way::Native(options),
+        (_, Backend::Cranelift | Backend::Llvm) => Way::Native(options),
         (_, Backend::Accel) => {
             args.session.refuse_native("--backend accel")?;
+            if args.arena {
+                return Err(Failure::usage(
+                    "--arena is of native code: not with --backend accel",
+                ));
+            }
             Way::Accel(AccelOptions::default())
         }
     };

@@ -1,6 +1,6 @@
 //! `sdc eval`: accuracy of a classifier on labelled images.
 
-use crate::args::{ImageArgs, SessionArgs};
+use crate::args::{BackendArgs, ImageArgs, SessionArgs};
 use crate::exit::Failure;
 use crate::progress::Progress;
 use sdc::eval::{EvalOptions, eval, shape_of_one};
@@ -21,6 +21,8 @@ top5 where there are 10 classes or more.")]
 pub struct Args {
     #[command(flatten)]
     session: SessionArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
     /// The images
     #[arg(long, value_name = "X.npy")]
     images: PathBuf,
@@ -52,7 +54,7 @@ const TOP5_CLASSES: usize = 10;
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let images = npy::read(&args.images)?;
     let labels = npy::read(&args.labels)?;
-    let (source, options) = args.session.open()?;
+    let (source, options) = args.session.open(args.backend.get())?;
     let progress = Progress::new();
     let program = source.loaded(|_| shape_of_one(&images), &options, &progress)?;
     let options = EvalOptions {

@@ -1,6 +1,6 @@
 //! `sdc run`: inputs from files, outputs to files or, in short, to standard output.
 
-use crate::args::SessionArgs;
+use crate::args::{BackendArgs, SessionArgs};
 use crate::exit::Failure;
 use crate::progress::Progress;
 use sdc::files::Batch;
@@ -23,6 +23,8 @@ Symbolic dimensions that --dim does not fix follow from the inputs' shapes.")]
 pub struct Args {
     #[command(flatten)]
     session: SessionArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
     /// Values of an input, as .npy or as ONNX's .pb; may be repeated, and must name every input
     #[arg(long = "input", value_name = "NAME=FILE")]
     inputs: Vec<String>,
@@ -41,7 +43,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    let (source, options) = args.session.open()?;
+    let (source, options) = args.session.open(args.backend.get())?;
     let (names, outputs) = if args.interpreter {
         interpreted(source, &args.inputs)?
     } else {

@@ -69,7 +69,6 @@ fn what_is_not_supported_is_4_and_listed_in_full() {
         assert!(error.contains(expected), "{expected}: {error}");
     }
     let later: &[&[&str]] = &[
-        &["--backend", "llvm"],
         &["--cpu", "x86-64-v3", "--cpu", "x86-64-v4"],
         &["--target", "powerpc64le-unknown-linux-gnu"],
         &["--target", "aarch64-unknown-linux-gnu", "--emit", "sharedlib"],
@@ -80,6 +79,50 @@ fn what_is_not_supported_is_4_and_listed_in_full() {
         assert!(error.contains("support"), "{error}");
     }
     assert!(!Path::new(&out).exists());
+}
+
+#[test]
+#[cfg(not(feature = "llvm"))]
+fn without_llvm_the_error_names_the_feature() {
+    let dir = Dir::new();
+    let (out, shapes) = (dir.path("out"), example("shapes.onnx"));
+    let compile = ["compile", &shapes, "-o", &out, "--backend", "llvm"];
+    let check = ["check", &shapes, "--backend", "llvm"];
+    for command in [&compile[..], &check] {
+        let error = fails(4, command);
+        assert!(error.contains("cargo feature `llvm`"), "{error}");
+    }
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+#[cfg(feature = "llvm")]
+fn llvm_compiles_for_x86_64_only_and_says_what_does_for_others() {
+    let dir = Dir::new();
+    let (out, shapes) = (dir.path("out"), example("shapes.onnx"));
+    let llvm = ["compile", &shapes, "-o", &out, "--backend", "llvm"];
+    let error = fails(4, llvm.iter().chain(&["--target", "aarch64-unknown-linux-gnu"]));
+    assert!(error.contains("--backend cranelift"), "{error}");
+    assert!(!Path::new(&out).exists());
+
+    ok(llvm);
+    let manifest = std::fs::read_to_string(dir.path("out/manifest.json")).unwrap();
+    assert!(manifest.contains("\"backend\": \"llvm\""), "{manifest}");
+    // What is compiled has its generator.
+    let late = fails(
+        2,
+        [
+            "eval",
+            &out,
+            "--backend",
+            "llvm",
+            "--images",
+            "x",
+            "--labels",
+            "y",
+        ],
+    );
+    assert!(late.contains("--backend"), "{late}");
 }
 
 #[test]

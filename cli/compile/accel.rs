@@ -42,7 +42,7 @@ fn native_only(args: &Args) -> Vec<&'static str> {
     let emit = |e: &Emit| !matches!(e, Emit::Asm | Emit::Ir);
     let given = [
         ("--cpu", !args.cpu.is_empty()),
-        ("--target", args.target != sdc_cranelift::Arch::X86_64.triple()),
+        ("--target", args.target != sdc_lower::Arch::X86_64.triple()),
         ("--embed-weights", args.embed_weights),
         ("--no-kernels", args.no_kernels),
         ("--no-winograd", args.no_winograd),

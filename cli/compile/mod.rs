@@ -17,7 +17,7 @@ use sdc::{
     to_integers,
 };
 use sdc_artifact::manifest::Kind;
-use sdc_cranelift::Arch;
+use sdc_lower::Arch;
 use sdc_passes::decompose::Samples;
 use sdc_passes::driver::CheckInputs;
 use sdc_passes::pipeline::{PipelineOptions, list_passes, run_pipeline};
@@ -134,7 +134,7 @@ pub struct Args {
 enum Backend {
     /// no system package needed
     Cranelift,
-    /// not supported yet
+    /// in an sdc built with the cargo feature `llvm`
     Llvm,
     /// a program for the SmartDeal accelerator, in integers: NAME.sdap
     Accel,
@@ -329,10 +329,10 @@ fn print(dump: &Dump, out: &mut dyn Write) -> Result<(), Failure> {
 /// The target; an error for everything that is still to come.
 fn target(args: &Args) -> Result<Target, Failure> {
     let later = |option: &str| Err(Failure::unsupported(format!("{option} is not supported yet")));
-    match args.backend {
-        Backend::Cranelift | Backend::Accel => {}
-        Backend::Llvm => return later("--backend llvm"),
-    }
+    let backend = match args.backend {
+        Backend::Cranelift | Backend::Accel => sdc::Backend::Cranelift,
+        Backend::Llvm => sdc::Backend::Llvm,
+    };
     let Some(arch) = Arch::find(&args.target) else {
         let known = Arch::ALL.map(Arch::triple).join(", ");
         return Err(Failure::unsupported(format!(
@@ -357,6 +357,7 @@ fn target(args: &Args) -> Result<Target, Failure> {
         }
         _ => Target::other(arch, cpu)?,
     };
+    let target = target.with_backend(backend)?;
     Ok(Target {
         winograd: !args.no_winograd,
         resident_weights: args.residency.resident_weights,
@@ -395,7 +396,7 @@ fn kinds(args: &Args) -> BTreeSet<Kind> {
 /// What the manifest says of how the model was compiled: whatever changes the artifact.
 fn recorded(args: &Args, model: &Model, target: &Target) -> BTreeMap<String, String> {
     let mut options = BTreeMap::from([
-        ("backend".to_owned(), "cranelift".to_owned()),
+        ("backend".to_owned(), target.backend.name().to_owned()),
         ("cpu".to_owned(), target.cpu.name.to_owned()),
         ("target".to_owned(), args.target.clone()),
         (

@@ -69,7 +69,7 @@ pub enum Error {
     Integer(#[from] IntegerError),
     /// The code generator gave up.
     #[error(transparent)]
-    Codegen(Box<sdc_cranelift::Error>),
+    Codegen(Box<sdc_lower::Error>),
     /// Code and kernels could not be linked.
     #[error(transparent)]
     Object(#[from] ObjectError),
@@ -238,8 +238,8 @@ fn compress(error: &DecomposeError) -> Kind {
     }
 }
 
-fn codegen(error: &sdc_cranelift::Error) -> Kind {
-    use sdc_cranelift::{Error, FuncError};
+fn codegen(error: &sdc_lower::Error) -> Kind {
+    use sdc_lower::{Error, FuncError};
     match error {
         Error::UnknownCpu { .. } | Error::Name(_) => Kind::Usage,
         Error::Func {
@@ -284,8 +284,8 @@ impl From<PipelineError> for Error {
     }
 }
 
-impl From<sdc_cranelift::Error> for Error {
-    fn from(error: sdc_cranelift::Error) -> Self {
+impl From<sdc_lower::Error> for Error {
+    fn from(error: sdc_lower::Error) -> Self {
         Self::Codegen(Box::new(error))
     }
 }

@@ -69,4 +69,4 @@ pub use sdc_artifact::load::{LoadOptions, Verified, verify};
 pub use sdc_frontend::Limits;
 pub use sdc_ir::Tensor;
 pub use source::Source;
-pub use target::{DEFAULT_CPU, Target};
+pub use target::{Backend, DEFAULT_CPU, Target};

@@ -1,17 +1,39 @@
 //! The CPU to compile for, and which embedded kernels suit it.
 
 use crate::error::{Error, Result};
-use sdc_cranelift::{Arch, CpuSpec};
 use sdc_ir::graph::{Graph, Op};
 use sdc_kernels::{Instance, features, instances};
+use sdc_lower::{Arch, CpuSpec};
 use sdc_passes::schedule::ScheduleOptions;
 
 /// The CPU that artifacts are compiled for unless another is asked for.
 pub const DEFAULT_CPU: &str = "x86-64-v3";
 
-/// What is compiled for.
+/// Who makes machine code of tile IR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Backend {
+    /// Cranelift, which needs no system package.
+    #[default]
+    Cranelift,
+    /// LLVM, in an sdc that was built with the cargo feature `llvm`.
+    Llvm,
+}
+
+impl Backend {
+    /// Its name on the command line and in manifests.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cranelift => "cranelift",
+            Self::Llvm => "llvm",
+        }
+    }
+}
+
+/// What is compiled for, and by whom.
 #[derive(Debug, Clone)]
 pub struct Target {
+    /// The code generator.
+    pub backend: Backend,
     /// The CPU.
     pub cpu: CpuSpec,
     /// The kernels to use, if any.
@@ -32,7 +54,7 @@ impl Target {
     /// # Errors
     /// No such CPU; an sdc without kernels, as it was built on another platform.
     pub fn new(cpu: &str, kernels: bool) -> Result<Self> {
-        let cpu = sdc_cranelift::cpu::find(cpu).map_err(Error::usage)?;
+        let cpu = sdc_lower::cpu::find(cpu).map_err(Error::usage)?;
         let base = instances()
             .iter()
             .find(|i| i.symbol("prepare").is_some())
@@ -46,6 +68,7 @@ impl Target {
             .then(|| instances().iter().find(|i| i.features & !available == 0))
             .flatten();
         Ok(Self {
+            backend: Backend::default(),
             cpu,
             kernels,
             base: Some(base),
@@ -60,13 +83,14 @@ impl Target {
     /// # Errors
     /// A CPU other than the generic one of the instruction set.
     pub fn other(arch: Arch, cpu: Option<&str>) -> Result<Self> {
-        let generic = sdc_cranelift::cpu::generic(arch)
+        let generic = sdc_lower::cpu::generic(arch)
             .ok_or_else(|| Error::bug(format!("{} is not another target", arch.triple())))?;
         if let Some(name) = cpu.filter(|&name| name != generic.name) {
             let message = format!("unknown CPU `{name}` of {}", arch.triple());
             return Err(Error::usage(message).help(format!("there is `{}`", generic.name)));
         }
         Ok(Self {
+            backend: Backend::default(),
             cpu: generic,
             kernels: None,
             base: None,
@@ -74,6 +98,25 @@ impl Target {
             winograd: true,
             resident_weights: None,
         })
+    }
+
+    /// The same, compiled by this code generator.
+    ///
+    /// # Errors
+    /// LLVM, where sdc was built without it, or for another instruction set than x86-64.
+    pub fn with_backend(self, backend: Backend) -> Result<Self> {
+        if backend == Backend::Llvm {
+            if cfg!(not(feature = "llvm")) {
+                let message = "this sdc was built without LLVM";
+                let help = "build it with the cargo feature `llvm`: `cargo build --release --features llvm`";
+                return Err(Error::unsupported(message).help(help));
+            }
+            if self.cpu.arch != Arch::X86_64 {
+                let message = format!("LLVM for {} is not supported yet", self.cpu.arch.triple());
+                return Err(Error::unsupported(message).help("--backend cranelift compiles for it"));
+            }
+        }
+        Ok(Self { backend, ..self })
     }
 
     /// The same, with compressed weights rebuilt tile by tile if that is asked for.
@@ -125,7 +168,7 @@ mod tests {
 
     #[test]
     fn every_feature_the_backend_knows_has_a_number() {
-        for cpu in sdc_cranelift::supported() {
+        for cpu in sdc_lower::cpu::supported() {
             assert_eq!(
                 bits(&cpu).count_ones() as usize,
                 cpu.features.len(),
@@ -136,8 +179,17 @@ mod tests {
     }
 
     #[test]
+    #[cfg(not(feature = "llvm"))]
+    fn without_llvm_the_error_names_the_feature() {
+        let target = Target::new(DEFAULT_CPU, true).unwrap();
+        let error = target.with_backend(Backend::Llvm).unwrap_err();
+        assert_eq!(error.kind(), crate::Kind::Unsupported);
+        assert!(format!("{:?}", error.problems()).contains("--features llvm"));
+    }
+
+    #[test]
     fn kernels_never_need_more_than_the_cpu_has() {
-        for cpu in sdc_cranelift::supported() {
+        for cpu in sdc_lower::cpu::supported() {
             let target = Target::new(cpu.name, true).unwrap();
             assert_eq!(target.features(), bits(&cpu));
             assert!(target.kernels.is_some());

@@ -1,12 +1,12 @@
 //! The functions of the object: equal ones are compiled once, and no more than some hundreds wait in Cranelift's form.
 
 use crate::codegen;
-use crate::error::{Error, FuncError};
-use crate::link::Linker;
+use crate::link::{Linker, written};
 use cranelift_codegen::ir::Function;
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_module::{FuncId, Module as _};
 use sdc_ir::Digest;
+use sdc_lower::generator::Failure;
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
@@ -14,21 +14,19 @@ use std::hash::{Hash, Hasher};
 const WAITING: usize = 512;
 
 /// Functions on their way into the object.
-pub struct Bodies<'a, E> {
+pub struct Bodies<'a> {
     isa: &'a dyn TargetIsa,
-    /// Where an error belongs: the position that [`Bodies::add`] was given, none for an entry point.
-    locate: E,
     waiting: Vec<(FuncId, Function)>,
+    /// Where errors of those belong: what [`Bodies::add`] was given.
     positions: Vec<Option<usize>>,
     /// Sizes of what was compiled.
     sizes: BTreeMap<FuncId, usize>,
 }
 
-impl<'a, E: Fn(Option<usize>, FuncError) -> Error> Bodies<'a, E> {
-    pub fn new(isa: &'a dyn TargetIsa, locate: E) -> Self {
+impl<'a> Bodies<'a> {
+    pub fn new(isa: &'a dyn TargetIsa) -> Self {
         Self {
             isa,
-            locate,
             waiting: Vec::new(),
             positions: Vec::new(),
             sizes: BTreeMap::new(),
@@ -42,7 +40,7 @@ impl<'a, E: Fn(Option<usize>, FuncError) -> Error> Bodies<'a, E> {
         function: Function,
         position: Option<usize>,
         linker: &mut Linker,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Failure> {
         self.waiting.push((id, function));
         self.positions.push(position);
         if self.waiting.len() < WAITING {
@@ -52,24 +50,25 @@ impl<'a, E: Fn(Option<usize>, FuncError) -> Error> Bodies<'a, E> {
     }
 
     /// Compiles what waits.
-    fn flush(&mut self, linker: &mut Linker) -> Result<(), Error> {
+    fn flush(&mut self, linker: &mut Linker) -> Result<(), Failure> {
         let waiting = std::mem::take(&mut self.waiting);
         let ids: Vec<FuncId> = waiting.iter().map(|(id, _)| *id).collect();
         let positions = std::mem::take(&mut self.positions);
         let compiled = codegen::all(waiting, self.isa);
         for ((id, position), code) in ids.into_iter().zip(positions).zip(compiled) {
-            let code = code.map_err(|error| (self.locate)(position, error))?;
+            let failed = |source| Failure { position, source };
+            let code = code.map_err(failed)?;
             let defined = linker
                 .module
                 .define_function_bytes(id, code.align, &code.bytes, &code.relocs);
-            defined.map_err(Box::new)?;
+            defined.map_err(|e| failed(written(&e)))?;
             self.sizes.insert(id, code.bytes.len());
         }
         Ok(())
     }
 
     /// Compiles the rest. The bytes of code of every function.
-    pub fn finish(mut self, linker: &mut Linker) -> Result<BTreeMap<FuncId, usize>, Error> {
+    pub fn finish(mut self, linker: &mut Linker) -> Result<BTreeMap<FuncId, usize>, Failure> {
         self.flush(linker)?;
         Ok(self.sizes)
     }

@@ -1,11 +1,11 @@
 //! Cranelift IR to machine code, on all cores.
 
-use crate::error::FuncError;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::Function;
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_codegen::{Context, ir};
 use cranelift_module::{FuncId, ModuleReloc, ModuleRelocTarget};
+use sdc_lower::FuncError;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Code of one function, ready to be placed in the object.

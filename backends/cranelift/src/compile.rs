@@ -1,20 +1,18 @@
-//! From a tile module to an object.
+//! Cranelift as a code generator.
 
 use crate::bodies::{self, Bodies};
 use crate::emit::{self, Target};
-use crate::entry::Dispatch;
-use crate::error::{Error, FuncError};
-use crate::link::{Linker, task_signature};
-use crate::{CpuSpec, entry};
+use crate::entry_code::{self, EntryCode};
+use crate::link::Linker;
 use cranelift_codegen::ir;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
-use cranelift_module::FuncId;
+use cranelift_module::{DataId, FuncId};
 use sdc_ir::Digest;
 use sdc_ir::tile::{Func, Module};
-use sdc_lower::Placement;
-use std::collections::BTreeMap;
+use sdc_lower::generator::{Failure, Finish, Finished, Generator, Linkage, Signature};
+use sdc_lower::{Arch, CompiledObject, CpuSpec, Error, FuncError, Options, Placement};
 
 /// How hard Cranelift tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,174 +25,129 @@ pub enum OptLevel {
     Speed,
 }
 
-/// How to compile a module.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Prefix of the model's symbols, a C identifier.
-    pub name: String,
-    /// The CPU to compile for.
-    pub cpu: CpuSpec,
-    /// The CPU features that `NAME_prepare` insists on, as bits in the kernels' numbering.
-    pub required_features: u64,
-    /// The first bytes of the weights image this code belongs to: magic, version, payload length, digest.
-    pub weights_header: [u8; 48],
-    /// Kernels there are, by registry name, with their symbols. The bodies of all others are compiled in place, so an empty
-    /// map means no kernels.
-    pub kernels: BTreeMap<String, String>,
-    /// Symbol of the function behind `NAME_prepare`, `fn(weights, expected_header, required_features) -> i32`. Without one the header is
-    /// compared in place, and no feature is asked for.
-    pub prepare: Option<String>,
-    /// How hard Cranelift tries.
-    pub opt_level: OptLevel,
-}
-
-/// A compiled model, kernels still missing.
-pub struct CompiledObject {
-    /// The object: code and constants, each kernel an undefined symbol.
-    pub object: object::write::Object<'static>,
-    /// The undefined symbols, sorted.
-    pub kernels: Vec<String>,
-    /// The tile functions, in the module's order; those that prepare first.
-    pub functions: Vec<Compiled>,
-}
-
-/// What became of one tile function.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Compiled {
-    /// Its local symbol: that of the first function with the same code.
-    pub symbol: String,
-    /// Bytes of machine code.
-    pub code_size: usize,
-    /// Tasks that may run concurrently; 1 for a function without a parallel loop.
-    pub tasks: u64,
-    /// Whether `NAME_run` hands it to `parallel_for`.
-    pub is_call: bool,
-}
-
 /// Compiles a module whose buffers lie as `placement` says.
 ///
 /// # Errors
 /// A module the tile verifier refuses, a placement that does not fit it, a construct the target lacks; each with the function and the user's nodes it comes from.
-pub fn compile(module: &Module, placement: &Placement, options: &Options) -> Result<CompiledObject, Error> {
-    compile_with(module, placement, options, Dispatch::Tasks)
-}
-
-/// As [`compile`], but `NAME_run` hands *every* function to `parallel_for`, one after the other in the module's order,
-/// so that a caller can time each of them. The functions themselves are the same.
-///
-/// # Errors
-/// As [`compile`].
-pub fn compile_profiled(
+pub fn compile(
     module: &Module,
     placement: &Placement,
     options: &Options,
+    level: OptLevel,
 ) -> Result<CompiledObject, Error> {
-    compile_with(module, placement, options, Dispatch::Everything)
+    sdc_lower::check(module, options)?;
+    let isa = isa(&options.cpu, level)?;
+    let linker = Linker::new(isa.clone(), &options.name).map_err(|e| Error::Object(e.to_string()))?;
+    let native = Native {
+        target: Target::new(options, flags(&options.cpu)),
+        bodies: Bodies::new(&*isa),
+        linker,
+        builder: FunctionBuilderContext::new(),
+    };
+    sdc_lower::compile(module, placement, options, native)
 }
 
-fn compile_with(
-    module: &Module,
-    placement: &Placement,
-    options: &Options,
-    dispatch: Dispatch,
-) -> Result<CompiledObject, Error> {
-    if !is_identifier(&options.name) {
-        return Err(Error::Name(options.name.clone()));
-    }
-    let faults = sdc_ir::tile::verify::verify(module);
-    if !faults.is_empty() {
-        return Err(Error::Malformed(faults));
-    }
-    let isa = isa(options)?;
-    let mut linker = Linker::new(isa.clone(), &options.name)?;
-    let target = Target::new(options);
-    let mut builder = FunctionBuilderContext::new();
-
-    let funcs: Vec<&Func> = module.prepare.iter().chain(&module.funcs).collect();
-    let mut bodies = Bodies::new(&*isa, |position: Option<usize>, source| match position {
-        Some(index) => located(funcs[index], source),
-        None => Error::Entry(source),
-    });
-    let mut known: BTreeMap<Digest, usize> = BTreeMap::new();
-    let mut functions: Vec<Compiled> = Vec::new();
-    let mut steps: Vec<(FuncId, Option<u64>)> = Vec::new();
-    for (index, &func) in funcs.iter().enumerate() {
-        let body = sdc_lower::expand(func, |kernel| options.kernels.contains_key(kernel));
-        let tasks = sdc_lower::tasks(&body);
-        let mut code = ir::Function::with_name_signature(Default::default(), task_signature());
-        emit::function(
-            module,
-            &body,
-            placement,
-            &target,
-            &mut linker,
-            &mut code,
-            &mut builder,
-        )
-        .map_err(|e| located(func, e))?;
-        let first = *known.entry(bodies::digest(&code)).or_insert(index);
-        let (id, symbol) = if let Some(function) = functions.get(first) {
-            (steps[first].0, function.symbol.clone())
-        } else {
-            let symbol = format!("{}__{index}_{}", options.name, identifier(&func.name));
-            let id = linker.declare(&symbol, false, &task_signature())?;
-            bodies.add(id, code, Some(index), &mut linker)?;
-            (id, symbol)
-        };
-        steps.push((id, tasks));
-        functions.push(Compiled {
-            symbol,
-            code_size: 0,
-            tasks: tasks.unwrap_or(1),
-            is_call: index >= module.prepare.len() && dispatch.call(tasks).is_some(),
-        });
-    }
-    for (id, code) in entry::functions(
-        placement,
-        options,
-        module,
-        (&steps[..module.prepare.len()], Dispatch::Tasks),
-        (&steps[module.prepare.len()..], dispatch),
-        &mut linker,
-        &mut builder,
-    )? {
-        bodies.add(id, code, None, &mut linker)?;
-    }
-    let sizes = bodies.finish(&mut linker)?;
-    for (function, (id, _)) in functions.iter_mut().zip(&steps) {
-        function.code_size = sizes[id];
-    }
-    let kernels = linker.kernels();
-    Ok(CompiledObject {
-        object: linker.module.finish().object,
-        kernels,
-        functions,
-    })
+/// An object under construction.
+struct Native<'a> {
+    target: Target,
+    bodies: Bodies<'a>,
+    linker: Linker,
+    builder: FunctionBuilderContext,
 }
 
-fn located(func: &Func, source: FuncError) -> Error {
-    Error::Func {
-        func: func.name.clone(),
-        origins: func.origins.clone(),
-        source,
+impl Generator for Native<'_> {
+    type Func = FuncId;
+    type Table = DataId;
+    type Body = ir::Function;
+    type Value = ir::Value;
+    type Code<'a>
+        = EntryCode<'a>
+    where
+        Self: 'a;
+
+    fn build(
+        &mut self,
+        module: &Module,
+        func: &Func,
+        placement: &Placement,
+    ) -> Result<(ir::Function, Digest), FuncError> {
+        let signature = crate::link::signature(Signature::Task);
+        let mut code = ir::Function::with_name_signature(Default::default(), signature);
+        let (linker, builder) = (&mut self.linker, &mut self.builder);
+        emit::function(module, func, placement, &self.target, linker, &mut code, builder)?;
+        let digest = bodies::digest(&code);
+        Ok((code, digest))
+    }
+
+    fn define(&mut self, symbol: &str, body: ir::Function, position: usize) -> Result<FuncId, Failure> {
+        let position = Some(position);
+        let id = self.linker.declare(symbol, Linkage::Local, Signature::Task);
+        let id = id.map_err(|source| Failure { position, source })?;
+        self.bodies.add(id, body, position, &mut self.linker)?;
+        Ok(id)
+    }
+
+    fn discard(&mut self, _body: ir::Function) {}
+
+    fn declare(&mut self, symbol: &str, linkage: Linkage, signature: Signature) -> Result<FuncId, FuncError> {
+        self.linker.declare(symbol, linkage, signature)
+    }
+
+    fn table(&mut self, bytes: &[u8]) -> Result<DataId, FuncError> {
+        self.linker.table(bytes)
+    }
+
+    fn entry(
+        &mut self,
+        func: FuncId,
+        signature: Signature,
+        body: impl FnOnce(&mut EntryCode<'_>, &[ir::Value]),
+    ) -> Result<(), Failure> {
+        let code = entry_code::build(func, signature, &mut self.linker, &mut self.builder, body);
+        self.bodies.add(func, code, None, &mut self.linker)
+    }
+
+    fn finish(mut self, funcs: &[FuncId]) -> Result<Finished, Finish> {
+        let sizes = self.bodies.finish(&mut self.linker).map_err(Finish::Func)?;
+        Ok(Finished {
+            kernels: self.linker.kernels(),
+            object: self.linker.module.finish().object,
+            sizes: funcs.iter().map(|id| sizes[id]).collect(),
+        })
     }
 }
 
-fn is_identifier(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && identifier(name) == name
+/// Cranelift's settings to enable. Its few EVEX instructions stay off: 128 bits gain nothing from them.
+fn flags(cpu: &CpuSpec) -> Vec<&'static str> {
+    let flag = |feature: &&'static str| {
+        Some(match *feature {
+            "cmpxchg16b" => "has_cmpxchg16b",
+            "popcnt" => "has_popcnt",
+            "sse3" => "has_sse3",
+            "ssse3" => "has_ssse3",
+            "sse4.1" => "has_sse41",
+            "sse4.2" => "has_sse42",
+            "avx" => "has_avx",
+            "avx2" => "has_avx2",
+            "bmi1" => "has_bmi1",
+            "bmi2" => "has_bmi2",
+            "fma" => "has_fma",
+            "lzcnt" => "has_lzcnt",
+            _ => return None,
+        })
+    };
+    match cpu.arch {
+        Arch::X86_64 => cpu.features.iter().filter_map(flag).collect(),
+        Arch::Aarch64 => Vec::new(),
+        // Vectors of 128 bits are in the extension V only.
+        Arch::Riscv64 => vec!["has_v", "has_zvl128b"],
+    }
 }
 
-/// The name with everything else than ASCII letters, digits and `_` replaced.
-fn identifier(name: &str) -> String {
-    name.chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-        .collect()
-}
-
-fn isa(options: &Options) -> Result<OwnedTargetIsa, Error> {
+fn isa(cpu: &CpuSpec, level: OptLevel) -> Result<OwnedTargetIsa, Error> {
     let setup = |e: &dyn std::fmt::Display| Error::Setup(e.to_string());
     let mut shared = settings::builder();
-    let level = match options.opt_level {
+    let level = match level {
         OptLevel::None => "none",
         OptLevel::Speed => "speed",
     };
@@ -209,9 +162,9 @@ fn isa(options: &Options) -> Result<OwnedTargetIsa, Error> {
     ] {
         shared.set(name, value).map_err(|e| setup(&e))?;
     }
-    let triple: target_lexicon::Triple = options.cpu.arch.triple().parse().map_err(|e| setup(&e))?;
+    let triple: target_lexicon::Triple = cpu.arch.triple().parse().map_err(|e| setup(&e))?;
     let mut builder = cranelift_codegen::isa::lookup(triple).map_err(|e| setup(&e))?;
-    for flag in &options.cpu.flags {
+    for flag in flags(cpu) {
         builder.enable(flag).map_err(|e| setup(&e))?;
     }
     builder

@@ -5,8 +5,10 @@ use cranelift_codegen::ir::{
     AbiParam, ExtFuncData, ExternalName, FuncRef, Function, GlobalValue, Signature, types,
 };
 use cranelift_codegen::isa::{CallConv, OwnedTargetIsa};
-use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, ModuleError};
+use cranelift_module::{DataDescription, DataId, FuncId, Module, ModuleError};
 use cranelift_object::{ObjectBuilder, ObjectModule};
+use sdc_lower::FuncError;
+use sdc_lower::generator::{self, Kind, Linkage};
 use std::collections::BTreeMap;
 
 /// An object under construction.
@@ -29,24 +31,28 @@ impl Linker {
         })
     }
 
-    /// Declares a function that this object will define.
+    /// Declares a function that this object will define, or one of a kernel.
     pub fn declare(
         &mut self,
         symbol: &str,
-        global: bool,
-        signature: &Signature,
-    ) -> Result<FuncId, Box<ModuleError>> {
-        let linkage = if global { Linkage::Export } else { Linkage::Local };
-        Ok(self.module.declare_function(symbol, linkage, signature)?)
-    }
-
-    /// A kernel, by symbol.
-    pub fn kernel(&mut self, symbol: &str, signature: &Signature) -> Result<FuncId, Box<ModuleError>> {
-        if let Some(&id) = self.kernels.get(symbol) {
+        linkage: Linkage,
+        of: generator::Signature,
+    ) -> Result<FuncId, FuncError> {
+        if linkage == Linkage::Kernel
+            && let Some(&id) = self.kernels.get(symbol)
+        {
             return Ok(id);
         }
-        let id = self.module.declare_function(symbol, Linkage::Import, signature)?;
-        self.kernels.insert(symbol.to_owned(), id);
+        let here = match linkage {
+            Linkage::Local => cranelift_module::Linkage::Local,
+            Linkage::Global => cranelift_module::Linkage::Export,
+            Linkage::Kernel => cranelift_module::Linkage::Import,
+        };
+        let declared = self.module.declare_function(symbol, here, &signature(of));
+        let id = declared.map_err(|e| written(&e))?;
+        if linkage == Linkage::Kernel {
+            self.kernels.insert(symbol.to_owned(), id);
+        }
         Ok(id)
     }
 
@@ -56,15 +62,16 @@ impl Linker {
     }
 
     /// Read-only bytes, aligned for `i64`.
-    pub fn table(&mut self, bytes: &[u8]) -> Result<DataId, Box<ModuleError>> {
+    pub fn table(&mut self, bytes: &[u8]) -> Result<DataId, FuncError> {
         if let Some(&id) = self.tables.get(bytes) {
             return Ok(id);
         }
-        let id = self.module.declare_anonymous_data(false, false)?;
+        let declared = self.module.declare_anonymous_data(false, false);
+        let id = declared.map_err(|e| written(&e))?;
         let mut data = DataDescription::new();
         data.define(bytes.into());
         data.set_align(8);
-        self.module.define_data(id, &data)?;
+        self.module.define_data(id, &data).map_err(|e| written(&e))?;
         self.tables.insert(bytes.to_vec(), id);
         Ok(id)
     }
@@ -90,22 +97,21 @@ impl Linker {
     }
 }
 
-/// A C signature.
-pub fn signature(params: &[types::Type], returns: &[types::Type]) -> Signature {
+/// What Cranelift says of an object that it cannot write.
+pub fn written(error: &ModuleError) -> FuncError {
+    FuncError::Object(error.to_string())
+}
+
+/// Cranelift's form of a signature.
+pub fn signature(of: generator::Signature) -> Signature {
+    let param = |kind: &Kind| {
+        AbiParam::new(match kind {
+            Kind::Pointer | Kind::Int => types::I64,
+            Kind::Status => types::I32,
+        })
+    };
     let mut signature = Signature::new(CallConv::SystemV);
-    signature.params.extend(params.iter().copied().map(AbiParam::new));
+    signature.params.extend(of.params().iter().map(param));
+    signature.returns.extend(of.result().iter().map(param));
     signature
-        .returns
-        .extend(returns.iter().copied().map(AbiParam::new));
-    signature
-}
-
-/// `fn(frame, index)`, which is both a tile function's signature and a task's of `parallel_for`.
-pub fn task_signature() -> Signature {
-    signature(&[types::I64, types::I64], &[])
-}
-
-/// `fn(operands, params, begin, end)`.
-pub fn kernel_signature() -> Signature {
-    signature(&[types::I64; 4], &[])
 }

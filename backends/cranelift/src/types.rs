@@ -1,9 +1,9 @@
 //! Cranelift's types for tile types.
 
-use crate::error::FuncError;
 use cranelift_codegen::ir::{Type, types};
 use sdc_ir::DType;
 use sdc_ir::tile::Ty;
+use sdc_lower::FuncError;
 
 /// The only vector width there is.
 const VECTOR_BYTES: usize = 16;

@@ -2,12 +2,14 @@
 
 use super::Options;
 use super::constants::Constants;
+use crate::Backend;
 use crate::error::Result;
 use sdc_artifact::interface::Interface;
 use sdc_artifact::merge;
 use sdc_artifact::weights::{self, Header};
-use sdc_cranelift::Options as CraneliftOptions;
-use sdc_lower::Placement;
+use sdc_cranelift::OptLevel;
+use sdc_ir::tile::Module;
+use sdc_lower::{CompiledObject, Options as Settings, Placement};
 use sdc_passes::pipeline::Compiled;
 use sdc_passes::plan::{self, Plan, Prepared};
 use std::collections::BTreeMap;
@@ -50,21 +52,16 @@ pub fn machine_code(
             .collect()
     };
     let prepare = target.base.and_then(|base| base.symbol("prepare"));
-    let settings = CraneliftOptions {
+    let settings = Settings {
         name: interface.name.clone(),
         cpu: target.cpu.clone(),
         required_features: target.features(),
         weights_header: header.bytes(),
         kernels: target.kernels.map(symbols).unwrap_or_default(),
         prepare,
-        opt_level: Default::default(),
+        profile: options.profile,
     };
-    let compile = if options.profile {
-        sdc_cranelift::compile_profiled
-    } else {
-        sdc_cranelift::compile
-    };
-    let mut code = compile(module, &placement, &settings)?;
+    let mut code = generate(target.backend, module, &placement, &settings)?;
     let objects: Vec<&[u8]> = target
         .kernels
         .into_iter()
@@ -77,6 +74,21 @@ pub fn machine_code(
         calls: functions.map(|f| f.is_call).collect(),
         object: code.object,
         kernels,
+    })
+}
+
+fn generate(
+    backend: Backend,
+    module: &Module,
+    placement: &Placement,
+    settings: &Settings,
+) -> Result<CompiledObject> {
+    Ok(match backend {
+        Backend::Cranelift => sdc_cranelift::compile(module, placement, settings, OptLevel::default())?,
+        #[cfg(feature = "llvm")]
+        Backend::Llvm => sdc_llvm::compile(module, placement, settings)?,
+        #[cfg(not(feature = "llvm"))]
+        Backend::Llvm => return Err(crate::Error::bug("a target for LLVM, which this sdc lacks")),
     })
 }
 

@@ -1,7 +1,7 @@
 //! From a graph to an artifact by way of the library, as the command line makes one, and its results against the interpreter.
 
 use crate::stages;
-use sdc::{Artifact, Model, Options, Target, compile};
+use sdc::{Artifact, Backend, Model, Options, Target, compile};
 use sdc_artifact::load::{Memory, missing_cpu_features};
 use sdc_artifact::manifest::Kind;
 use sdc_artifact::pool::Pool;
@@ -65,6 +65,20 @@ fn target(cpu: &str, kernels: bool) -> Result<Target, String> {
     Target::new(cpu, kernels).map_err(|e| e.to_string())
 }
 
+/// The code generator under test.
+const BACKEND: Backend = if cfg!(feature = "llvm") {
+    Backend::Llvm
+} else {
+    Backend::Cranelift
+};
+
+/// A target of the code generator under test; what snapshots show is always Cranelift's.
+fn tested(cpu: &str, kernels: bool) -> Result<Target, String> {
+    target(cpu, kernels)?
+        .with_backend(BACKEND)
+        .map_err(|e| e.to_string())
+}
+
 /// Compiles for this host, with its best kernels and with none, and for the oldest CPU; runs what this host can run, in both
 /// ways of giving it threads; and compiles once more, which must give the same files.
 pub fn check(name: &str, graph: &Graph) -> Result<(), String> {
@@ -72,7 +86,7 @@ pub fn check(name: &str, graph: &Graph) -> Result<(), String> {
         return Ok(());
     }
     for (cpu, kernels) in [("native", true), ("native", false), ("x86-64", true)] {
-        let target = target(cpu, kernels)?;
+        let target = tested(cpu, kernels)?;
         let [first, second] = [folder()?, folder()?];
         let digests =
             |artifact: &Artifact| -> Vec<_> { artifact.files.iter().map(|f| (f.kind, f.sha256)).collect() };
@@ -87,7 +101,7 @@ pub fn check(name: &str, graph: &Graph) -> Result<(), String> {
 
 /// Compiles once for a CPU, with kernels or without, and runs it if this host can.
 pub fn check_on(graph: &Graph, (cpu, kernels): (&str, bool), streamed: bool) -> Result<(), String> {
-    let mut target = target(cpu, kernels)?;
+    let mut target = tested(cpu, kernels)?;
     target.streamed = streamed;
     let needed: Vec<String> = features::names(target.features()).map(str::to_owned).collect();
     if sdc_kernels::instances().is_empty() || !missing_cpu_features(&needed).is_empty() {
@@ -107,7 +121,8 @@ fn folder() -> Result<tempfile::TempDir, String> {
 
 fn described(target: &Target) -> String {
     format!(
-        "{}, kernels {}",
+        "{}, {}, kernels {}",
+        target.backend.name(),
         target.cpu.name,
         target.kernels.map_or("none", |k| k.name)
     )

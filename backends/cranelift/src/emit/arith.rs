@@ -1,12 +1,14 @@
 //! Arithmetic. Which operations a type has was checked by the tile verifier.
 
-use super::{Body, Emitted, Value, is_half};
+use super::{Body, Emitted, Value};
 use crate::types;
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I8X16, I64X2};
 use sdc_ir::DType;
 use sdc_ir::tile::{Arith1, Arith2, CompareOp, Ty};
+use sdc_lower::FuncError;
+use sdc_lower::half::is_half;
 
 impl Body<'_> {
     pub(super) fn unary(&mut self, op: Arith1, ty: Ty, x: Value) -> Emitted {
@@ -16,9 +18,9 @@ impl Body<'_> {
                 let scalar = Ty::scalar(ty.dtype);
                 return self.lanewise([ty], ty, [x], |this, [x]| this.unary(op, scalar, x));
             }
-            let x = self.widen(ty.dtype, x);
+            let x = self.widen(ty.dtype, x)?;
             let x = self.unary(op, Ty::scalar(DType::F32), x)?;
-            return Ok(self.narrow(ty.dtype, x));
+            return self.narrow(ty.dtype, x);
         }
         if ty.dtype.is_float() {
             return Ok(match op {
@@ -64,9 +66,9 @@ impl Body<'_> {
             Arith2::Min => self.if_compare(CompareOp::Lt, ty.dtype, [a, b], a, b),
             Arith2::Max => self.if_compare(CompareOp::Gt, ty.dtype, [a, b], a, b),
             _ => {
-                let (a, b) = (self.widen(ty.dtype, a), self.widen(ty.dtype, b));
+                let (a, b) = (self.widen(ty.dtype, a)?, self.widen(ty.dtype, b)?);
                 let x = self.float_binary(op, Ty::scalar(DType::F32), a, b)?;
-                Ok(self.narrow(ty.dtype, x))
+                self.narrow(ty.dtype, x)
             }
         }
     }
@@ -119,7 +121,7 @@ impl Body<'_> {
     }
 
     /// Whether Cranelift does an integer operation on whole vectors; shifts by one count for all lanes apart.
-    fn has_vector_instruction(&self, op: Arith2, ty: Ty) -> Result<bool, crate::FuncError> {
+    fn has_vector_instruction(&self, op: Arith2, ty: Ty) -> Result<bool, FuncError> {
         let value = types::value(ty)?;
         Ok(match op {
             Arith2::Add | Arith2::Sub | Arith2::And | Arith2::Or | Arith2::Xor => true,
@@ -170,9 +172,10 @@ impl Body<'_> {
                     this.multiply_add(scalar, a, b, c)
                 });
             }
-            let [a, b, c] = [a, b, c].map(|x| self.widen(ty.dtype, x));
+            let (a, b) = (self.widen(ty.dtype, a)?, self.widen(ty.dtype, b)?);
+            let c = self.widen(ty.dtype, c)?;
             let x = self.multiply_add(Ty::scalar(DType::F32), a, b, c)?;
-            return Ok(self.narrow(ty.dtype, x));
+            return self.narrow(ty.dtype, x);
         }
         if ty.dtype.is_float() && self.target.fma {
             types::value(ty)?;

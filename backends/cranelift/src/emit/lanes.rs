@@ -1,10 +1,10 @@
 //! Vectors taken apart: reductions, and operations the CPU does not do on whole vectors.
 
 use super::{Body, Emitted, Value};
-use crate::error::FuncError;
 use crate::types;
 use cranelift_codegen::ir::{InstBuilder, Type};
 use sdc_ir::tile::{Arith2, Ty};
+use sdc_lower::FuncError;
 
 impl Body<'_> {
     /// One lane of a vector, or the scalar itself.

@@ -1,12 +1,11 @@
 //! Loads and stores.
 
 use super::{Body, Emitted, Value};
-use crate::error::FuncError;
 use crate::types;
 use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData};
 use sdc_ir::tile::Ty;
-use sdc_lower::Address;
+use sdc_lower::{Address, FuncError};
 
 /// No access can trap: the verifier has bounded the affine ones. Vectors need not be aligned, which matters to SSE.
 fn flags(ty: Ty, readonly: bool) -> MemFlagsData {

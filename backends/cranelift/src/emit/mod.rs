@@ -10,10 +10,8 @@ mod memory;
 mod round;
 mod select;
 
-use crate::entry::Frame;
-use crate::error::FuncError;
-use crate::link::{Linker, kernel_signature};
-use crate::{Arch, Options, types};
+use crate::link::{Linker, signature};
+use crate::types;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F64, I64};
 use cranelift_codegen::ir::{
@@ -22,9 +20,9 @@ use cranelift_codegen::ir::{
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataId, Module as _};
-use sdc_ir::DType;
 use sdc_ir::tile::{Arith1, Arith2, CompareOp, FoldOp, Func, KernelCall, Module, Ty};
-use sdc_lower::{Address, Emitter, LoopHead, LowerError, Placement, Root};
+use sdc_lower::generator::{Linkage, Signature};
+use sdc_lower::{Address, Arch, Emitter, Frame, FuncError, LoopHead, LowerError, Options, Placement, Root};
 use std::collections::BTreeMap;
 
 type Value = ir::Value;
@@ -40,9 +38,10 @@ pub struct Target {
 }
 
 impl Target {
-    pub fn new(options: &Options) -> Self {
+    /// With Cranelift's settings for the CPU.
+    pub fn new(options: &Options, flags: Vec<&'static str>) -> Self {
         // Everything but x86-64 has these from the beginning.
-        let has = |flag| options.cpu.arch != Arch::X86_64 || options.cpu.flags.contains(&flag);
+        let has = |flag| options.cpu.arch != Arch::X86_64 || flags.contains(&flag);
         Self {
             sse41: has("has_sse41"),
             fma: has("has_fma"),
@@ -332,8 +331,8 @@ impl Emitter for Body<'_> {
             None => {
                 let unknown = || LowerError::UnknownKernel(call.kernel.clone());
                 let symbol = self.target.kernels.get(&call.kernel).ok_or_else(unknown)?;
-                let id = self.linker.kernel(symbol, &kernel_signature())?;
-                let kernel = self.linker.import(id, kernel_signature(), self.b.func);
+                let id = self.linker.declare(symbol, Linkage::Kernel, Signature::Kernel)?;
+                let kernel = self.linker.import(id, signature(Signature::Kernel), self.b.func);
                 self.kernels.insert(call.kernel.clone(), kernel);
                 kernel
             }
@@ -384,9 +383,4 @@ impl Body<'_> {
         let flags = MemFlagsData::new().with_endianness(ir::Endianness::Little);
         self.b.ins().bitcast(to, flags, x)
     }
-}
-
-/// True for the types whose values are bits that must be widened to be computed with.
-fn is_half(dtype: DType) -> bool {
-    matches!(dtype, DType::F16 | DType::BF16)
 }

@@ -1,6 +1,6 @@
 //! Comparisons, masks and selection.
 
-use super::{Body, Emitted, Value, is_half};
+use super::{Body, Emitted, Value};
 use crate::types;
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
@@ -8,6 +8,8 @@ use cranelift_codegen::ir::types::I64X2;
 use sdc_ir::DType;
 use sdc_ir::tile::build::mask_type;
 use sdc_ir::tile::{CompareOp, Ty};
+use sdc_lower::FuncError;
+use sdc_lower::half::is_half;
 
 impl Body<'_> {
     /// All ones or all zeros, as an integer of the operands' width.
@@ -19,7 +21,7 @@ impl Body<'_> {
             });
         }
         let condition = if is_half(ty.dtype) {
-            let (a, b) = (self.widen(ty.dtype, a), self.widen(ty.dtype, b));
+            let (a, b) = (self.widen(ty.dtype, a)?, self.widen(ty.dtype, b)?);
             self.b.ins().fcmp(float_condition(op), a, b)
         } else if ty.dtype.is_float() {
             self.b.ins().fcmp(float_condition(op), a, b)
@@ -36,7 +38,7 @@ impl Body<'_> {
     }
 
     /// Half floats are not compared as the integers they are kept in, and 64-bit comparison came with SSE4.2.
-    fn compares_vectors(&self, ty: Ty) -> Result<bool, crate::FuncError> {
+    fn compares_vectors(&self, ty: Ty) -> Result<bool, FuncError> {
         Ok(!is_half(ty.dtype) && (self.target.sse41 || types::value(ty)? != I64X2))
     }
 

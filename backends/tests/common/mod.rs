@@ -3,21 +3,21 @@
 #![allow(dead_code, reason = "no test file uses all of it")]
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
+use crate::backend::{Variant, compile};
 use object::write::{Symbol, SymbolSection};
 use object::{SymbolFlags, SymbolKind, SymbolScope};
 use sdc_artifact::object;
-use sdc_cranelift::{CompiledObject, CpuSpec, OptLevel, Options, compile};
 use sdc_ir::entity::EntityId;
 use sdc_ir::graph::Origin;
 use sdc_ir::tile::{Buffer, BufferData, BufferKind, Func, FuncBuilder, Module};
 use sdc_ir::{DType, Tensor};
-use sdc_lower::Placement;
+use sdc_lower::{CompiledObject, CpuSpec, Options, Placement};
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 
 /// CPUs this machine can run.
 pub fn cpus() -> Vec<CpuSpec> {
-    let all = sdc_cranelift::supported();
+    let all = sdc_lower::cpu::supported();
     let here = all.last().unwrap().features.clone();
     all.into_iter()
         .filter(|cpu| cpu.features.iter().all(|f| here.contains(f)))
@@ -32,7 +32,7 @@ pub fn options(cpu: &CpuSpec) -> Options {
         weights_header: std::array::from_fn(|i| i as u8),
         kernels: BTreeMap::new(),
         prepare: Some("sdc_k_v1_prepare".into()),
-        opt_level: OptLevel::None,
+        profile: false,
     }
 }
 
@@ -100,9 +100,9 @@ pub struct Native {
 }
 
 impl Native {
-    pub fn new(module: &Module, options: &Options) -> Self {
+    pub fn new(module: &Module, options: &Options, variant: Variant) -> Self {
         let placement = place(module);
-        let compiled = compile(module, &placement, options).unwrap();
+        let compiled = compile(module, &placement, options, variant).unwrap();
         Self::load(module, &placement, compiled)
     }
 
@@ -336,9 +336,14 @@ pub fn elements(dtype: DType, bytes: &[u8]) -> Vec<u64> {
 }
 
 /// Compares all outputs of a module, run natively and by the interpreter.
-pub fn assert_same(module: &Module, inputs: &[&[u8]], options: &Options, what: &dyn Fn(usize) -> String) {
+pub fn assert_same(
+    module: &Module,
+    inputs: &[&[u8]],
+    (options, variant): (&Options, Variant),
+    what: &dyn Fn(usize) -> String,
+) {
     let expected = sdc_interp::run_tile(module, inputs).unwrap();
-    let actual = Native::new(module, options).run(inputs, None);
+    let actual = Native::new(module, options, variant).run(inputs, None);
     for data in module.buffers.values() {
         let BufferKind::Output(position) = data.kind else {
             continue;

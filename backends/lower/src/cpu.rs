@@ -1,4 +1,4 @@
-//! CPUs the backend can compile for.
+//! CPUs that can be compiled for.
 
 use crate::Error;
 
@@ -32,32 +32,28 @@ impl Arch {
     }
 }
 
-/// A CPU: what Cranelift may use, and what the kernels chosen for it may require.
+/// A CPU: what a code generator may use, and what the kernels chosen for it may require.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CpuSpec {
     /// Its instruction set.
     pub arch: Arch,
     /// Name on the command line: `x86-64`, `x86-64-v2`, `x86-64-v3`, `x86-64-v4` or `native`.
     pub name: &'static str,
-    /// Cranelift's settings to enable.
-    pub flags: Vec<&'static str>,
     /// Features beyond the baseline, spelt as rustc spells them.
     pub features: Vec<&'static str>,
-    /// Lanes of the `f32` vectors the backend itself can emit.
+    /// Lanes of the `f32` vectors that tile IR for it has.
     pub f32_lanes: u8,
 }
 
 struct Feature {
     name: &'static str,
-    /// Cranelift's name for it, if Cranelift makes use of it.
-    flag: Option<&'static str>,
     /// The lowest x86-64 level that includes it; `None` for those of no level.
     level: Option<u8>,
 }
 
 macro_rules! features {
-    ($($name:tt $probe:tt $flag:expr, $level:expr;)*) => {
-        const FEATURES: &[Feature] = &[$(Feature { name: $name, flag: $flag, level: $level }),*];
+    ($($name:tt $probe:tt $level:expr;)*) => {
+        const FEATURES: &[Feature] = &[$(Feature { name: $name, level: $level }),*];
 
         #[cfg(target_arch = "x86_64")]
         fn detected() -> Vec<bool> {
@@ -67,30 +63,29 @@ macro_rules! features {
 }
 
 // Name, and the name std detects it by: it does not know LAHF, which every CPU with SSE4.2 has.
-// Cranelift's few EVEX instructions stay off: 128 bits gain nothing from them.
 features! {
-    "cmpxchg16b" "cmpxchg16b" Some("has_cmpxchg16b"), Some(2);
-    "lahfsahf" "sse4.2" None, Some(2);
-    "popcnt" "popcnt" Some("has_popcnt"), Some(2);
-    "sse3" "sse3" Some("has_sse3"), Some(2);
-    "ssse3" "ssse3" Some("has_ssse3"), Some(2);
-    "sse4.1" "sse4.1" Some("has_sse41"), Some(2);
-    "sse4.2" "sse4.2" Some("has_sse42"), Some(2);
-    "avx" "avx" Some("has_avx"), Some(3);
-    "avx2" "avx2" Some("has_avx2"), Some(3);
-    "bmi1" "bmi1" Some("has_bmi1"), Some(3);
-    "bmi2" "bmi2" Some("has_bmi2"), Some(3);
-    "f16c" "f16c" None, Some(3);
-    "fma" "fma" Some("has_fma"), Some(3);
-    "lzcnt" "lzcnt" Some("has_lzcnt"), Some(3);
-    "movbe" "movbe" None, Some(3);
-    "avx512f" "avx512f" None, Some(4);
-    "avx512bw" "avx512bw" None, Some(4);
-    "avx512cd" "avx512cd" None, Some(4);
-    "avx512dq" "avx512dq" None, Some(4);
-    "avx512vl" "avx512vl" None, Some(4);
-    "avx512vnni" "avx512vnni" None, None;
-    "avxvnni" "avxvnni" None, None;
+    "cmpxchg16b" "cmpxchg16b" Some(2);
+    "lahfsahf" "sse4.2" Some(2);
+    "popcnt" "popcnt" Some(2);
+    "sse3" "sse3" Some(2);
+    "ssse3" "ssse3" Some(2);
+    "sse4.1" "sse4.1" Some(2);
+    "sse4.2" "sse4.2" Some(2);
+    "avx" "avx" Some(3);
+    "avx2" "avx2" Some(3);
+    "bmi1" "bmi1" Some(3);
+    "bmi2" "bmi2" Some(3);
+    "f16c" "f16c" Some(3);
+    "fma" "fma" Some(3);
+    "lzcnt" "lzcnt" Some(3);
+    "movbe" "movbe" Some(3);
+    "avx512f" "avx512f" Some(4);
+    "avx512bw" "avx512bw" Some(4);
+    "avx512cd" "avx512cd" Some(4);
+    "avx512dq" "avx512dq" Some(4);
+    "avx512vl" "avx512vl" Some(4);
+    "avx512vnni" "avx512vnni" None;
+    "avxvnni" "avxvnni" None;
 }
 
 /// Where there is no x86-64, `native` is the baseline.
@@ -120,15 +115,14 @@ pub fn supported() -> Vec<CpuSpec> {
 /// The CPU that is compiled for on another instruction set than x86-64: any that has vectors of 128 bits, which for RISC-V is the
 /// extension V.
 pub fn generic(arch: Arch) -> Option<CpuSpec> {
-    let (name, flags) = match arch {
+    let name = match arch {
         Arch::X86_64 => return None,
-        Arch::Aarch64 => ("aarch64", vec![]),
-        Arch::Riscv64 => ("rv64gcv", vec!["has_v", "has_zvl128b"]),
+        Arch::Aarch64 => "aarch64",
+        Arch::Riscv64 => "rv64gcv",
     };
     Some(CpuSpec {
         arch,
         name,
-        flags,
         features: Vec::new(),
         f32_lanes: 4,
     })
@@ -149,17 +143,11 @@ pub fn find(name: &str) -> Result<CpuSpec, Error> {
 }
 
 fn spec(name: &'static str, has: impl Fn(usize, &Feature) -> bool) -> CpuSpec {
-    let chosen: Vec<&Feature> = FEATURES
-        .iter()
-        .enumerate()
-        .filter(|(i, f)| has(*i, f))
-        .map(|(_, f)| f)
-        .collect();
+    let chosen = FEATURES.iter().enumerate().filter(|(i, f)| has(*i, f));
     CpuSpec {
         arch: Arch::X86_64,
         name,
-        flags: chosen.iter().filter_map(|f| f.flag).collect(),
-        features: chosen.iter().map(|f| f.name).collect(),
+        features: chosen.map(|(_, f)| f.name).collect(),
         f32_lanes: 4,
     }
 }

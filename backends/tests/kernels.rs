@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
-mod common;
-
-use common::{Maker, Native, Random, cpus, options};
-use sdc_cranelift::OptLevel;
+use crate::backend::VARIANTS;
+use crate::common::{self, Maker, Native, Random, cpus, options};
 use sdc_ir::DType;
 use sdc_ir::registry;
 use sdc_ir::tile::{Affine, KernelCall, View};
@@ -102,10 +100,9 @@ fn convolutions_are_the_interpreters() {
         };
         let (make, input) = conv.build(3);
         for cpu in cpus() {
-            for opt_level in [OptLevel::None, OptLevel::Speed] {
-                let mut options = options(&cpu);
-                options.opt_level = opt_level;
-                common::assert_same(&make.module, &[&input], &options, &|_| {
+            for &variant in VARIANTS {
+                let setting = (&options(&cpu), variant);
+                common::assert_same(&make.module, &[&input], setting, &|_| {
                     format!("{size} {channels:?} {window}")
                 });
             }
@@ -134,11 +131,9 @@ fn speed() {
         let (make, input) = conv.build(1);
         let mut variants = Vec::new();
         for cpu in cpus() {
-            for opt_level in [OptLevel::None, OptLevel::Speed] {
-                let mut options = options(&cpu);
-                options.opt_level = opt_level;
-                let native = Native::new(&make.module, &options);
-                variants.push((format!("{} {opt_level:?}", cpu.name), native, Vec::new()));
+            for &variant in VARIANTS {
+                let native = Native::new(&make.module, &options(&cpu), variant);
+                variants.push((format!("{} {variant:?}", cpu.name), native, Vec::new()));
             }
         }
         // The kernel counts in ticks of some milliseconds.

@@ -2,17 +2,20 @@
 #![allow(unsafe_code, reason = "stands in for kernels and callers")]
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
-mod common;
-
-use common::{Maker, Native, ParallelFor, define, options, place};
-use sdc_cranelift::{Error, FuncError, Options, compile, cpu, supported};
+use crate::backend::{self, VARIANTS};
+use crate::common::{self, Maker, Native, ParallelFor, define, options, place};
 use sdc_ir::DType;
-use sdc_ir::tile::{Affine, Arith2, Bound, KernelCall, Ty, View};
-use sdc_lower::Placement;
+use sdc_ir::tile::{Affine, Arith2, Bound, KernelCall, Module, Ty, View};
+use sdc_lower::cpu::{self, supported};
+use sdc_lower::{CompiledObject, Error, Options, Placement};
 use std::ffi::c_void;
 use std::sync::Mutex;
 
 const F32X4: Ty = Ty::vector(DType::F32, 4);
+
+fn compile(module: &Module, placement: &Placement, options: &Options) -> Result<CompiledObject, Error> {
+    backend::compile(module, placement, options, VARIANTS[0])
+}
 
 fn floats(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
     values.into_iter().flat_map(f32::to_le_bytes).collect()
@@ -58,7 +61,7 @@ extern "C" fn backwards(
 fn a_model_runs_serially_and_in_parallel() {
     let make = model();
     for cpu in common::cpus() {
-        let native = Native::new(&make.module, &options(&cpu));
+        let native = Native::new(&make.module, &options(&cpu), VARIANTS[0]);
         let input = floats((0..64).map(|i| 0.5 * i as f32));
         let expected = vec![floats((0..64).map(|i| 1.5 * i as f32 * i as f32))];
         assert_eq!(native.run(&[&input], None), expected);
@@ -69,7 +72,7 @@ fn a_model_runs_serially_and_in_parallel() {
 
 #[test]
 fn sizes_and_prepare() {
-    let native = Native::new(&model().module, &options(&supported()[0]));
+    let native = Native::new(&model().module, &options(&supported()[0]), VARIANTS[0]);
     let sizes = [
         "arena_size",
         "arena_align",
@@ -215,9 +218,11 @@ fn offsets_beyond_a_displacement_are_added() {
     placement.weights_size = 64 + (5 << 30) + 64;
     let compiled = compile(&make.module, &placement, &options(&supported()[0])).unwrap();
     let object = compiled.object.write().unwrap();
-    let page = (5i64 << 30).to_le_bytes();
+    // A generator may add what is left of the offset.
+    let near = (5i64 << 30)..=(5 << 30) + 64;
+    let immediate = |w: &[u8]| near.contains(&i64::from_le_bytes(w.try_into().unwrap()));
     assert!(
-        object.windows(8).any(|w| w == page),
+        object.windows(8).any(immediate),
         "the page is not an immediate of the code"
     );
 }
@@ -243,22 +248,6 @@ fn faults_are_errors() {
     let mut outside = place(&make.module);
     outside.arena_size -= 1;
     assert!(matches!(error(&outside, &options), Error::Func { .. }));
-
-    let mut wide = Maker::default();
-    let y = wide.output(DType::F32, 8);
-    wide.func(|b| {
-        let v = b.f32(8, 1.0);
-        b.store(y, 0, v);
-    });
-    match compile(&wide.module, &place(&wide.module), &options) {
-        Err(Error::Func {
-            source: FuncError::Unsupported { what },
-            ..
-        }) => {
-            assert_eq!(what, "a value of type f32x8");
-        }
-        other => panic!("{:?}", other.err()),
-    }
 
     let mut unsound = model();
     unsound.module.funcs[0].vals = Default::default();

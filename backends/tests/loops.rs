@@ -1,10 +1,8 @@
 //! Random loop nests, native against the interpreter.
 
-mod common;
-
-use common::{Maker, assert_same, options};
+use crate::backend::{VARIANTS, Variant};
+use crate::common::{Maker, assert_same, options};
 use proptest::prelude::*;
-use sdc_cranelift::{OptLevel, supported};
 use sdc_ir::DType;
 use sdc_ir::tile::{Affine, Arith2, Bound, Buffer, FuncBuilder, Inst, Ty, Val};
 
@@ -182,7 +180,7 @@ fn bytes(count: i64, factor: i32) -> Vec<u8> {
         .collect()
 }
 
-fn check(steps: &[Step], parallel: Option<usize>, opt_level: OptLevel) {
+fn check(steps: &[Step], parallel: Option<usize>, variant: Variant) {
     let mut make = Maker::default();
     let (x, y) = (
         make.input(DType::I32, LEN as usize),
@@ -221,10 +219,9 @@ fn check(steps: &[Step], parallel: Option<usize>, opt_level: OptLevel) {
             }
         }
     });
-    let cpu = supported().remove(0);
-    let mut options = options(&cpu);
-    options.opt_level = opt_level;
-    assert_same(&make.module, &[&bytes(LEN, 40503)], &options, &|_| {
+    let cpu = sdc_lower::cpu::supported().remove(0);
+    let setting = (&options(&cpu), variant);
+    assert_same(&make.module, &[&bytes(LEN, 40503)], setting, &|_| {
         format!("{steps:?}")
     });
 }
@@ -236,8 +233,8 @@ proptest! {
     fn nests_are_the_interpreters(
         steps in prop::collection::vec(step(), 1..6),
         parallel in prop::option::of(0..5usize),
-        speed in any::<bool>(),
+        variant in prop::sample::select(VARIANTS.to_vec()),
     ) {
-        check(&steps, parallel, if speed { OptLevel::Speed } else { OptLevel::None });
+        check(&steps, parallel, variant);
     }
 }

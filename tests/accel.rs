@@ -162,6 +162,7 @@ fn an_artifact_comes_whole_or_not_at_all() {
     fs::remove_file(dir.path("out/manifest.json")).unwrap();
     fs::create_dir(dir.path("out/manifest.json")).unwrap();
     fails(2, compile.iter().chain(&["--set", "slices=32"]));
+    fails(2, compile.iter().chain(&["--print-after", "nothing"]));
     assert!(fs::read(dir.path("out/shapes.sdap")).unwrap() == program);
     assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
     // A program for another machine is refused with both hashes.

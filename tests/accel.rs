@@ -121,6 +121,15 @@ fn text_and_words_are_the_same_program() {
         "{words}"
     );
 
+    assert!(ok(["verify", &accel]).contains("shapes.sdap\na program as the manifest says"));
+    let manifest = dir.path("accel/manifest.json");
+    let whole = fs::read_to_string(&manifest).unwrap();
+    let lie = whole.replacen("\"hash\": \"", "\"hash\": \"0", 1);
+    fs::write(&manifest, lie).unwrap();
+    fails(3, ["verify", &accel]);
+    fails(3, ["sim", &accel, "--mode", "func"]);
+    fs::write(&manifest, whole).unwrap();
+
     let mut damaged = program.clone();
     damaged[20] ^= 0x55;
     let damaged = dir.write("damaged.sdap", damaged);
@@ -131,6 +140,39 @@ fn text_and_words_are_the_same_program() {
     let error = fails(2, ["sim", &again, "--set", "slices=3"]);
     assert!(error.contains("slices"), "{error}");
     fails(2, ["sim", &again]);
+}
+
+/// A file that cannot be written leaves those that were there.
+#[test]
+fn an_artifact_comes_whole_or_not_at_all() {
+    let dir = Dir::new();
+    let (out, model) = (dir.path("out"), example("shapes.onnx"));
+    let compile = [
+        "compile",
+        &model,
+        "-o",
+        &out,
+        "--backend",
+        "accel",
+        "--activations",
+        "int8",
+    ];
+    ok(compile);
+    let program = fs::read(dir.path("out/shapes.sdap")).unwrap();
+    fs::remove_file(dir.path("out/manifest.json")).unwrap();
+    fs::create_dir(dir.path("out/manifest.json")).unwrap();
+    fails(2, compile.iter().chain(&["--set", "slices=32"]));
+    fails(2, compile.iter().chain(&["--print-after", "nothing"]));
+    assert!(fs::read(dir.path("out/shapes.sdap")).unwrap() == program);
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
+    // A program for another machine is refused with both hashes.
+    fs::remove_dir(dir.path("out/manifest.json")).unwrap();
+    ok(compile);
+    let arch = dir.write("arch.toml", "slices = 32\n");
+    let error = fails(3, ["sim", &out, "--mode", "func", "--arch", &arch]);
+    let is_hash = |word: &&str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let words = error.split(|c: char| !c.is_alphanumeric());
+    assert_eq!(words.filter(is_hash).count(), 2, "{error}");
 }
 
 /// `check` holds the program to the interpreter's integers bit for bit, and to what was recorded only as near as the user says.

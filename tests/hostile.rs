@@ -63,8 +63,14 @@ fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
 
 /// Starts the binary with bounded memory.
 fn start(args: &[&str]) -> Child {
+    start_with("", args)
+}
+
+/// Starts the binary with bounded memory and the other limits that a line of the shell sets.
+fn start_with(limits: &str, args: &[&str]) -> Child {
+    let limited = format!("ulimit -v {MEMORY_KIB}; {limits}exec \"$0\" \"$@\"");
     Command::new("sh")
-        .args(["-c", &format!("ulimit -v {MEMORY_KIB}; exec \"$0\" \"$@\"")])
+        .args(["-c", &limited])
         .arg(env!("CARGO_BIN_EXE_sdc"))
         .args(args)
         .stdout(Stdio::null())
@@ -317,7 +323,8 @@ fn attack_programs(tries: usize, seed: u64) {
         if number % 8 > 4 && wait(start(&["asm", &file, "-o", &again])).0 == Some(0) {
             file = again;
         }
-        let (code, said) = wait(start(&["sim", &file, "--input", &given]));
+        // Two seconds of the processor, which other processes do not shorten.
+        let (code, said) = wait(start_with("ulimit -t 2; ", &["sim", &file, "--input", &given]));
         if !matches!(code, Some(0 | 2..=5)) {
             let kept = std::env::temp_dir().join(format!("sdc-hostile-{number}-{name}"));
             std::fs::write(&kept, &damaged).unwrap();

@@ -1,6 +1,7 @@
 """The coverage table, in Markdown, from the results of conformance.py."""
 
 import collections
+import pathlib
 import re
 
 OUTCOMES = ["passed", "passed at ONNX's", "passed fixed", "refused", "limit", "malformed", "on purpose", "wrong", "crash"]
@@ -73,4 +74,4 @@ def table(results: list[dict]) -> str:
     lines += ["", "## Reasons", "", "| cases | reason (the first given) |", "|---|---|"]
     for reason, n in sorted(histogram.items(), key=lambda item: (-item[1], item[0])):
         lines.append(f"| {n} | {reason.replace('|', '/')} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + (pathlib.Path(__file__).parent / "machine.md").read_text()

@@ -57,7 +57,7 @@ pub struct Args {
     /// Write every instruction in time, in Chrome's trace format
     #[arg(long, value_name = "FILE.json", conflicts_with = "shuffle")]
     trace: Option<PathBuf>,
-    /// Write each layer's results to DIR/LAYER.npy
+    /// Write the results of layers that multiply, add or pool to DIR/ID.npy, by the report's ids; lookups and copies state no type
     #[arg(long, value_name = "DIR")]
     dump_values: Option<PathBuf>,
     /// Compare the outputs with those of an archive; exit 1 if one differs

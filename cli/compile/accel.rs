@@ -1,12 +1,12 @@
 //! `sdc compile --backend accel`: a model to a program for the accelerator.
 
-use super::{Activations, Args, Emit, Residence, compressed, integers, print, recorded_of};
+use super::{Activations, Args, Emit, Residence};
+use super::{check_stage, compressed, dump_of, integers, recorded_of, show};
 use crate::exit::Failure;
 use crate::progress::Progress;
 use crate::units::size;
 use comfy_table::{CellAlignment, Table, presets};
 use sdc::compress::CompressionReport;
-use sdc::stages::Dump;
 use sdc::{AccelArtifact, AccelOptions, IntegerReport, compile_accel, files};
 use sdc_accel::emit::Traffic;
 use sdc_accel_isa::{Config, ConfigError};
@@ -87,6 +87,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let Some(dir) = &args.output else {
         return Err(Failure::usage("--backend accel needs --output"));
     };
+    if let Some(stage) = &args.print_after {
+        check_stage(stage)?;
+    }
     let config = config(args.arch.as_deref(), &args.set)?;
     let mut model = args.model.import()?;
     let progress = Progress::new();
@@ -118,22 +121,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         },
         assembly: args.emit.contains(&Emit::Asm),
     };
-    let all_stages = args.emit.contains(&Emit::Ir);
-    let wanted = if all_stages {
-        Some("all")
-    } else {
-        args.print_after.as_deref()
-    };
-    let mut dump = wanted.map(Dump::of);
+    let mut dump = dump_of(args);
     let built = compile_accel(&model, &options, dir, &progress, dump.as_mut())?;
     drop(progress);
-    if let Some(dump) = &mut dump {
-        if all_stages {
-            dump.write(&dir.join("ir"))?;
-        }
-        dump.retain(args.print_after.as_deref());
-        print(dump, out)?;
-    }
+    show(args, dump, dir, out)?;
     let summary = Summary::of(&built, start.elapsed().as_secs_f64());
     if let Some(path) = &args.report {
         let report = Report {

@@ -23,7 +23,7 @@ use sdc_passes::driver::CheckInputs;
 use sdc_passes::pipeline::{PipelineOptions, list_passes, run_pipeline};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use summary::{Report, Summary};
 
@@ -174,6 +174,22 @@ enum Emit {
     Asm,
 }
 
+/// The stages that are asked for, on paper or in files.
+fn dump_of(args: &Args) -> Option<Dump> {
+    let all = args.emit.contains(&Emit::Ir).then_some("all");
+    all.or(args.print_after.as_deref()).map(Dump::of)
+}
+
+/// Writes and prints the stages that are asked for.
+fn show(args: &Args, dump: Option<Dump>, dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    let Some(mut dump) = dump else { return Ok(()) };
+    if args.emit.contains(&Emit::Ir) {
+        dump.write(&dir.join("ir"))?;
+    }
+    dump.retain(args.print_after.as_deref());
+    print(&dump, out)
+}
+
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     if args.list_passes {
         for pass in list_passes() {
@@ -228,22 +244,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         flash: args.flash,
         ..Options::new(target)
     };
-    let all_stages = args.emit.contains(&Emit::Ir);
-    let wanted = if all_stages {
-        Some("all")
-    } else {
-        args.print_after.as_deref()
-    };
-    let mut dump = wanted.map(Dump::of);
+    let mut dump = dump_of(args);
     let built = compile_watched(model, &options, dir, &progress, dump.as_mut())?;
     drop(progress);
-    if let Some(dump) = &mut dump {
-        if all_stages {
-            dump.write(&dir.join("ir"))?;
-        }
-        dump.retain(args.print_after.as_deref());
-        print(dump, out)?;
-    }
+    show(args, dump, dir, out)?;
 
     let summary = Summary::new(&built, start.elapsed().as_secs_f64());
     if let Some(path) = &args.report {

@@ -78,12 +78,21 @@ macro_rules! element {
 }
 
 /// A Rust type that can be an element of a [`Tensor`] (`bool` is handled as `u8`).
-pub trait Element: bytemuck::Pod {
+pub trait Element: bytemuck::Pod + Send {
     /// The element type it stands for.
     const DTYPE: DType;
 }
 element!(f64 => F64, f32 => F32, f16 => F16, bf16 => BF16, i64 => I64, i32 => I32, i16 => I16, i8 => I8,
     u64 => U64, u32 => U32, u16 => U16, u8 => U8);
+
+/// Elements that are the bytes of a tensor as they are: large weights are not copied.
+struct Elements<T>(Box<[T]>);
+
+impl<T: Element> AsRef<[u8]> for Elements<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
 
 impl Tensor {
     /// A tensor over little-endian row-major bytes.
@@ -111,7 +120,7 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::new`].
     pub fn from_elements<T: Element>(shape: Vec<usize>, elements: Vec<T>) -> Result<Self, TensorError> {
-        let data = Bytes::from(bytemuck::allocation::pod_collect_to_vec::<T, u8>(&elements));
+        let data = Bytes::from_owner(Elements(elements.into_boxed_slice()));
         Self::new(T::DTYPE, shape, data)
     }
 

@@ -196,11 +196,12 @@ pub fn compile_accel(
         compiled, remarks, ..
     } = translate(model, options, observer, dump)?;
     let container = compiled.program.to_container()?;
-    files::create_dir(dir)?;
+    let mut batch = files::Batch::default();
+    batch.create_dir(dir)?;
     let mut written = Vec::new();
     let mut write = |file: String, bytes: &[u8]| -> Result<()> {
         let path = dir.join(file);
-        files::write(&path, |out| out.write_all(bytes))?;
+        batch.add(&path, |out| out.write_all(bytes))?;
         written.push(AccelFile {
             path,
             bytes: bytes.len() as u64,
@@ -231,6 +232,7 @@ pub fn compile_accel(
     let mut text = serde_json::to_string_pretty(&manifest).map_err(Error::bug)?;
     text.push('\n');
     write(MANIFEST.to_owned(), text.as_bytes())?;
+    batch.commit()?;
     Ok(AccelArtifact {
         name,
         files: written,
@@ -282,6 +284,20 @@ impl AccelProgram {
     /// # Errors
     /// Files that are missing, damaged or malformed.
     pub fn read(dir: &Path) -> Result<Program> {
+        Ok(Self::described(dir)?.1)
+    }
+
+    /// Holds an artifact's program to its manifest, and proves it; nothing runs. The program's file name and its digest.
+    ///
+    /// # Errors
+    /// Files that are missing, damaged or malformed; faults of the program.
+    pub fn verify(dir: &Path) -> Result<(String, String)> {
+        let (manifest, program) = Self::described(dir)?;
+        Self::new(program)?;
+        Ok((manifest.program.name, manifest.program.sha256))
+    }
+
+    fn described(dir: &Path) -> Result<(Manifest, Program)> {
         let manifest = Self::manifest(dir)?;
         let path = dir.join(&manifest.program.name);
         let bytes = files::map(&path)?;
@@ -291,7 +307,17 @@ impl AccelProgram {
                 path.display()
             )));
         }
-        Ok(Program::from_container(&bytes)?)
+        let program = Program::from_container(&bytes)?;
+        let machine = program.config.hash().to_string();
+        if (manifest.program.size, &manifest.hash) != (bytes.len() as u64, &machine) {
+            return Err(Error::malformed(format!(
+                "{}: size and configuration are not the manifest's {} bytes and {}",
+                path.display(),
+                manifest.program.size,
+                manifest.hash
+            )));
+        }
+        Ok((manifest, program))
     }
 
     /// A program on the machine it was made for.

@@ -472,7 +472,7 @@ operators! {
         last: bool,
     }
     /// Indices (i64) of the k largest elements of a dimension, in descending order, equal ones by index. Operand: x
-    /// (numeric). NaNs are never chosen; should there be too few other elements, the rest of the result is 0. ONNX TopK.
+    /// (numeric). NaN counts as larger than everything else, as with ONNX Runtime. ONNX TopK.
     TopK {
         /// The dimension; the result has size `k` there.
         axis: usize,

@@ -145,13 +145,14 @@ pub fn top_k(cx: &mut Lowering<'_>, node: Node, op: &TopK, tasks: Tasks) -> Resu
     };
     let mut b = FuncBuilder::new();
     nest::emit(&mut b, &[&kept_out, &kept_x], 1, tasks, &mut |b, _, access| {
-        let ty = Ty::scalar(compute_dtype(dtype));
+        let ty = Ty::scalar(key_dtype(compute_dtype(dtype)));
         let (start, none) = (worst(b, ty, !op.smallest), worst(b, ty, op.smallest));
         let (nowhere, end) = (b.int(INDEX, -1), b.int(INDEX, size as i64));
         let zero = b.int(INDEX, 0);
         b.for_carried(0, op.k, 1, &[start, nowhere], |b, p, before| {
             let found = b.for_carried(0, size, 1, &[none, nowhere], |b, i, v| {
                 let element = load(b, &x, dtype, 1, access[1].index.clone() + i.clone() * x_step);
+                let element = key(b, element);
                 let here = b.affine(i);
                 let after = index_mask(b, behind, element, before[0]);
                 let equal = index_mask(b, CompareOp::Eq, element, before[0]);
@@ -178,6 +179,35 @@ pub fn top_k(cx: &mut Lowering<'_>, node: Node, op: &TopK, tasks: Tasks) -> Resu
     });
     cx.push_func(b, data.origins.clone());
     Ok(())
+}
+
+/// The type of [`key`]s.
+fn key_dtype(dtype: DType) -> DType {
+    match dtype {
+        DType::F32 => DType::I32,
+        DType::F64 => DType::I64,
+        integer => integer,
+    }
+}
+
+/// An integer in the order of the elements, in which NaN comes after everything else and -0 is 0.
+fn key(b: &mut FuncBuilder, element: Val) -> Val {
+    let (ty, dtype) = (b.ty(element), key_dtype(b.ty(element).dtype));
+    if !ty.dtype.is_float() {
+        return element;
+    }
+    let int = Ty::scalar(dtype);
+    let zero = constant(b, ty, 0.0);
+    let positive = b.add(element, zero);
+    let bits = b.bitcast(dtype, positive);
+    // Of negative numbers those of larger bits are smaller.
+    let sign_bit = b.int(int, 8 * dtype.size() as i64 - 1);
+    let sign = b.arith2(Arith2::Shr, bits, sign_bit);
+    let last = worst(b, int, true);
+    let flips = b.arith2(Arith2::And, sign, last);
+    let ordered = b.arith2(Arith2::Xor, bits, flips);
+    let is_nan = b.compare(CompareOp::Ne, element, element);
+    b.select(is_nan, last, ordered)
 }
 
 /// Element type of a mask for values of this type.

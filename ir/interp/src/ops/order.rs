@@ -49,13 +49,13 @@ fn run<T: Copy>(op: &Cumulative, size: usize, mut v: Vec<T>, neutral: T, f: fn(T
     v
 }
 
-/// For each row along a dimension brought to the end, the indices of its elements that are numbers, largest (smallest)
-/// first, equal ones by index.
-fn ranked(x: &Tensor, axis: usize, smallest: bool) -> Result<Vec<Vec<usize>>, EvalError> {
+/// For each row along a dimension brought to the end, the indices of its elements, largest (smallest) first, equal ones by index. NaN is
+/// larger than everything else, or left out.
+fn ranked(x: &Tensor, axis: usize, smallest: bool, with_nan: bool) -> Result<Vec<Vec<usize>>, EvalError> {
     let size = x.shape()[axis];
     let ordered = transpose(&to_end(axis, x.shape().len()).0, x)?;
-    let rank = |compare: &dyn Fn(usize, usize) -> Ordering, is_number: &dyn Fn(usize) -> bool, row: usize| {
-        let mut order: Vec<usize> = (0..size).filter(|&i| is_number(row * size + i)).collect();
+    let rank = |compare: &dyn Fn(usize, usize) -> Ordering, counts: &dyn Fn(usize) -> bool, row: usize| {
+        let mut order: Vec<usize> = (0..size).filter(|&i| counts(row * size + i)).collect();
         order.sort_by(|&a, &b| {
             let by_value = compare(row * size + a, row * size + b);
             if smallest { by_value } else { by_value.reverse() }
@@ -65,8 +65,12 @@ fn ranked(x: &Tensor, axis: usize, smallest: bool) -> Result<Vec<Vec<usize>>, Ev
     let rows = 0..ordered.len().checked_div(size).unwrap_or(0);
     match read(&ordered) {
         Values::Float(v) => {
-            let compare = |a: usize, b: usize| v[a].partial_cmp(&v[b]).unwrap_or(Ordering::Equal);
-            Ok(rows.map(|row| rank(&compare, &|i| !v[i].is_nan(), row)).collect())
+            let compare = |a: usize, b: usize| {
+                let (a, b) = (v[a], v[b]);
+                a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+            };
+            let counts = |i: usize| with_nan || !v[i].is_nan();
+            Ok(rows.map(|row| rank(&compare, &counts, row)).collect())
         }
         Values::Int(v) => Ok(rows
             .map(|row| rank(&|a, b| v[a].cmp(&v[b]), &|_| true, row))
@@ -94,7 +98,7 @@ pub(super) fn arg_max(op: &ArgMax, x: &Tensor, shape: &[usize]) -> Result<Tensor
     } else {
         x.clone()
     };
-    let first = ranked(&mirrored, op.axis, op.smallest)?
+    let first = ranked(&mirrored, op.axis, op.smallest, false)?
         .iter()
         .map(|order| match order.first() {
             Some(&i) if op.last => (size - 1 - i) as i64,
@@ -106,7 +110,7 @@ pub(super) fn arg_max(op: &ArgMax, x: &Tensor, shape: &[usize]) -> Result<Tensor
 }
 
 pub(super) fn top_k(op: &TopK, x: &Tensor, shape: &[usize]) -> Result<Tensor, EvalError> {
-    let rows = ranked(x, op.axis, op.smallest)?
+    let rows = ranked(x, op.axis, op.smallest, true)?
         .iter()
         .flat_map(|order| {
             (0..op.k)

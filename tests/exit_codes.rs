@@ -109,19 +109,7 @@ fn llvm_compiles_for_x86_64_only_and_says_what_does_for_others() {
     let manifest = std::fs::read_to_string(dir.path("out/manifest.json")).unwrap();
     assert!(manifest.contains("\"backend\": \"llvm\""), "{manifest}");
     // What is compiled has its generator.
-    let late = fails(
-        2,
-        [
-            "eval",
-            &out,
-            "--backend",
-            "llvm",
-            "--images",
-            "x",
-            "--labels",
-            "y",
-        ],
-    );
+    let late = fails(2, ["bench", &out, "--backend", "llvm"]);
     assert!(late.contains("--backend"), "{late}");
 }
 

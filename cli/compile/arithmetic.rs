@@ -9,13 +9,18 @@ pub fn print(report: &IntegerReport, out: &mut dyn Write) -> io::Result<()> {
     let count = |a: Arithmetic| report.operators.iter().filter(|l| l.arithmetic == a).count();
     writeln!(
         out,
-        "arithmetic: {} operators in integers, {} boundaries, {} in floating point; ranges from {} {}inputs, moved by {:.1} % over \
+        "arithmetic: {} operators in integers, {} boundaries, {} in floating point; ranges from {} {}inputs{}, moved by {:.1} % over \
          the second half",
         count(Arithmetic::Integer),
         count(Arithmetic::Boundary),
         count(Arithmetic::Float),
         report.inputs,
         if report.made_up { "made-up " } else { "" },
+        if report.interpreted {
+            " by interpretation"
+        } else {
+            ""
+        },
         100.0 * report.drift
     )?;
     for line in report

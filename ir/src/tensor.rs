@@ -4,15 +4,40 @@ use crate::{DType, Digest};
 use bytes::Bytes;
 use half::{bf16, f16};
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 /// A dense row-major tensor on the host, little-endian, cheap to clone.
 ///
 /// The bytes may borrow from a mapped file, so they need not be aligned for the element type.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
     data: Bytes,
+    /// Once it was asked for: weights are named by it wherever they go.
+    digest: Arc<OnceLock<Digest>>,
+}
+
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Self) -> bool {
+        (self.dtype, &self.shape, &self.data) == (other.dtype, &other.shape, &other.data)
+    }
+}
+
+impl Eq for Tensor {}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            dtype, shape, data, ..
+        } = self;
+        f.debug_struct("Tensor")
+            .field("dtype", dtype)
+            .field("shape", shape)
+            .field("data", data)
+            .finish()
+    }
 }
 
 /// Why a tensor could not be made or read.
@@ -112,7 +137,12 @@ impl Tensor {
                 actual: data.len(),
             });
         }
-        Ok(Self { dtype, shape, data })
+        Ok(Self {
+            dtype,
+            shape,
+            data,
+            digest: Arc::default(),
+        })
     }
 
     /// A tensor from elements in row-major order.
@@ -130,6 +160,7 @@ impl Tensor {
             dtype: T::DTYPE,
             shape: Vec::new(),
             data: Bytes::copy_from_slice(bytemuck::bytes_of(&value)),
+            digest: Arc::default(),
         }
     }
 
@@ -257,11 +288,13 @@ impl Tensor {
 
     /// SHA-256 over element type, shape and bytes: equal digests mean equal tensors.
     pub fn digest(&self) -> Digest {
-        let mut head = format!("{}[", self.dtype);
-        for d in &self.shape {
-            head.push_str(&format!("{d},"));
-        }
-        head.push(']');
-        Digest::of(&[head.as_bytes(), &self.data])
+        *self.digest.get_or_init(|| {
+            let mut head = format!("{}[", self.dtype);
+            for d in &self.shape {
+                head.push_str(&format!("{d},"));
+            }
+            head.push(']');
+            Digest::of(&[head.as_bytes(), &self.data])
+        })
     }
 }

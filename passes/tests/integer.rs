@@ -206,7 +206,11 @@ fn samples(shape: &[usize], count: usize, seed: u64) -> Vec<Vec<Tensor>> {
 }
 
 fn converted(graph: &Graph, samples: &Vec<Vec<Tensor>>) -> integer::Integer {
-    let options = Options { samples, limit: 100 };
+    let options = Options {
+        samples,
+        limit: 100,
+        machine: None,
+    };
     integer::run(graph, &options, &mut |_| true).unwrap()
 }
 
@@ -341,6 +345,58 @@ fn compressed_weights_stay_compressed() {
     assert!(rebuilt.count() > 0, "{}", result.graph);
 }
 
+/// The interpreter as a machine, which may break down.
+struct Interpreted {
+    graph: Graph,
+    works: bool,
+}
+
+impl integer::Machine for Interpreted {
+    fn run(&self, inputs: &[Tensor], show: &mut dyn FnMut(usize, &[u8])) -> Result<(), String> {
+        if !self.works {
+            return Err("out of order".to_owned());
+        }
+        let outputs = run_graph(&self.graph, inputs).map_err(|e| e.to_string())?;
+        let elements = outputs.iter().map(|t| t.elements::<f32>().unwrap().into_owned());
+        for (at, elements) in elements.enumerate() {
+            show(at, bytemuck::cast_slice(&elements));
+        }
+        Ok(())
+    }
+}
+
+/// A machine that shows the same values leads to the same network, from compressed weights too.
+#[test]
+fn a_machine_shows_what_the_interpreter_sees() {
+    let (mut net, x) = Net::new(9, &[1, 4, 6, 5]);
+    let x = net.conv(x, 20, 3, Activation::Relu);
+    let x = net.step(x, 2);
+    let graph = net.finish(x);
+    let samples = samples(&[1, 4, 6, 5], 5, 1);
+    let observed = integer::observed(&graph).unwrap();
+    assert!(observed.outputs.len() > graph.outputs.len());
+    let run = |works| {
+        let machine = Interpreted {
+            graph: observed.clone(),
+            works,
+        };
+        let options = Options {
+            samples: &samples,
+            limit: 100,
+            machine: Some(&machine),
+        };
+        integer::run(&graph, &options, &mut |_| true)
+    };
+    let (by_machine, by_itself) = (run(true).unwrap(), converted(&graph, &samples));
+    assert!((by_machine.drift - by_itself.drift).abs() < 1e-5);
+    assert_eq!(listing(&by_machine.graph), listing(&by_itself.graph));
+    for inputs in &samples {
+        let [a, b] = [&by_machine, &by_itself].map(|net| run_graph(&net.graph, inputs).unwrap().remove(0));
+        assert!(sqnr(&a, &b) > 40.0);
+    }
+    assert!(matches!(run(false), Err(integer::IntegerError::Machine(why)) if why == "out of order"));
+}
+
 /// What is quantised already, and what has no finite range, is told.
 #[test]
 fn what_cannot_be_is_told() {
@@ -360,6 +416,7 @@ fn what_cannot_be_is_told() {
     let options = Options {
         samples: &samples,
         limit: 1,
+        machine: None,
     };
     let again = integer::run(&result.graph, &options, &mut |_| true);
     assert!(matches!(again, Err(integer::IntegerError::Quantised(_))));

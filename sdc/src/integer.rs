@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::images::Preprocessing;
+use crate::machine::Machine;
 use crate::observe::Observer;
 use sdc_ir::graph::{Graph, Op};
 use sdc_passes::decompose::Samples;
@@ -21,6 +22,8 @@ pub struct IntegerReport {
     pub inputs: usize,
     /// They were made up.
     pub made_up: bool,
+    /// An interpreter ran the network on them, since compiled code could not here: the last bits of the ranges are its own.
+    pub interpreted: bool,
     /// The share by which some range still grew over the second half of them.
     pub drift: f64,
     /// What stayed in floating point: node and reason.
@@ -45,10 +48,11 @@ pub fn computes_in_integers(graph: &Graph) -> bool {
 }
 
 /// Converts a graph after [`fuse`](crate::compress::fuse). It is shown at most `limit` inputs; without a calibration made-up ones, such as
-/// the preprocessing makes of photographs.
+/// the preprocessing makes of photographs. They are run by code compiled for [`DEFAULT_CPU`](crate::DEFAULT_CPU), so that the result is
+/// the same on all hosts that have its instructions; elsewhere by an interpreter.
 ///
 /// # Errors
-/// A network that computes in integers already, or that the interpreter cannot run; inputs that cannot be read.
+/// A network that computes in integers already, or that cannot be run; inputs that cannot be read.
 pub fn to_integers(
     fused: &Graph,
     calibration: Option<&dyn Samples>,
@@ -59,7 +63,12 @@ pub fn to_integers(
     let (mean, deviation) = preprocessing.statistics().unwrap_or((0.0, 1.0));
     let made_up = Synthetic::new(fused, limit, mean, deviation, SEED);
     let samples = calibration.unwrap_or(&made_up);
-    let options = Options { samples, limit };
+    let machine = Machine::of(integer::observed(fused)?, observer)?;
+    let options = Options {
+        samples,
+        limit,
+        machine: machine.as_ref().map(|m| m as &dyn integer::Machine),
+    };
     let converted = integer::run(fused, &options, &mut |p| {
         let moved = format!("ranges moved by {:.1} %", 100.0 * p.drift);
         observer.at(p.done, p.total, &moved);
@@ -68,6 +77,7 @@ pub fn to_integers(
     let report = IntegerReport {
         inputs: samples.count().min(limit),
         made_up: calibration.is_none(),
+        interpreted: machine.is_none(),
         drift: converted.drift,
         left: converted
             .left

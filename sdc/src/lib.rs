@@ -45,6 +45,7 @@ pub mod files;
 mod images;
 pub mod inspect;
 mod integer;
+mod machine;
 mod model;
 pub mod npy;
 mod observe;

@@ -119,3 +119,22 @@ fn an_observer_stops_compression() {
     let sets = sdc::Calibration::of_sets(Vec::new(), &fused);
     assert_eq!(sets.map(|_| ()).unwrap_err().kind(), Kind::Usage);
 }
+
+#[test]
+fn ranges_come_from_compiled_code_where_it_can_run() {
+    let model = Model::read(&example("shapes.onnx"), &ModelOptions::default()).unwrap();
+    let fused = sdc::compress::fuse(&model.graph).unwrap();
+    let convert = || sdc::to_integers(&fused, None, &sdc::Preprocessing::default(), 6, &()).unwrap();
+    let ((graph, report), (again, _)) = (convert(), convert());
+    assert_eq!(report.interpreted, !runs_here(sdc::DEFAULT_CPU));
+    assert_eq!((report.inputs, report.made_up), (6, true));
+    assert_eq!(graph.to_string(), again.to_string());
+}
+
+/// Whether code for a CPU runs here: whether the loader takes it.
+fn runs_here(cpu: &str) -> bool {
+    let model = Model::read(&example("shapes.onnx"), &ModelOptions::default()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::new(Target::new(cpu, true).unwrap());
+    compile(model, &options, dir.path()).unwrap().load().is_ok()
+}

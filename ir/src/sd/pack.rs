@@ -25,12 +25,12 @@ pub fn pack(d: &Decomposed) -> Result<Vec<u8>, SdError> {
     if format.index != Index::None {
         section(&mut |bits| d.kept.iter().for_each(|&kept| bits.put(kept.into(), 1)));
     }
-    let rows = d.rows();
+    let (rows, shared, width) = (d.rows(), format.index_filters(), format.row_bits());
     section(&mut |bits| {
-        for (i, codes) in d.codes.chunks_exact(format.r).enumerate() {
-            if d.is_kept(i / rows, i % rows) {
-                bits.put(word(format, codes), format.row_bits());
-            }
+        for (filter, codes) in d.codes.chunks_exact(rows * format.r).enumerate() {
+            let kept = &d.kept[filter / shared * rows..][..rows];
+            let stored = codes.chunks_exact(format.r).zip(kept).filter(|(_, kept)| **kept);
+            stored.for_each(|(codes, _)| bits.put(word(format, codes), width));
         }
     });
     let width = usize::from(format.basis_bits);

@@ -4,6 +4,12 @@ use sdc_ir::DType;
 
 /// Bins of a histogram, half of them on each side of zero.
 const BINS: usize = 2048;
+/// Values looked at side by side for the extremes.
+const LANES: usize = 16;
+/// Tables that are counted in by turns.
+const TABLES: usize = 4;
+/// Values counted at a time: no counter of 32 bits overflows.
+const PIECE: usize = 1 << 30;
 
 /// Counts of values in equal bins over a range that doubles as needed: constant memory, and the same counts in whatever order values
 /// come.
@@ -33,21 +39,45 @@ impl Default for Histogram {
 impl Histogram {
     /// Counts values.
     pub fn add(&mut self, values: &[f32]) {
-        let mut largest = 0f32;
-        for &x in values {
-            self.unbounded |= !x.is_finite();
-            largest = largest.max(x.abs());
-            self.min = self.min.min(x.into());
-            self.max = self.max.max(x.into());
+        values.chunks(PIECE).for_each(|piece| self.add_piece(piece));
+    }
+
+    fn add_piece(&mut self, values: &[f32]) {
+        // As many extremes side by side as a vector has lanes.
+        let (mut least, mut greatest, mut no_numbers) =
+            ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], false);
+        for chunk in values.chunks(LANES) {
+            for ((&x, least), greatest) in chunk.iter().zip(&mut least).zip(&mut greatest) {
+                *least = if x < *least { x } else { *least };
+                *greatest = if x > *greatest { x } else { *greatest };
+                no_numbers |= x.is_nan();
+            }
         }
+        let least = least.into_iter().fold(f32::INFINITY, f32::min);
+        let greatest = greatest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        self.min = self.min.min(least.into());
+        self.max = self.max.max(greatest.into());
+        self.unbounded |= no_numbers || !(self.min.is_finite() && self.max.is_finite());
         if self.unbounded {
             return;
         }
+        let largest = greatest.max(-least);
         self.widen(largest.into());
         let scale = BINS as f64 / 2.0 / self.reach;
-        for &x in values {
-            let bin = (f64::from(x) * scale).floor() as isize + BINS as isize / 2;
-            self.counts[bin.clamp(0, BINS as isize - 1) as usize] += 1;
+        // Equal values often follow one another, and a counter that was just written is not to be read again so soon.
+        let mut counts = [[0u32; BINS]; TABLES];
+        for chunk in values.chunks(TABLES) {
+            for (&x, counts) in chunk.iter().zip(&mut counts) {
+                let x = f64::from(x) * scale;
+                // The integer below: `floor` would be a call of the C library on CPUs without SSE4.1.
+                let towards_zero = x as i32;
+                let bin = towards_zero - i32::from(f64::from(towards_zero) > x) + BINS as i32 / 2;
+                counts[bin.clamp(0, BINS as i32 - 1) as usize] += 1;
+            }
+        }
+        for counts in &counts {
+            let pairs = self.counts.iter_mut().zip(counts);
+            pairs.for_each(|(all, &count)| *all += u64::from(count));
         }
     }
 

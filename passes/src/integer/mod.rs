@@ -16,6 +16,7 @@ mod table;
 mod unfuse;
 
 pub use grid::{Grid, Histogram};
+pub use observe::Machine;
 
 use crate::decompose::{DecomposeError, Samples};
 use sdc_interp::EvalError;
@@ -27,6 +28,8 @@ pub struct Options<'a> {
     pub samples: &'a dyn Samples,
     /// How many of them are used at most.
     pub limit: usize,
+    /// What runs the network that [`observed`] gives; by default an interpreter, which rounds otherwise and takes many times as long.
+    pub machine: Option<&'a dyn Machine>,
 }
 
 /// How far the observation of the network is.
@@ -71,6 +74,9 @@ pub enum IntegerError {
     /// The network could not be run on them.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// The machine failed.
+    #[error("the network could not be run on representative inputs: {0}")]
+    Machine(String),
     /// The network quantises its activations itself.
     #[error("the network is quantised already ({0})")]
     Quantised(String),
@@ -88,14 +94,7 @@ pub fn run(
     options: &Options<'_>,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Integer, IntegerError> {
-    let quantised = graph
-        .nodes()
-        .values()
-        .find(|n| matches!(n.op, Op::QuantizeLinear(_) | Op::QLinearConv(_)));
-    if let Some(node) = quantised {
-        return Err(IntegerError::Quantised(crate::pass::origin_text(&node.origins)));
-    }
-    let graph = unfuse::unfuse(graph)?;
+    let graph = unfused(graph)?;
     let (histograms, drift) = observe::observe(&graph, options, progress)?;
     let grids = histograms
         .iter()
@@ -103,4 +102,24 @@ pub fn run(
         .collect();
     let (graph, left) = convert::convert(&graph, grids)?;
     Ok(Integer { graph, left, drift })
+}
+
+/// The network that a [`Machine`] runs for [`run`]: the same inputs, and as outputs all values that get grids.
+///
+/// # Errors
+/// As for [`run`].
+pub fn observed(graph: &Graph) -> Result<Graph, IntegerError> {
+    Ok(observe::with_all_outputs(unfused(graph)?))
+}
+
+/// The network that is converted: nothing fused that integers compute by operators of their own.
+fn unfused(graph: &Graph) -> Result<Graph, IntegerError> {
+    let quantised = graph
+        .nodes()
+        .values()
+        .find(|n| matches!(n.op, Op::QuantizeLinear(_) | Op::QLinearConv(_)));
+    match quantised {
+        Some(node) => Err(IntegerError::Quantised(crate::pass::origin_text(&node.origins))),
+        None => Ok(unfuse::unfuse(graph)?),
+    }
 }

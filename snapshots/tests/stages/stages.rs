@@ -43,6 +43,7 @@ pub fn start(case: &Case) -> Result<Graph, String> {
     let options = integer::Options {
         samples: &samples,
         limit: 4,
+        machine: None,
     };
     let converted = integer::run(&fused, &options, &mut |_| true).map_err(|e| e.to_string())?;
     Ok(converted.graph)

@@ -198,6 +198,7 @@ fn everything(graph: &Graph, i: u64) -> Result<(), String> {
     let options = integer::Options {
         samples: &samples,
         limit: 2,
+        machine: None,
     };
     // Networks without anything to convert are refused.
     if let Ok(converted) = integer::run(&fused, &options, &mut |_| true) {

@@ -328,16 +328,15 @@ impl Layer<'_> {
         matrices: &Matrices,
         rows: &Range<usize>,
     ) -> FuncBuilder {
-        let (block, lanes, out_c) = (cx.widths.block, cx.widths.kernel_lanes, self.y.shape[1]);
-        let w = rebuild::scratch(cx, weights, matrices);
+        let out_c = self.y.shape[1];
+        let (blocks, matrices) = Blocks::of(out_c, weights, matrices);
+        let block = blocks.block;
+        let (of_kernel, lanes) = (cx.widths.block, cx.widths.kernel_lanes);
+        let w = rebuild::scratch(cx, weights, &matrices);
         let [whole, rest] = [block, out_c % block].map(|n| self.call(cx, w, n.min(out_c)));
         let residual_image = self.residual.map_or(0, |r| r.strides[0]);
         let mut b = FuncBuilder::new();
-        let blocks = Blocks {
-            columns: out_c,
-            block,
-        };
-        blocks.emit(cx, &mut b, weights, matrices, w, |b, at, columns| {
+        blocks.emit(cx, &mut b, weights, &matrices, w, |b, at, columns| {
             let part = if columns == block { &whole } else { &rest };
             b.for_range(0, self.x.shape[0], 1, |b, image| {
                 let shift = [
@@ -348,7 +347,7 @@ impl Layer<'_> {
                     image * self.y.strides[0] + at.clone(),
                 ];
                 let range = Bound::from(rows.start)..Bound::from(rows.end);
-                b.kernel(part.call(block, lanes, range, &shift));
+                b.kernel(part.call(of_kernel, lanes, range, &shift));
             });
         });
         b

@@ -134,12 +134,17 @@ fn constant(
     }
     cx.place(o.x);
     let compressed = compressed(cx.graph, &cx.widths, o.w).filter(|_| form != Form::Constant);
-    let w = match &compressed {
-        Some((weights, matrices)) if form == Form::Blocks => rebuild::scratch(cx, weights, matrices),
-        Some((weights, matrices)) => {
+    let columns = cx.graph.ty(data.outputs[0]).sizes().last().copied().unwrap_or(1);
+    let blocks = compressed
+        .as_ref()
+        .filter(|_| form == Form::Blocks)
+        .map(|(weights, matrices)| (weights, Blocks::of(columns, weights, matrices)));
+    let w = match (&blocks, &compressed) {
+        (Some((weights, (_, matrices))), _) => rebuild::scratch(cx, weights, matrices),
+        (None, Some((weights, matrices))) => {
             rebuild::panels(cx, &data.origins, weights, matrices, form == Form::Streamed)
         }
-        None => packed(cx, node, o.w)?,
+        (None, None) => packed(cx, node, o.w)?,
     };
     // From now on constants are in buffers.
     let (bias, _) = (o.bias.map(|v| cx.place(v)), o.residual.map(|v| cx.place(v)));
@@ -153,8 +158,7 @@ fn constant(
         ..whole.clone()
     };
     let mut b = FuncBuilder::new();
-    if let (Some((weights, matrices)), Form::Blocks) = (&compressed, form) {
-        let parts = Blocks { columns: n, block };
+    if let Some((weights, (parts, matrices))) = &blocks {
         parts.emit(cx, &mut b, weights, matrices, w, |b, at, columns| {
             let mut part = call(0.into(), 1.into());
             part.params[1] = columns as i64;

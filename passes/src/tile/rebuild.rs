@@ -40,6 +40,12 @@ pub struct Matrices {
     pub lanes: usize,
 }
 
+/// Bytes of a block that is multiplied as soon as it is rebuilt: it should stay in the core's own cache.
+const SCRATCH: usize = 640 << 10;
+
+/// Fewest columns of such a block, as many as are rebuilt side by side.
+const COLUMNS: usize = 32;
+
 /// The columns of one matrix, in blocks of which only one exists at a time.
 pub struct Blocks {
     /// All columns.
@@ -49,6 +55,20 @@ pub struct Blocks {
 }
 
 impl Blocks {
+    /// Blocks of the width of these matrices, or a part of it where such a block would leave the core's own cache; and matrices of blocks as
+    /// wide.
+    pub fn of(columns: usize, weights: &Weights, matrices: &Matrices) -> (Self, Matrices) {
+        let mut block = matrices.block;
+        while block * weights.rows() * DType::F32.size() > SCRATCH && block.is_multiple_of(2 * COLUMNS) {
+            block /= 2;
+        }
+        let matrices = Matrices {
+            block,
+            ..matrices.clone()
+        };
+        (Self { columns, block }, matrices)
+    }
+
     /// For each block: rebuilds it in `scratch`, then does what `consume` emits, given the first column and their number.
     pub fn emit(
         &self,

@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's failure")]
 
-use crate::common::{Lcg, bits_of_ways, constant, input, one, origin};
+use crate::common::{Lcg, bits_of_ways, constant, input, inputs, laid_out, lower, one, origin, run};
 use proptest::prelude::*;
 use sdc_ir::graph::op::*;
 use sdc_ir::graph::{Graph, Value};
 use sdc_ir::sd::{Axis, Decomposed, Format, Geometry, Index, Int8, Packing, Stored};
+use sdc_ir::tile::Module;
 use sdc_ir::{DType, Tensor};
+use sdc_passes::schedule::ScheduleOptions;
 
 /// Random weights in a random form.
 fn stored(rng: &mut Lcg, geometry: Geometry) -> Stored {
@@ -207,6 +209,70 @@ proptest! {
     }
 }
 
+/// Blocks that would leave the core's own cache are rebuilt and multiplied in parts, to the same bits; what is left over is not a whole part.
+#[test]
+fn streamed_blocks_stay_in_the_cache() {
+    for convolution in [false, true] {
+        let (k, n) = (2880, 72);
+        let (shape, geometry) = match convolution {
+            true => (vec![1, k / 9, 3, 3], Geometry::conv(&[n, k / 9, 3, 3], Axis::X)),
+            false => (vec![2, k], Geometry::leading(&[n, k], 1)),
+        };
+        let stored = stored(&mut Lcg::new(5), geometry);
+        let graph = |dense: bool| {
+            let mut g = Graph::new("wide");
+            let x = input(&mut g, "x", &shape);
+            let mut w = weights(&mut g, &stored, dense);
+            let b = constant(&mut g, &mut Lcg::new(5), &[n]);
+            let op = match convolution {
+                true => Conv {
+                    strides: vec![1, 1],
+                    pads: vec![0; 4],
+                    dilations: vec![1, 1],
+                    group: 1,
+                    bias: true,
+                    residual: false,
+                    act: Activation::None,
+                }
+                .into(),
+                false => {
+                    w = match dense {
+                        true => {
+                            let transpose = Transpose { perm: vec![1, 0] }.into();
+                            let t = sdc_interp::eval_op(&transpose, &[&stored.dequantised().unwrap()]);
+                            g.add_constant(t.unwrap().remove(0), origin("w"))
+                        }
+                        false => one(&mut g, Transpose { perm: vec![1, 0] }.into(), &[w]),
+                    };
+                    MatMul {
+                        bias: true,
+                        residual: false,
+                        act: Activation::None,
+                    }
+                    .into()
+                }
+            };
+            let y = one(&mut g, op, &[x, w, b]);
+            g.add_output("y", y);
+            g
+        };
+        let wide = |streamed| ScheduleOptions {
+            lanes: 16,
+            block: 64,
+            kernel_lanes: 16,
+            streamed,
+            ..ScheduleOptions::default()
+        };
+        let module = |dense, streamed| lower(&laid_out(&graph(dense)), &wide(streamed)).unwrap().module;
+        let inputs = inputs(&graph(true), 5);
+        let bits = |module: &Module| run(module, &graph(true), &inputs);
+        let streamed = module(false, true);
+        assert_eq!(bits(&streamed), bits(&module(true, false)));
+        let rebuilt = streamed.buffers.values().find(|b| b.name.ends_with("rebuilt"));
+        assert_eq!(rebuilt.unwrap().len, 32 * k);
+    }
+}
+
 /// A payload that is no weight is an error with the node's name, not a wrong answer.
 #[test]
 fn a_broken_payload_is_refused() {
@@ -224,7 +290,7 @@ fn a_broken_payload_is_refused() {
     );
     g.add_output("w", w);
     assert!(sdc_interp::run_graph(&g, &[]).is_err());
-    let errors = crate::common::lower(&g, &Default::default()).unwrap_err();
+    let errors = lower(&g, &Default::default()).unwrap_err();
     assert_eq!(errors[0].op, "Rebuild");
     assert_eq!(errors[0].origins[0].name, "Rebuild");
 }

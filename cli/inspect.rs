@@ -159,6 +159,11 @@ fn print(inspection: &Inspection, out: &mut dyn Write) -> Result<(), Failure> {
             "output error",
         ];
         table(out, &head, rows)?;
+        for layer in &inspection.layers {
+            if let Some(speed) = layer.compressed.as_ref().and_then(|c| c.speed.as_ref()) {
+                writeln!(out, "speed: {}: {speed}", layer.node)?;
+            }
+        }
     }
     Ok(())
 }

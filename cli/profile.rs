@@ -27,6 +27,8 @@ pub struct Layer {
     /// Of the buffers touched, each counted once.
     bytes: u64,
     gbytes_per_s: f64,
+    /// What the schedule pass weighed, and why it decided so.
+    remarks: Vec<String>,
     #[serde(skip)]
     span: (f64, f64),
 }
@@ -59,13 +61,14 @@ pub fn layers(functions: &[Function], steps: &[Step]) -> Result<Vec<Layer>, Fail
             gflops: 2.0 * per_us(f.macs),
             bytes: f.bytes,
             gbytes_per_s: per_us(f.bytes),
+            remarks: f.remarks.clone(),
             span: (s.begin_us, s.last_us),
         }
     };
     Ok(functions.iter().zip(steps).map(layer).collect())
 }
 
-/// The profile as a table, in the order of execution.
+/// The profile as a table, in the order of execution, and below it what was decided and why.
 pub fn print(layers: &[Layer], out: &mut dyn Write) -> Result<(), Failure> {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header([
@@ -87,7 +90,13 @@ pub fn print(layers: &[Layer], out: &mut dyn Write) -> Result<(), Failure> {
     for column in table.column_iter_mut().skip(1).take(5) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    Ok(writeln!(out, "{table}")?)
+    writeln!(out, "{table}")?;
+    for l in layers {
+        for remark in &l.remarks {
+            writeln!(out, "{}: {remark}", l.function)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes the last run as a trace that Chrome's `about:tracing` and Perfetto show.
@@ -127,6 +136,7 @@ mod tests {
             macs,
             bytes: 4000,
             tasks: 1,
+            remarks: vec!["row-sparse: 30 % of the rows".into()],
         }
     }
 
@@ -143,5 +153,9 @@ mod tests {
         assert!((layers[0].gflops - 1.0).abs() < 1e-12);
         assert!((layers[0].gbytes_per_s - 0.4).abs() < 1e-12);
         assert!(super::layers(&[function(1)], &steps).is_err());
+        let mut said = Vec::new();
+        print(&layers[..1], &mut said).unwrap();
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.ends_with("\nf0: row-sparse: 30 % of the rows\n"), "{said}");
     }
 }

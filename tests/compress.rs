@@ -167,6 +167,16 @@ fn a_layer_may_have_a_density_of_its_own() {
     };
     let all = densities(&["--density", "0.6"]);
     let pruned = all.iter().find(|l| l.1 < 1.0).unwrap();
+    let model = dir.path("small.onnx");
+    let text = ok(["inspect", &model]);
+    // Whether a kernel that leaves rows out would gain, and below which density.
+    let speed = text.lines().find(|l| l.starts_with("speed: ")).unwrap();
+    assert!(
+        speed.contains("row-sparse: ") && speed.contains("% of the rows are kept"),
+        "{speed}"
+    );
+    let profile = ok(["bench", &model, "--profile", "--seconds", "0"]);
+    assert!(profile.contains("row-sparse: "), "{profile}");
     let share = format!("{}=1", pruned.0);
     let own = densities(&["--density", "0.6", "--layer-density", &share]);
     assert_eq!(own.iter().find(|l| l.0 == pruned.0).unwrap().1, 1.0);

@@ -1,5 +1,6 @@
 //! What is in a model, and what of it is not supported.
 
+use crate::compile::decisions;
 use crate::compress::{LayerRow, density, form};
 use crate::declared::Declared;
 use crate::error::{Error, Kind, Problem, Result};
@@ -12,6 +13,7 @@ use sdc_ir::Tensor;
 use sdc_ir::analysis::macs;
 use sdc_ir::graph::{Graph, NodeData, Op, Value};
 use sdc_ir::sd::Stored;
+use sdc_passes::pass::Remark;
 use sdc_passes::pipeline::{PipelineOptions, compile_pipeline};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -97,6 +99,8 @@ pub struct CompressedLayer {
     pub sqnr_db: Option<f64>,
     /// Its part of the squared error predicted at the outputs, as recorded.
     pub output_error: Option<f64>,
+    /// Whether leaving out rows that are not stored saves time on this machine, or below which share of stored rows it would.
+    pub speed: Option<String>,
 }
 
 /// Looks at a model: all that is in it, and the error that compiling it for this machine would end with, if any.
@@ -132,8 +136,10 @@ pub fn inspect_file(
     let error = match file.import(options.dims.clone()) {
         Ok(model) => {
             inspection.remarks = model.remarks.iter().map(ToString::to_string).collect();
-            inspection.add_graph(&model.graph, &recorded);
-            compile(&model.graph, observer)?.err()
+            let compiled = compile(&model.graph, observer)?;
+            let decided = compiled.as_ref().map_or(&[][..], |remarks| remarks);
+            inspection.add_graph(&model.graph, &recorded, decided);
+            compiled.err()
         }
         // A wrong option is no property of the model.
         Err(error) if error.kind() == Kind::Usage => return Err(error),
@@ -144,15 +150,15 @@ pub fn inspect_file(
     Ok((inspection, error))
 }
 
-/// The way to the tile level and the memory plan, for this machine.
-fn compile(graph: &Graph, observer: &dyn Observer) -> Result<Result<()>> {
+/// The way to the tile level and the memory plan, for this machine: what passes decided on it.
+fn compile(graph: &Graph, observer: &dyn Observer) -> Result<Result<Vec<Remark>>> {
     let options = PipelineOptions {
         schedule: Target::new("native", true)?.tile(),
         ..PipelineOptions::default()
     };
     observe::step(observer, "compile")?;
     match compile_pipeline(graph, &options, &mut ()).map_err(Error::from) {
-        Ok(_) => Ok(Ok(())),
+        Ok(compiled) => Ok(Ok(compiled.remarks)),
         Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Limit) => Ok(Err(error)),
         // A bug is no property of the model.
         Err(error) => Err(error),
@@ -195,7 +201,7 @@ impl Inspection {
         }
     }
 
-    fn add_graph(&mut self, graph: &Graph, recorded: &[LayerRow]) {
+    fn add_graph(&mut self, graph: &Graph, recorded: &[LayerRow], decided: &[Remark]) {
         let port = |p: &sdc_ir::graph::Port| Port {
             name: p.name.clone(),
             ty: graph.ty(p.value).to_string(),
@@ -215,7 +221,7 @@ impl Inspection {
         let layers = graph
             .nodes()
             .values()
-            .filter_map(|node| Layer::of(graph, node, recorded));
+            .filter_map(|node| Layer::of(graph, node, recorded, decided));
         self.layers = layers.collect();
         self.macs = Some(self.layers.iter().fold(0, |n, l| n.saturating_add(l.macs)));
     }
@@ -232,7 +238,7 @@ impl Port {
 }
 
 impl Layer {
-    fn of(graph: &Graph, node: &NodeData, recorded: &[LayerRow]) -> Option<Self> {
+    fn of(graph: &Graph, node: &NodeData, recorded: &[LayerRow], decided: &[Remark]) -> Option<Self> {
         if matches!(node.op, Op::Constant(_) | Op::Rebuild(_)) {
             return None;
         }
@@ -266,7 +272,10 @@ impl Layer {
             bytes: weights.iter().map(|t| t.bytes().len() as u64).sum::<u64>()
                 + packed.as_ref().map_or(0, |p| p.packed_len() as u64),
             macs,
-            compressed: packed.map(|p| CompressedLayer::of(&p, node, recorded)),
+            compressed: packed.map(|p| CompressedLayer {
+                speed: decisions(decided, &node.origins).pop(),
+                ..CompressedLayer::of(&p, node, recorded)
+            }),
         })
     }
 }
@@ -291,6 +300,7 @@ impl CompressedLayer {
             bits_per_weight: 8.0 * stored.packed_len() as f64 / weights as f64,
             sqnr_db: recorded.and_then(|l| l.sqnr_db),
             output_error: recorded.and_then(|l| l.output_error),
+            speed: None,
         }
     }
 }

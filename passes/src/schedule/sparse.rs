@@ -174,7 +174,7 @@ impl Image {
             "{density} % of the rows are kept by some of 16 filters: about {} % of the time of the rebuilt form",
             100 * wanted / dense
         );
-        if wanted >= dense {
+        if wanted >= dense || !sparse.is_indexed() {
             let gains = 100 * dense.saturating_sub(fixed) / (costs.entry * all).max(1);
             cx.ctx
                 .not_done(RULE, origins, format!("{note}; it would gain below {gains} %"));

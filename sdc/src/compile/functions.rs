@@ -3,7 +3,8 @@
 use sdc_ir::analysis::macs;
 use sdc_ir::graph::Origin;
 use sdc_ir::tile::{Buffer, Inst, Stmt};
-use sdc_passes::pipeline::Compiled;
+use sdc_passes::pass::Remark;
+use sdc_passes::pipeline::{Compiled, SCHEDULE};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One function of the compiled model.
@@ -21,6 +22,8 @@ pub struct Function {
     pub bytes: u64,
     /// Tasks that may run concurrently.
     pub tasks: u64,
+    /// What the schedule pass weighed for its nodes, and why it decided so.
+    pub remarks: Vec<String>,
 }
 
 /// The functions of a model, in the order they run.
@@ -49,9 +52,20 @@ pub fn of(compiled: &Compiled) -> Vec<Function> {
                 macs: work.get(&func.origins[..]).copied().unwrap_or(0),
                 bytes: bytes.sum(),
                 tasks: sdc_lower::tasks(func).unwrap_or(1),
+                remarks: decisions(&compiled.remarks, &func.origins),
             }
         })
         .collect()
+}
+
+/// The schedule pass's remarks on a node with these origins.
+pub fn decisions(remarks: &[Remark], origins: &[Origin]) -> Vec<String> {
+    let Some(first) = origins.first().map(ToString::to_string) else {
+        return Vec::new();
+    };
+    let of_node = |r: &&Remark| r.pass == SCHEDULE && r.origins.first() == Some(&first);
+    let text = |r: &Remark| format!("{}{}: {}", if r.done { "" } else { "no " }, r.rule, r.reason);
+    remarks.iter().filter(of_node).map(text).collect()
 }
 
 fn touched(stmts: &[Stmt], buffers: &mut BTreeSet<Buffer>, kernels: &mut BTreeSet<String>) {

@@ -7,6 +7,7 @@ mod functions;
 mod watch;
 
 pub use functions::Function;
+pub(crate) use functions::decisions;
 
 use crate::artifact::Program;
 use crate::error::{Error, Result};

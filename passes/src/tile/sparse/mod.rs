@@ -111,7 +111,7 @@ impl Sparse {
             }
             _ => return None,
         };
-        matches!(stored.format.index, Index::Rows(_)).then_some(Self {
+        Some(Self {
             weights,
             stored,
             unit,
@@ -164,6 +164,11 @@ impl Sparse {
     /// Whether windows have several rows, or columns, that are not in one unit.
     fn has(&self, axis: Axis) -> bool {
         self.axes.iter().any(|&(_, a)| a == axis)
+    }
+
+    /// Whether rows can be left out: the weights have an index of rows.
+    pub fn is_indexed(&self) -> bool {
+        matches!(self.stored.format.index, Index::Rows(_))
     }
 
     /// Whether some filter of a block keeps a row.

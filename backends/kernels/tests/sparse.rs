@@ -333,7 +333,7 @@ fn near(case: &Case, y: &[u8], expected: &[u8]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(support::cases(150))]
+    #![proptest_config(support::cases(300))]
 
     #[test]
     fn kernels_have_the_bits_of_their_bodies(shape in shapes(), seed in any::<u64>(), in_place in any::<bool>()) {

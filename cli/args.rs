@@ -92,6 +92,28 @@ fn parse_fix(text: &str) -> Result<(String, PathBuf), String> {
     Ok((name.to_owned(), file.into()))
 }
 
+/// What a model is compiled to, and by whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum AnyBackend {
+    /// native code; no system package needed
+    Cranelift,
+    /// native code, in an sdc built with the cargo feature `llvm`
+    Llvm,
+    /// a program for the SmartDeal accelerator, in integers
+    Accel,
+}
+
+impl AnyBackend {
+    /// The generator of native code; none for the accelerator.
+    pub fn native(self) -> Option<Backend> {
+        match self {
+            Self::Cranelift => Some(Backend::Cranelift),
+            Self::Llvm => Some(Backend::Llvm),
+            Self::Accel => None,
+        }
+    }
+}
+
 /// Who compiles a model that runs here.
 #[derive(Args, Debug, Clone, Copy)]
 pub struct BackendArgs {

@@ -1,9 +1,8 @@
 //! `sdc check`: outputs against recorded ones.
 
-use crate::args::SessionArgs;
+use crate::args::{AnyBackend, SessionArgs};
 use crate::exit::Failure;
 use crate::progress::Progress;
-use clap::ValueEnum;
 use sdc::check::{Checker, Tolerance, Way};
 use sdc::{AccelOptions, DataSet, Error};
 use std::io::Write;
@@ -39,7 +38,7 @@ pub struct Args {
     atol: Option<f64>,
     /// What runs the model
     #[arg(long, value_enum, default_value = "cranelift", conflicts_with = "interpreter")]
-    backend: Backend,
+    backend: AnyBackend,
     /// Run the imported model in the reference interpreter, without passes or native code
     #[arg(long, conflicts_with = "arena")]
     interpreter: bool,
@@ -49,16 +48,6 @@ pub struct Args {
     /// Print the results as JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum Backend {
-    /// native code
-    Cranelift,
-    /// native code, in an sdc built with the cargo feature `llvm`
-    Llvm,
-    /// a program for the SmartDeal accelerator, in integers, on the simulator
-    Accel,
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
@@ -74,15 +63,12 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
             .into());
     }
     let sets = DataSet::all(&dir)?;
-    let native = match args.backend {
-        Backend::Llvm => sdc::Backend::Llvm,
-        Backend::Cranelift | Backend::Accel => sdc::Backend::Cranelift,
-    };
-    let (fixed, options) = args.session.options(native)?;
-    let way = match (args.interpreter, args.backend) {
+    let native = args.backend.native();
+    let (fixed, options) = args.session.options(native.unwrap_or_default())?;
+    let way = match (args.interpreter, native) {
         (true, _) => Way::Interpreter,
-        (_, Backend::Cranelift | Backend::Llvm) => Way::Native(options),
-        (_, Backend::Accel) => {
+        (false, Some(_)) => Way::Native(options),
+        (false, None) => {
             args.session.refuse_native("--backend accel")?;
             if args.arena {
                 return Err(Failure::usage(

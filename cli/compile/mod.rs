@@ -4,7 +4,7 @@ mod accel;
 mod arithmetic;
 mod summary;
 
-use crate::args::{ImageArgs, ModelArgs, ResidencyArgs};
+use crate::args::{AnyBackend, ImageArgs, ModelArgs, ResidencyArgs};
 use crate::exit::Failure;
 use crate::progress::Progress;
 use crate::sd;
@@ -52,7 +52,7 @@ pub struct Args {
     name: Option<String>,
     /// Code generator
     #[arg(long, value_enum, default_value = "cranelift")]
-    backend: Backend,
+    backend: AnyBackend,
     /// Platform to compile for: x86_64-, aarch64- or riscv64gc-unknown-linux-gnu; the last two without kernels and shared library
     #[arg(long, value_name = "TRIPLE", default_value = Arch::X86_64.triple())]
     target: String,
@@ -131,16 +131,6 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum Backend {
-    /// no system package needed
-    Cranelift,
-    /// in an sdc built with the cargo feature `llvm`
-    Llvm,
-    /// a program for the SmartDeal accelerator, in integers: NAME.sdap
-    Accel,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Activations {
     /// 32-bit floating point
     F32,
@@ -203,7 +193,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    if args.backend == Backend::Accel {
+    if args.backend == AnyBackend::Accel {
         return accel::run(args, out);
     }
     accel::refuse(args)?;
@@ -333,10 +323,6 @@ fn print(dump: &Dump, out: &mut dyn Write) -> Result<(), Failure> {
 /// The target; an error for everything that is still to come.
 fn target(args: &Args) -> Result<Target, Failure> {
     let later = |option: &str| Err(Failure::unsupported(format!("{option} is not supported yet")));
-    let backend = match args.backend {
-        Backend::Cranelift | Backend::Accel => sdc::Backend::Cranelift,
-        Backend::Llvm => sdc::Backend::Llvm,
-    };
     let Some(arch) = Arch::find(&args.target) else {
         let known = Arch::ALL.map(Arch::triple).join(", ");
         return Err(Failure::unsupported(format!(
@@ -361,7 +347,7 @@ fn target(args: &Args) -> Result<Target, Failure> {
         }
         _ => Target::other(arch, cpu)?,
     };
-    let target = target.with_backend(backend)?;
+    let target = target.with_backend(args.backend.native().unwrap_or_default())?;
     Ok(Target {
         winograd: !args.no_winograd,
         resident_weights: args.residency.resident_weights,

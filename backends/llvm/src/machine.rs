@@ -32,35 +32,15 @@ pub fn machine(cpu: &CpuSpec) -> Result<TargetMachine, Error> {
         .ok_or_else(|| Error::Setup(format!("LLVM has no machine for {}", cpu.name)))
 }
 
-/// The CPU's features as LLVM spells them.
+/// The CPU's features as LLVM spells them, which differs from rustc for a few.
 fn features(cpu: &CpuSpec) -> String {
     let spelt = cpu.features.iter().map(|feature| match *feature {
-        "cmpxchg16b" => "+cx16",
-        "lahfsahf" => "+sahf",
-        "bmi1" => "+bmi",
-        "popcnt" => "+popcnt",
-        "sse3" => "+sse3",
-        "ssse3" => "+ssse3",
-        "sse4.1" => "+sse4.1",
-        "sse4.2" => "+sse4.2",
-        "avx" => "+avx",
-        "avx2" => "+avx2",
-        "bmi2" => "+bmi2",
-        "f16c" => "+f16c",
-        "fma" => "+fma",
-        "lzcnt" => "+lzcnt",
-        "movbe" => "+movbe",
-        "avx512f" => "+avx512f",
-        "avx512bw" => "+avx512bw",
-        "avx512cd" => "+avx512cd",
-        "avx512dq" => "+avx512dq",
-        "avx512vl" => "+avx512vl",
-        "avx512vnni" => "+avx512vnni",
-        "avxvnni" => "+avxvnni",
-        _ => "",
+        "cmpxchg16b" => "cx16",
+        "lahfsahf" => "sahf",
+        "bmi1" => "bmi",
+        same => same,
     });
-    let known: Vec<&str> = spelt.filter(|s| !s.is_empty()).collect();
-    known.join(",")
+    spelt.map(|name| format!("+{name}")).collect::<Vec<_>>().join(",")
 }
 
 /// Runs the passes and writes an object file.

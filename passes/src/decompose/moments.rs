@@ -101,23 +101,24 @@ impl Moments {
             for (sum, column) in self.sum[g * length..].iter_mut().zip(data.chunks_exact(n)) {
                 *sum += column.iter().map(|&x| f64::from(x)).sum::<f64>();
             }
-            let x = DMatrixView::from_slice(&data, n, length);
-            // Transposed first: the product of a transpose is not blocked.
-            let turned = x.transpose();
             let squares = &mut self.squares[g];
-            if squares.ncols() == length {
-                add_products(squares.as_mut_slice(), &turned, &x);
-            } else {
+            if squares.ncols() != length {
                 for (s, column) in squares.iter_mut().zip(data.chunks_exact(n)) {
                     *s += column.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
                 }
+                // Nobody asks for products with targets where these do not fit.
+                continue;
             }
-            let targets = waiting.iter().filter_map(|(p, t)| {
-                let own = &t.as_ref()?[g * per_group * p.positions..][..per_group * p.positions];
-                Some((own, p.positions))
-            });
-            let targets = joined(n, per_group, targets);
+            let x = DMatrixView::from_slice(&data, n, length);
+            // Transposed first: the product of a transpose is not blocked.
+            let turned = x.transpose();
+            add_products(squares.as_mut_slice(), &turned, &x);
             if self.cross.nrows() > 0 {
+                let targets = waiting.iter().filter_map(|(p, t)| {
+                    let own = &t.as_ref()?[g * per_group * p.positions..][..per_group * p.positions];
+                    Some((own, p.positions))
+                });
+                let targets = joined(n, per_group, targets);
                 let own = g * per_group * length..(g + 1) * per_group * length;
                 let t = DMatrixView::from_slice(&targets, n, per_group);
                 add_products(&mut self.cross.as_mut_slice()[own], &turned, &t);

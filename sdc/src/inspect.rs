@@ -15,6 +15,7 @@ use sdc_ir::graph::{Graph, NodeData, Op, Value};
 use sdc_ir::sd::Stored;
 use sdc_passes::pass::Remark;
 use sdc_passes::pipeline::{PipelineOptions, compile_pipeline};
+use sdc_passes::schedule::ROW_SPARSE;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -273,7 +274,7 @@ impl Layer {
                 + packed.as_ref().map_or(0, |p| p.packed_len() as u64),
             macs,
             compressed: packed.map(|p| CompressedLayer {
-                speed: decisions(decided, &node.origins).pop(),
+                speed: decisions(decided, &node.origins, |rule| rule == ROW_SPARSE).pop(),
                 ..CompressedLayer::of(&p, node, recorded)
             }),
         })

@@ -17,6 +17,8 @@ mod storage;
 mod window;
 mod winograd;
 
+pub use sparse::RULE as ROW_SPARSE;
+
 use crate::pass::{Ctx, Remark};
 use crate::tile::storage::Scene;
 use sdc_ir::graph::{Graph, Node, Op, Value};

@@ -16,7 +16,8 @@ use sdc_ir::schedule::{Algorithm, Form, Run, Tasks};
 use std::ops::Range;
 
 /// Name of the choice in remarks.
-const RULE: &str = "row-sparse";
+/// Rule of the remarks on leaving out rows that are not stored.
+pub const RULE: &str = "row-sparse";
 
 /// Bytes of a copy of the input that stay in the core's own cache beside weights and results.
 const COPY: usize = 192 << 10;

@@ -52,18 +52,18 @@ pub fn of(compiled: &Compiled) -> Vec<Function> {
                 macs: work.get(&func.origins[..]).copied().unwrap_or(0),
                 bytes: bytes.sum(),
                 tasks: sdc_lower::tasks(func).unwrap_or(1),
-                remarks: decisions(&compiled.remarks, &func.origins),
+                remarks: decisions(&compiled.remarks, &func.origins, |_| true),
             }
         })
         .collect()
 }
 
-/// The schedule pass's remarks on a node with these origins.
-pub fn decisions(remarks: &[Remark], origins: &[Origin]) -> Vec<String> {
+/// The schedule pass's remarks by such rules on a node with these origins.
+pub fn decisions(remarks: &[Remark], origins: &[Origin], rules: impl Fn(&str) -> bool) -> Vec<String> {
     let Some(first) = origins.first().map(ToString::to_string) else {
         return Vec::new();
     };
-    let of_node = |r: &&Remark| r.pass == SCHEDULE && r.origins.first() == Some(&first);
+    let of_node = |r: &&Remark| r.pass == SCHEDULE && rules(r.rule) && r.origins.first() == Some(&first);
     let text = |r: &Remark| format!("{}{}: {}", if r.done { "" } else { "no " }, r.rule, r.reason);
     remarks.iter().filter(of_node).map(text).collect()
 }
